@@ -1,0 +1,54 @@
+# Every target works on a fresh clone with python3 >= 3.11 (venv included) and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types bench lock schema coverage clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
+
+# The package is installed from the lock with hashes first, then itself without touching the network.
+$(VENV)/runtime: requirements.lock pyproject.toml
+	@echo "setting up $(VENV) (first time: about a minute)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/runtime requirements-dev.lock
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/runtime ## A partner's day against the bundled WhatsApp simulator (ONCE=1: leave at the end)
+	@$(BIN)/sitpayd demo $(if $(ONCE),--once)
+
+test: $(VENV)/dev ## Lint, types and all tests (with Node >= 20 also the Baileys interop tests)
+	@$(MAKE) --no-print-directory lint types
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/dev ## ruff: format and rules
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+
+types: $(VENV)/dev ## mypy --strict
+	@$(BIN)/mypy
+
+coverage: $(VENV)/dev ## Branch coverage of the tests
+	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+bench: $(VENV)/dev ## Benchmarks against the simulator: a table and bench/result.json
+	@$(BIN)/python -m bench
+
+lock: $(VENV)/dev ## Write requirements.lock and requirements-dev.lock again from pyproject.toml
+	@$(BIN)/uv pip compile $(LOCK) --group build pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile $(LOCK) --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+LOCK := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate
+
+schema: $(VENV)/dev ## Compile the protobuf schema
+	@$(BIN)/python -m grpc_tools.protoc -I sitpayd/whatsapp/schema --python_out=sitpayd/whatsapp/schema --pyi_out=sitpayd/whatsapp/schema sitpayd/whatsapp/schema/*.proto
+
+clean: ## Remove what the targets made
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/node_modules

@@ -1,0 +1,113 @@
+"""Jid: the address of a user, a device, a group or a server.
+
+Only the value and its text form. How it stands on the wire is codec.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from .errors import RemoteProtocolError
+
+PN_SERVER: Final = "s.whatsapp.net"
+LID_SERVER: Final = "lid"
+GROUP_SERVER: Final = "g.us"
+BROADCAST_SERVER: Final = "broadcast"
+NEWSLETTER_SERVER: Final = "newsletter"
+BOT_SERVER: Final = "bot"
+HOSTED_SERVER: Final = "hosted"
+HOSTED_LID_SERVER: Final = "hosted.lid"
+FB_SERVER: Final = "msgr"
+INTEROP_SERVER: Final = "interop"
+# The old name of PN_SERVER; it still stands in contact queries.
+LEGACY_PN_SERVER: Final = "c.us"
+
+
+@dataclass(frozen=True, slots=True)
+class Jid:
+    """An address.
+
+    Attributes:
+        user: digits for PN and LID, otherwise any text; "" for a server alone.
+        server: the part behind "@".
+        device: 0 is the phone, others are companions.
+        integrator: only for the server "interop".
+
+    Source: whatsmeow types/jid.go.
+    """
+
+    user: str
+    server: str
+    device: int = 0
+    integrator: int = 0
+
+    def __str__(self) -> str:
+        user = f"{self.integrator}-{self.user}" if self.integrator else self.user
+        if self.device:
+            user = f"{user}:{self.device}"
+        return f"{user}@{self.server}"
+
+    @classmethod
+    def parse(cls, text: str) -> Jid:
+        """Parse the text form `user[.agent][:device]@server`.
+
+        Raises:
+            RemoteProtocolError: If there is no "@" or the device is not a number.
+        """
+        user, at, server = text.partition("@")
+        if not at or not server or "@" in server:
+            raise RemoteProtocolError("a JID needs exactly one @ and a server")
+        if server == LEGACY_PN_SERVER:
+            server = PN_SERVER
+        device = integrator = 0
+        if server not in (GROUP_SERVER, BROADCAST_SERVER, NEWSLETTER_SERVER):
+            user, colon, device_text = user.partition(":")
+            if colon:
+                if not (device_text.isascii() and device_text.isdigit() and len(device_text) <= 5):
+                    raise RemoteProtocolError("the device of a JID is not a number")
+                device = int(device_text)
+            if server in (PN_SERVER, LID_SERVER, HOSTED_SERVER, HOSTED_LID_SERVER):
+                user = user.partition(".")[0].partition("_")[0]
+        if server == INTEROP_SERVER and "-" in user:
+            first, _, rest = user.partition("-")
+            if first.isascii() and first.isdigit() and len(first) <= 5:
+                user, integrator = rest, int(first)
+        return cls(user, server, device, integrator)
+
+    @property
+    def bare(self) -> Jid:
+        """The user without the device."""
+        return replace(self, device=0) if self.device else self
+
+    def with_device(self, device: int) -> Jid:
+        """Name a device of this user."""
+        return replace(self, device=device)
+
+    @property
+    def is_lid(self) -> bool:
+        """Whether this is a LID address, hosted or not."""
+        return self.server in (LID_SERVER, HOSTED_LID_SERVER)
+
+    @property
+    def is_user(self) -> bool:
+        """Whether this names a person (PN or LID), not a group, server or channel."""
+        return bool(self.user) and self.server in (
+            PN_SERVER,
+            LID_SERVER,
+            HOSTED_SERVER,
+            HOSTED_LID_SERVER,
+        )
+
+
+SERVER_JID: Final = Jid("", PN_SERVER)
+
+
+def pn(user: str, device: int = 0) -> Jid:
+    """Name a phone number's account or device."""
+    return Jid(user, PN_SERVER, device)
+
+
+def lid(user: str, device: int = 0) -> Jid:
+    """Name a LID account or device."""
+    return Jid(user, LID_SERVER, device)
