@@ -1,0 +1,70 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Chain(_message.Message):
+    __slots__ = ("ratchetKey", "chainKey", "counter", "skipped")
+    class Skipped(_message.Message):
+        __slots__ = ("counter", "seed")
+        COUNTER_FIELD_NUMBER: _ClassVar[int]
+        SEED_FIELD_NUMBER: _ClassVar[int]
+        counter: int
+        seed: bytes
+        def __init__(self, counter: _Optional[int] = ..., seed: _Optional[bytes] = ...) -> None: ...
+    RATCHETKEY_FIELD_NUMBER: _ClassVar[int]
+    CHAINKEY_FIELD_NUMBER: _ClassVar[int]
+    COUNTER_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    ratchetKey: bytes
+    chainKey: bytes
+    counter: int
+    skipped: _containers.RepeatedCompositeFieldContainer[Chain.Skipped]
+    def __init__(self, ratchetKey: _Optional[bytes] = ..., chainKey: _Optional[bytes] = ..., counter: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[Chain.Skipped, _Mapping]]] = ...) -> None: ...
+
+class Pending(_message.Message):
+    __slots__ = ("preKeyId", "signedPreKeyId", "baseKey")
+    PREKEYID_FIELD_NUMBER: _ClassVar[int]
+    SIGNEDPREKEYID_FIELD_NUMBER: _ClassVar[int]
+    BASEKEY_FIELD_NUMBER: _ClassVar[int]
+    preKeyId: int
+    signedPreKeyId: int
+    baseKey: bytes
+    def __init__(self, preKeyId: _Optional[int] = ..., signedPreKeyId: _Optional[int] = ..., baseKey: _Optional[bytes] = ...) -> None: ...
+
+class State(_message.Message):
+    __slots__ = ("remoteIdentity", "rootKey", "sendingPrivate", "sendingPublic", "sendingChainKey", "sendingCounter", "previousCounter", "receiving", "baseKey", "pending", "remoteRegistrationId")
+    REMOTEIDENTITY_FIELD_NUMBER: _ClassVar[int]
+    ROOTKEY_FIELD_NUMBER: _ClassVar[int]
+    SENDINGPRIVATE_FIELD_NUMBER: _ClassVar[int]
+    SENDINGPUBLIC_FIELD_NUMBER: _ClassVar[int]
+    SENDINGCHAINKEY_FIELD_NUMBER: _ClassVar[int]
+    SENDINGCOUNTER_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUSCOUNTER_FIELD_NUMBER: _ClassVar[int]
+    RECEIVING_FIELD_NUMBER: _ClassVar[int]
+    BASEKEY_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    REMOTEREGISTRATIONID_FIELD_NUMBER: _ClassVar[int]
+    remoteIdentity: bytes
+    rootKey: bytes
+    sendingPrivate: bytes
+    sendingPublic: bytes
+    sendingChainKey: bytes
+    sendingCounter: int
+    previousCounter: int
+    receiving: _containers.RepeatedCompositeFieldContainer[Chain]
+    baseKey: bytes
+    pending: Pending
+    remoteRegistrationId: int
+    def __init__(self, remoteIdentity: _Optional[bytes] = ..., rootKey: _Optional[bytes] = ..., sendingPrivate: _Optional[bytes] = ..., sendingPublic: _Optional[bytes] = ..., sendingChainKey: _Optional[bytes] = ..., sendingCounter: _Optional[int] = ..., previousCounter: _Optional[int] = ..., receiving: _Optional[_Iterable[_Union[Chain, _Mapping]]] = ..., baseKey: _Optional[bytes] = ..., pending: _Optional[_Union[Pending, _Mapping]] = ..., remoteRegistrationId: _Optional[int] = ...) -> None: ...
+
+class Record(_message.Message):
+    __slots__ = ("current", "archived")
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    ARCHIVED_FIELD_NUMBER: _ClassVar[int]
+    current: State
+    archived: _containers.RepeatedCompositeFieldContainer[State]
+    def __init__(self, current: _Optional[_Union[State, _Mapping]] = ..., archived: _Optional[_Iterable[_Union[State, _Mapping]]] = ...) -> None: ...
