@@ -24,21 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\rsession.proto\x12\x0fsitpayd.session\"\x99\x01\n\x05\x43hain\x12\x12\n\nratchetKey\x18\x01 \x01(\x0c\x12\x10\n\x08\x63hainKey\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63ounter\x18\x03 \x01(\r\x12/\n\x07skipped\x18\x04 \x03(\x0b\x32\x1e.sitpayd.session.Chain.Skipped\x1a(\n\x07Skipped\x12\x0f\n\x07\x63ounter\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x0c\"D\n\x07Pending\x12\x10\n\x08preKeyId\x18\x01 \x01(\r\x12\x16\n\x0esignedPreKeyId\x18\x02 \x01(\r\x12\x0f\n\x07\x62\x61seKey\x18\x03 \x01(\x0c\"\xae\x02\n\x05State\x12\x16\n\x0eremoteIdentity\x18\x01 \x01(\x0c\x12\x0f\n\x07rootKey\x18\x02 \x01(\x0c\x12\x16\n\x0esendingPrivate\x18\x03 \x01(\x0c\x12\x15\n\rsendingPublic\x18\x04 \x01(\x0c\x12\x17\n\x0fsendingChainKey\x18\x05 \x01(\x0c\x12\x16\n\x0esendingCounter\x18\x06 \x01(\r\x12\x17\n\x0fpreviousCounter\x18\x07 \x01(\r\x12)\n\treceiving\x18\x08 \x03(\x0b\x32\x16.sitpayd.session.Chain\x12\x0f\n\x07\x62\x61seKey\x18\t \x01(\x0c\x12)\n\x07pending\x18\n \x01(\x0b\x32\x18.sitpayd.session.Pending\x12\x1c\n\x14remoteRegistrationId\x18\x0b \x01(\r\"[\n\x06Record\x12\'\n\x07\x63urrent\x18\x01 \x01(\x0b\x32\x16.sitpayd.session.State\x12(\n\x08\x61rchived\x18\x02 \x03(\x0b\x32\x16.sitpayd.session.State')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\rsession.proto\x12\x0fsitpayd.session\"O\n\x05\x43hain\x12\x12\n\nratchetKey\x18\x01 \x01(\x0c\x12\x10\n\x08\x63hainKey\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63ounter\x18\x03 \x01(\r\x12\x0f\n\x07skipped\x18\x04 \x01(\x0c\"3\n\x07Pending\x12\x10\n\x08preKeyId\x18\x01 \x01(\r\x12\x16\n\x0esignedPreKeyId\x18\x02 \x01(\r\"\xae\x02\n\x05State\x12\x16\n\x0eremoteIdentity\x18\x01 \x01(\x0c\x12\x0f\n\x07rootKey\x18\x02 \x01(\x0c\x12\x16\n\x0esendingPrivate\x18\x03 \x01(\x0c\x12\x15\n\rsendingPublic\x18\x04 \x01(\x0c\x12\x17\n\x0fsendingChainKey\x18\x05 \x01(\x0c\x12\x16\n\x0esendingCounter\x18\x06 \x01(\r\x12\x17\n\x0fpreviousCounter\x18\x07 \x01(\r\x12)\n\treceiving\x18\x08 \x03(\x0b\x32\x16.sitpayd.session.Chain\x12\x0f\n\x07\x62\x61seKey\x18\t \x01(\x0c\x12)\n\x07pending\x18\n \x01(\x0b\x32\x18.sitpayd.session.Pending\x12\x1c\n\x14remoteRegistrationId\x18\x0b \x01(\r\"C\n\x06Record\x12\'\n\x07\x63urrent\x18\x01 \x01(\x0b\x32\x16.sitpayd.session.State\x12\x10\n\x08\x61rchived\x18\x02 \x03(\x0c')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'session_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHAIN']._serialized_start=35
-  _globals['_CHAIN']._serialized_end=188
-  _globals['_CHAIN_SKIPPED']._serialized_start=148
-  _globals['_CHAIN_SKIPPED']._serialized_end=188
-  _globals['_PENDING']._serialized_start=190
-  _globals['_PENDING']._serialized_end=258
-  _globals['_STATE']._serialized_start=261
-  _globals['_STATE']._serialized_end=563
-  _globals['_RECORD']._serialized_start=565
-  _globals['_RECORD']._serialized_end=656
+  _globals['_CHAIN']._serialized_start=34
+  _globals['_CHAIN']._serialized_end=113
+  _globals['_PENDING']._serialized_start=115
+  _globals['_PENDING']._serialized_end=166
+  _globals['_STATE']._serialized_start=169
+  _globals['_STATE']._serialized_end=471
+  _globals['_RECORD']._serialized_start=473
+  _globals['_RECORD']._serialized_end=540
 # @@protoc_insertion_point(module_scope)

@@ -8,13 +8,6 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class Chain(_message.Message):
     __slots__ = ("ratchetKey", "chainKey", "counter", "skipped")
-    class Skipped(_message.Message):
-        __slots__ = ("counter", "seed")
-        COUNTER_FIELD_NUMBER: _ClassVar[int]
-        SEED_FIELD_NUMBER: _ClassVar[int]
-        counter: int
-        seed: bytes
-        def __init__(self, counter: _Optional[int] = ..., seed: _Optional[bytes] = ...) -> None: ...
     RATCHETKEY_FIELD_NUMBER: _ClassVar[int]
     CHAINKEY_FIELD_NUMBER: _ClassVar[int]
     COUNTER_FIELD_NUMBER: _ClassVar[int]
@@ -22,18 +15,16 @@ class Chain(_message.Message):
     ratchetKey: bytes
     chainKey: bytes
     counter: int
-    skipped: _containers.RepeatedCompositeFieldContainer[Chain.Skipped]
-    def __init__(self, ratchetKey: _Optional[bytes] = ..., chainKey: _Optional[bytes] = ..., counter: _Optional[int] = ..., skipped: _Optional[_Iterable[_Union[Chain.Skipped, _Mapping]]] = ...) -> None: ...
+    skipped: bytes
+    def __init__(self, ratchetKey: _Optional[bytes] = ..., chainKey: _Optional[bytes] = ..., counter: _Optional[int] = ..., skipped: _Optional[bytes] = ...) -> None: ...
 
 class Pending(_message.Message):
-    __slots__ = ("preKeyId", "signedPreKeyId", "baseKey")
+    __slots__ = ("preKeyId", "signedPreKeyId")
     PREKEYID_FIELD_NUMBER: _ClassVar[int]
     SIGNEDPREKEYID_FIELD_NUMBER: _ClassVar[int]
-    BASEKEY_FIELD_NUMBER: _ClassVar[int]
     preKeyId: int
     signedPreKeyId: int
-    baseKey: bytes
-    def __init__(self, preKeyId: _Optional[int] = ..., signedPreKeyId: _Optional[int] = ..., baseKey: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, preKeyId: _Optional[int] = ..., signedPreKeyId: _Optional[int] = ...) -> None: ...
 
 class State(_message.Message):
     __slots__ = ("remoteIdentity", "rootKey", "sendingPrivate", "sendingPublic", "sendingChainKey", "sendingCounter", "previousCounter", "receiving", "baseKey", "pending", "remoteRegistrationId")
@@ -66,5 +57,5 @@ class Record(_message.Message):
     CURRENT_FIELD_NUMBER: _ClassVar[int]
     ARCHIVED_FIELD_NUMBER: _ClassVar[int]
     current: State
-    archived: _containers.RepeatedCompositeFieldContainer[State]
-    def __init__(self, current: _Optional[_Union[State, _Mapping]] = ..., archived: _Optional[_Iterable[_Union[State, _Mapping]]] = ...) -> None: ...
+    archived: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, current: _Optional[_Union[State, _Mapping]] = ..., archived: _Optional[_Iterable[bytes]] = ...) -> None: ...
