@@ -67,11 +67,13 @@ def failure(value: ConnectFailure) -> Node:
     return Node(
         "failure",
         attributes(
-            reason=value.code,
-            location=value.location,
-            code=value.ban_code,
-            expire=value.expire_s,
-            message=value.text,
+            {
+                "reason": value.code,
+                "location": value.location,
+                "code": value.ban_code,
+                "expire": value.expire_s,
+                "message": value.text,
+            }
         ),
     )
 
@@ -94,8 +96,8 @@ def stream_error(value: StreamError) -> Node:
     if value.conflict is not None:
         children.append(Node("conflict", {"type": value.conflict}))
     if value.child is not None:
-        children.append(Node(value.child, attributes(id=value.acked_id)))
-    return Node("stream:error", attributes(code=value.code), tuple(children) or None)
+        children.append(Node(value.child, attributes({"id": value.acked_id})))
+    return Node("stream:error", attributes({"code": value.code}), tuple(children) or None)
 
 
 def _number(node: Node, name: str) -> int | None:

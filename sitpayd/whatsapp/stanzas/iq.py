@@ -65,7 +65,9 @@ def set_(xmlns: str, *children: Node, id: str, to: Jid = SERVER_JID) -> Node:
 
 
 def _request(kind: str, xmlns: str, children: tuple[Node, ...], id: str, to: Jid) -> Node:
-    return Node("iq", attributes(id=id, to=to, type=kind, xmlns=xmlns), children or None)
+    return Node(
+        "iq", attributes({"id": id, "to": to, "type": kind, "xmlns": xmlns}), children or None
+    )
 
 
 def result(iq: Node, *children: Node) -> Node:
@@ -83,7 +85,7 @@ def error(iq: Node, code: int, text: str) -> Node:
     Raises:
         RemoteProtocolError: If the request has no id.
     """
-    return _answer(iq, "error", (Node("error", attributes(code=code, text=text)),))
+    return _answer(iq, "error", (Node("error", attributes({"code": code, "text": text})),))
 
 
 def _answer(iq: Node, kind: str, children: tuple[Node, ...]) -> Node:
@@ -115,7 +117,11 @@ def ping(id: str) -> Node:
 
 def server_ping(id: str) -> Node:
     """The server's ping, to be answered at once with `result`."""
-    return Node("iq", attributes(from_=SERVER_JID, id=id, type="get", xmlns="urn:xmpp:ping"), None)
+    return Node(
+        "iq",
+        attributes({"from": SERVER_JID, "id": id, "type": "get", "xmlns": "urn:xmpp:ping"}),
+        None,
+    )
 
 
 def is_ping(node: Node) -> bool:
@@ -134,7 +140,7 @@ def active(id: str) -> Node:
 
 def logout(id: str, device: Jid) -> Node:
     """Unlink this device; the answer must be awaited before its keys are dropped."""
-    child = Node("remove-companion-device", attributes(jid=device, reason="user_initiated"))
+    child = Node("remove-companion-device", attributes({"jid": device, "reason": "user_initiated"}))
     return set_("md", child, id=id)
 
 
@@ -150,13 +156,13 @@ def parse_logout(node: Node) -> Jid | None:
 
 def clean_dirty(id: str, dirty_type: str, timestamp: int | None) -> Node:
     """Tell the server that what it called dirty was fetched anew (`ib.Dirty`)."""
-    child = Node("clean", attributes(type=dirty_type, timestamp=timestamp))
+    child = Node("clean", attributes({"type": dirty_type, "timestamp": timestamp}))
     return set_("urn:xmpp:whatsapp:dirty", child, id=id)
 
 
 def offline_batch(count: int = 100) -> Node:
     """Ask for the announced backlog, as Baileys does after `ib.OfflinePreview`."""
-    return Node("ib", {}, (Node("offline_batch", attributes(count=count)),))
+    return Node("ib", {}, (Node("offline_batch", attributes({"count": count})),))
 
 
 def unified_session_id(now_ms: int, offset_ms: int = 0) -> str:

@@ -285,4 +285,4 @@ def success(lid: Jid, t: int) -> Node:
     Args:
         t: server time, UTC seconds.
     """
-    return Node("success", attributes(t=t, lid=lid))
+    return Node("success", attributes({"t": t, "lid": lid}))

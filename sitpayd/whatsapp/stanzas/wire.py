@@ -6,6 +6,7 @@ as well.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError, Message
@@ -136,13 +137,10 @@ def copied(node: Node, *names: str) -> dict[str, Attr]:
     return {name: value for name, value in found if value is not None}
 
 
-def attributes(**values: Attr | int | None) -> dict[str, Attr]:
-    """Attributes in this order: None is left out, numbers become text.
-
-    A trailing underscore of a name is removed (`from_`, `class_`).
-    """
+def attributes(values: Mapping[str, Attr | int | None]) -> dict[str, Attr]:
+    """Attributes in this order: None is left out, numbers become text."""
     return {
-        name.removesuffix("_"): str(value) if isinstance(value, int) else value
+        name: str(value) if isinstance(value, int) else value
         for name, value in values.items()
         if value is not None
     }
