@@ -16,32 +16,25 @@ session_cipher.js, session_record.js.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from google.protobuf.message import DecodeError
 
-from ..crypto import KEY_LEN, verify
+from ..crypto import verify
 from ..errors import (
     BadMacError,
     DecryptError,
-    LocalProtocolError,
     RemoteProtocolError,
     UnknownPreKeyError,
 )
 from ..keys import KEY_TYPE, KeyPair
-from ..schema import session_pb2
 from ..schema.whatsapp_pb2 import PreKeySignalMessage
-from .ratchet import (
-    SKIPPED_LEN,
-    VERSION,
-    Message,
-    Ratchet,
-    ReceivingChain,
-    SendingChain,
-    parse_key,
-    parse_message,
-)
+from .ratchet import VERSION, Message, Ratchet, parse_key, parse_message
+from .record import Pending, State
+
+# Under its own name: callers know this module alone.
+from .record import SessionRecord as SessionRecord
 from .x3dh import first_keys, initiator_secret, responder_secret
 
 # As in libsignal; the oldest is dropped.
@@ -67,91 +60,6 @@ class PreKeyBundle:
     signature: bytes
     prekey_id: int | None
     prekey: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """The prekeys our session was begun with; sent along until the peer's first answer."""
-
-    prekey_id: int | None
-    signed_prekey_id: int
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class State:
-    """One agreed session.
-
-    Attributes:
-        base_key: 32 bytes, the initiator's; names the state.
-        pending: None unless we began it and nothing was received yet.
-    """
-
-    remote_identity: bytes
-    remote_registration_id: int
-    base_key: bytes
-    pending: Pending | None
-    ratchet: Ratchet
-
-    def to_bytes(self) -> bytes:
-        """Serialise."""
-        return _dump(self).SerializeToString()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> State:
-        """Parse bytes of our own.
-
-        Raises:
-            LocalProtocolError: If they are damaged.
-        """
-        stored = session_pb2.State()
-        try:
-            stored.ParseFromString(data)
-        except DecodeError as error:
-            raise LocalProtocolError("damaged session state") from error
-        return _load(stored)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class SessionRecord:
-    """All states shared with one device.
-
-    Attributes:
-        archived: serialised states, newest first, at most `MAX_ARCHIVED`. They stay bytes until one
-            is needed, since each message loads and stores the whole record.
-    """
-
-    current: State
-    archived: tuple[bytes, ...] = ()
-
-    @property
-    def remote_identity(self) -> bytes:
-        """The peer's identity, 32 bytes."""
-        return self.current.remote_identity
-
-    @property
-    def remote_registration_id(self) -> int:
-        """The peer's registration id when the current state began."""
-        return self.current.remote_registration_id
-
-    def to_bytes(self) -> bytes:
-        """Serialise. Holds private keys: seal it before it is stored."""
-        return session_pb2.Record(
-            current=_dump(self.current), archived=self.archived
-        ).SerializeToString()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> SessionRecord:
-        """Parse what `to_bytes` made.
-
-        Raises:
-            LocalProtocolError: If the bytes are damaged.
-        """
-        stored = session_pb2.Record()
-        try:
-            stored.ParseFromString(data)
-        except DecodeError as error:
-            raise LocalProtocolError("damaged session record") from error
-        return cls(_load(stored.current), tuple(stored.archived))
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +200,7 @@ def parse_prekey_message(body: bytes) -> PreKeyMessage:
 
 def knows_base_key(record: SessionRecord, base_key: bytes) -> bool:
     """Tell whether a state with this base key exists: its prekeys are no longer needed then."""
-    return _state_with_base_key(record, base_key) is not None
+    return _find_base_key(record, base_key) is not None
 
 
 def decrypt_prekey_message(
@@ -322,14 +230,14 @@ def decrypt_prekey_message(
         DecryptError: If it is malformed.
     """
     inner = parse_message(message.message)
-    known = record and _state_with_base_key(record, message.base_key)
-    if record is not None and known:
-        state, rest = known
+    known = _find_base_key(record, message.base_key) if record is not None else None
+    if known is not None:
+        state, archived = known
         # The MAC covers the identity the state was made with, not the one this message claims.
         if state.remote_identity != message.identity:
             raise BadMacError("a known base key under another identity")
         state, plaintext = _decrypt_with(state, identity, inner, generate)
-        return Decrypted(_promote(record, state, rest), plaintext)
+        return Decrypted(SessionRecord(state, archived), plaintext)
 
     if signed_prekey is None or (message.prekey_id is not None and prekey is None):
         raise UnknownPreKeyError("made for a prekey we do not hold")
@@ -381,21 +289,21 @@ def decrypt(
     if record.current.ratchet.knows(message.ratchet_key):
         state, plaintext = _decrypt_with(record.current, identity, message, generate)
         return Decrypted(SessionRecord(state, record.archived), plaintext)
-    for state, rest in _archived_containing(record, message.ratchet_key):
+    for state, archived in _archived_containing(record, message.ratchet_key):
         if state.ratchet.knows(message.ratchet_key):
             state, plaintext = _decrypt_with(state, identity, message, generate)
-            return Decrypted(_promote(record, state, rest), plaintext)
+            return Decrypted(SessionRecord(state, archived), plaintext)
 
     try:
         state, plaintext = _decrypt_with(record.current, identity, message, generate)
         return Decrypted(SessionRecord(state, record.archived), plaintext)
     except BadMacError:
-        for state, rest in _archived_containing(record, b""):
+        for state, archived in _archived_containing(record, b""):
             try:
                 state, plaintext = _decrypt_with(state, identity, message, generate)
             except BadMacError:
                 continue
-            return Decrypted(_promote(record, state, rest), plaintext)
+            return Decrypted(SessionRecord(state, archived), plaintext)
         raise
 
 
@@ -420,32 +328,29 @@ def _decrypt_with(
 def _archived_containing(
     record: SessionRecord, key: bytes
 ) -> Iterator[tuple[State, tuple[bytes, ...]]]:
-    """Archived states whose bytes hold the key, newest first, each with the others' bytes.
+    """Archived states whose bytes hold the key, newest first.
 
-    Searching the bytes spares parsing states that cannot be meant.
+    Each comes with what would be archived if it became current. Searching the bytes spares parsing
+    states that cannot be meant.
     """
+    current = b""
     for index, data in enumerate(record.archived):
         if key in data:
-            yield State.from_bytes(data), record.archived[:index] + record.archived[index + 1 :]
+            current = current or record.current.to_bytes()
+            others = (*record.archived[:index], *record.archived[index + 1 :])
+            yield State.from_bytes(data), (current, *others)
 
 
-def _state_with_base_key(
+def _find_base_key(
     record: SessionRecord, base_key: bytes
-) -> tuple[State, tuple[bytes, ...] | None] | None:
-    """The state of this base key; with it the other archived ones, or None if it is current."""
+) -> tuple[State, tuple[bytes, ...]] | None:
+    """The state of this base key, with what is archived if it is or becomes current."""
     if record.current.base_key == base_key:
-        return record.current, None
-    for state, rest in _archived_containing(record, base_key):
+        return record.current, record.archived
+    for state, archived in _archived_containing(record, base_key):
         if state.base_key == base_key:
-            return state, rest
+            return state, archived
     return None
-
-
-def _promote(record: SessionRecord, state: State, rest: tuple[bytes, ...] | None) -> SessionRecord:
-    """Put in a moved state: `rest` are the archived ones without it, None if it was current."""
-    if rest is None:
-        return SessionRecord(state, record.archived)
-    return SessionRecord(state, (record.current.to_bytes(), *rest))
 
 
 def _install(record: SessionRecord | None, state: State) -> SessionRecord:
@@ -454,76 +359,3 @@ def _install(record: SessionRecord | None, state: State) -> SessionRecord:
         return SessionRecord(state)
     archived = (record.current.to_bytes(), *record.archived)
     return SessionRecord(state, archived[:MAX_ARCHIVED])
-
-
-def _dump(state: State) -> session_pb2.State:
-    ratchet = state.ratchet
-    sending = ratchet.sending
-    stored = session_pb2.State(
-        remoteIdentity=state.remote_identity,
-        rootKey=ratchet.root_key,
-        sendingPrivate=sending.pair.private_key,
-        sendingPublic=sending.pair.public_key,
-        sendingChainKey=sending.chain_key,
-        sendingCounter=sending.counter,
-        previousCounter=sending.previous_counter,
-        baseKey=state.base_key,
-        remoteRegistrationId=state.remote_registration_id,
-    )
-    for chain in ratchet.receiving:
-        stored.receiving.add(
-            ratchetKey=chain.ratchet_key,
-            chainKey=chain.chain_key,
-            counter=chain.counter,
-            skipped=chain.skipped,
-        )
-    if state.pending is not None:
-        stored.pending.signedPreKeyId = state.pending.signed_prekey_id
-        if state.pending.prekey_id is not None:
-            stored.pending.preKeyId = state.pending.prekey_id
-    return stored
-
-
-def _load(stored: session_pb2.State) -> State:
-    receiving = tuple(
-        ReceivingChain(chain.ratchetKey, chain.chainKey, chain.counter, chain.skipped)
-        for chain in stored.receiving
-    )
-    sending = SendingChain(
-        KeyPair(stored.sendingPrivate, stored.sendingPublic),
-        stored.sendingChainKey,
-        stored.sendingCounter,
-        stored.previousCounter,
-    )
-    state = State(
-        stored.remoteIdentity,
-        stored.remoteRegistrationId,
-        stored.baseKey,
-        None,
-        Ratchet(stored.rootKey, sending, receiving),
-    )
-    if not _is_whole(state):
-        raise LocalProtocolError("damaged session state")
-    if not stored.HasField("pending"):
-        return state
-    pending = stored.pending
-    prekey_id = pending.preKeyId if pending.HasField("preKeyId") else None
-    return replace(state, pending=Pending(prekey_id, pending.signedPreKeyId))
-
-
-def _is_whole(state: State) -> bool:
-    """Tell whether every field has its length: a truncated key would break the session silently."""
-    sending = state.ratchet.sending
-    return (
-        len(state.remote_identity)
-        == len(state.base_key)
-        == len(state.ratchet.root_key)
-        == len(sending.pair.private_key)
-        == len(sending.pair.public_key)
-        == len(sending.chain_key)
-        == KEY_LEN
-    ) and all(
-        len(chain.ratchet_key) == len(chain.chain_key) == KEY_LEN
-        and len(chain.skipped) % SKIPPED_LEN == 0
-        for chain in state.ratchet.receiving
-    )
