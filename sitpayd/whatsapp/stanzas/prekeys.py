@@ -211,15 +211,15 @@ def parse_bundles_query(node: Node) -> tuple[Jid, ...]:
 def bundles_answer(
     query: Node,
     bundles: Mapping[Jid, PreKeyBundle | BundleRefused],
-    signed_identities: Mapping[Jid, bytes] | None = None,
+    device_identities: Mapping[Jid, bytes] | None = None,
 ) -> Node:
     """Answer `bundles_query`, in the form and order it was asked.
 
     Args:
         bundles: one entry for every device asked for.
-        signed_identities: the full ADVSignedDeviceIdentity of companions, where known.
+        device_identities: the full ADVSignedDeviceIdentity of companions, where known.
     """
-    known = signed_identities or {}
+    known = device_identities or {}
     users = tuple(
         _user_node(jid, bundles[jid], known.get(jid)) for jid in parse_bundles_query(query)
     )

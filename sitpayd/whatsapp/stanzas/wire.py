@@ -127,7 +127,7 @@ def parse_public_key(node: Node, tag: str) -> bytes:
     return data
 
 
-def copied(node: Node, *names: str) -> dict[str, Attr]:
+def copied(node: Node, *names: str) -> dict[str, Jid]:
     """Those of these address attributes that the stanza has, as Jid, in this order.
 
     Raises:

@@ -1,0 +1,260 @@
+"""The plaintext inside a message: padding and the protobuf `Message`, as far as it is read.
+
+Building what the daemon and a simulated phone send, and naming what came in. The stanza around the
+ciphertext is message.py; what follows from a content is decided outside.
+
+Source: whatsmeow message.go, send.go; Baileys lib/Utils/generics.js, lib/Utils/messages.js.
+"""
+
+from __future__ import annotations
+
+import secrets
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from ..errors import LocalProtocolError, RemoteProtocolError
+from ..jid import Jid
+from ..schema import whatsapp_pb2 as pb
+from .wire import checked_text, parse_proto
+
+MAX_PADDING: Final = 16
+# Wrappers inside wrappers; official clients nest two or three.
+_MAX_WRAPPERS: Final = 8
+_WRAPPERS: Final = (
+    "ephemeralMessage",
+    "viewOnceMessage",
+    "viewOnceMessageV2",
+    "documentWithCaptionMessage",
+    "editedMessage",
+)
+_REVOKE: Final = 0
+_HISTORY_SYNC_NOTIFICATION: Final = 5
+_APP_STATE_SYNC_KEY_SHARE: Final = 6
+_MESSAGE_EDIT: Final = 14
+
+
+@dataclass(frozen=True, slots=True)
+class SenderKey:
+    """A group key for messages of the stanza's sender: a serialised SKDM."""
+
+    group_id: str
+    distribution: bytes
+
+    def __repr__(self) -> str:
+        return f"SenderKey(group_id={self.group_id!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class HistorySync:
+    """Notice of a history blob.
+
+    Attributes:
+        sync_type: 0 initial bootstrap, 2 full, 3 recent, 4 push names, 6 on demand.
+        inline: the zlib-compressed blob itself; None if it is to be downloaded.
+    """
+
+    sync_type: int
+    inline: bytes | None
+
+    def __repr__(self) -> str:
+        return f"HistorySync(sync_type={self.sync_type})"
+
+
+@dataclass(frozen=True, slots=True)
+class AppStateKey:
+    """A key for app state: `key_data` 32 bytes; timestamp in UTC seconds."""
+
+    key_id: bytes
+    key_data: bytes
+    timestamp: int
+
+    def __repr__(self) -> str:
+        return f"AppStateKey(key_id={self.key_id.hex()})"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a decrypted message says.
+
+    Attributes:
+        kind: "text", "image", "video", "audio", "document", "sticker", "contact", "location",
+            "reaction", "revoke", "edit", "history_sync", "app_state_keys", "protocol" (others for
+            the device), "none" (nothing for a person, for example a group key alone), "other".
+        text: text, caption, or the new text of an edit.
+        destination: the chat of a message sent by another of our devices. Only our own account may
+            send such a message: the caller refuses it from anybody else.
+        history_sync: only from our phone.
+        app_state_keys: only from our own account.
+    """
+
+    kind: str
+    text: str | None = None
+    destination: Jid | None = None
+    sender_key: SenderKey | None = None
+    history_sync: HistorySync | None = None
+    app_state_keys: tuple[AppStateKey, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Content(kind={self.kind!r})"
+
+
+def pad(data: bytes, n: int | None = None) -> bytes:
+    """Append n bytes of value n, by default 1 to 16 at random."""
+    count = 1 + secrets.randbelow(MAX_PADDING) if n is None else n
+    if not 1 <= count <= MAX_PADDING:
+        raise LocalProtocolError("padding is 1 to 16 bytes")
+    return data + bytes((count,)) * count
+
+
+def unpad(data: bytes) -> bytes:
+    """Remove the padding.
+
+    Raises:
+        RemoteProtocolError: If there is none or its bytes differ.
+    """
+    count = data[-1] if data else 0
+    if not 1 <= count <= MAX_PADDING or data[-count:] != bytes((count,)) * count:
+        raise RemoteProtocolError("bad padding of a message")
+    return data[:-count]
+
+
+def text_message(text: str) -> bytes:
+    """A plain text: serialised Message, not padded."""
+    return pb.Message(conversation=text).SerializeToString()
+
+
+def device_sent(destination: Jid, message: bytes, phash: str | None = None) -> bytes:
+    """The copy for our own other devices: serialised Message, not padded.
+
+    Args:
+        destination: the chat, as in the stanza's `to`.
+        message: the serialised Message the recipient gets.
+    """
+    inner = pb.Message.FromString(message)
+    sent = pb.Message.DeviceSentMessage(destinationJid=str(destination), message=inner, phash=phash)
+    outer = pb.Message(deviceSentMessage=sent)
+    if inner.HasField("messageContextInfo"):
+        outer.messageContextInfo.CopyFrom(inner.messageContextInfo)
+    return outer.SerializeToString()
+
+
+def app_state_key_share(keys: Iterable[AppStateKey]) -> bytes:
+    """What a phone gives a new companion first: serialised Message, not padded."""
+    share = pb.Message.AppStateSyncKeyShare(
+        keys=[
+            pb.Message.AppStateSyncKey(
+                keyId=pb.Message.AppStateSyncKeyId(keyId=key.key_id),
+                keyData=pb.Message.AppStateSyncKeyData(
+                    keyData=key.key_data,
+                    fingerprint=pb.Message.AppStateSyncKeyFingerprint(
+                        rawId=0, currentIndex=0, deviceIndexes=[0]
+                    ),
+                    timestamp=key.timestamp,
+                ),
+            )
+            for key in keys
+        ]
+    )
+    protocol = pb.Message.ProtocolMessage(
+        type=_APP_STATE_SYNC_KEY_SHARE, appStateSyncKeyShare=share
+    )
+    return pb.Message(protocolMessage=protocol).SerializeToString()
+
+
+def inline_history_sync(history: bytes, sync_type: int = 0) -> bytes:
+    """A history blob small enough to travel in the message: serialised Message, not padded.
+
+    Args:
+        history: a serialised HistorySync; empty for an account without history.
+    """
+    notification = pb.Message.HistorySyncNotification(
+        syncType=sync_type,
+        chunkOrder=1,
+        progress=100,
+        initialHistBootstrapInlinePayload=zlib.compress(history),
+    )
+    protocol = pb.Message.ProtocolMessage(
+        type=_HISTORY_SYNC_NOTIFICATION, historySyncNotification=notification
+    )
+    return pb.Message(protocolMessage=protocol).SerializeToString()
+
+
+def parse_message(plaintext: bytes) -> Content:
+    """Read a decrypted message, padding removed.
+
+    Raises:
+        RemoteProtocolError: If it is no Message, wrapped too deeply, or a text is not UTF-8.
+    """
+    message = parse_proto(pb.Message, plaintext)
+    sender_key = _sender_key(message)
+    destination = None
+    if message.HasField("deviceSentMessage"):
+        sent = message.deviceSentMessage
+        destination = Jid.parse(checked_text(sent.destinationJid))
+        message = sent.message
+        sender_key = sender_key or _sender_key(message)
+    content = _content(_unwrapped(message))
+    return replace(content, destination=destination, sender_key=sender_key)
+
+
+def _unwrapped(message: pb.Message) -> pb.Message:
+    for _ in range(_MAX_WRAPPERS):
+        wrapper = next((name for name in _WRAPPERS if message.HasField(name)), None)
+        if wrapper is None:
+            return message
+        message = getattr(message, wrapper).message
+    raise RemoteProtocolError("a message wrapped too deeply")
+
+
+def _content(message: pb.Message) -> Content:
+    if message.HasField("conversation"):
+        return Content("text", checked_text(message.conversation))
+    if message.HasField("extendedTextMessage"):
+        return Content("text", checked_text(message.extendedTextMessage.text))
+    if message.HasField("protocolMessage"):
+        return _protocol_content(message.protocolMessage)
+    for kind, name, caption in (
+        ("image", "imageMessage", message.imageMessage.caption),
+        ("video", "videoMessage", message.videoMessage.caption),
+        ("document", "documentMessage", message.documentMessage.caption),
+        ("audio", "audioMessage", ""),
+        ("sticker", "stickerMessage", ""),
+        ("contact", "contactMessage", ""),
+        ("contact", "contactsArrayMessage", ""),
+        ("location", "locationMessage", ""),
+        ("reaction", "reactionMessage", ""),
+    ):
+        if message.HasField(name):
+            return Content(kind, checked_text(caption) or None)
+    # Content that the schema does not name is somebody's message all the same.
+    return Content("other" if len(UnknownFieldSet(message)) else "none")
+
+
+def _protocol_content(protocol: pb.Message.ProtocolMessage) -> Content:
+    # An absent type is REVOKE, the first value of the enum.
+    if protocol.type == _REVOKE:
+        return Content("revoke")
+    if protocol.type == _MESSAGE_EDIT:
+        return Content("edit", _content(_unwrapped(protocol.editedMessage)).text)
+    if protocol.type == _HISTORY_SYNC_NOTIFICATION:
+        notice = protocol.historySyncNotification
+        inline = notice.initialHistBootstrapInlinePayload or None
+        return Content("history_sync", history_sync=HistorySync(notice.syncType, inline))
+    if protocol.type == _APP_STATE_SYNC_KEY_SHARE:
+        keys = tuple(
+            AppStateKey(key.keyId.keyId, key.keyData.keyData, key.keyData.timestamp)
+            for key in protocol.appStateSyncKeyShare.keys
+        )
+        return Content("app_state_keys", app_state_keys=keys)
+    return Content("protocol")
+
+
+def _sender_key(message: pb.Message) -> SenderKey | None:
+    if not message.HasField("senderKeyDistributionMessage"):
+        return None
+    found = message.senderKeyDistributionMessage
+    return SenderKey(checked_text(found.groupId), found.axolotlSenderKeyDistributionMessage)
