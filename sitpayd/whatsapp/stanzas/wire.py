@@ -21,6 +21,8 @@ from ..node import Attr, Node
 KEY_ID_LEN: Final = 3
 REGISTRATION_ID_LEN: Final = 4
 
+# Attributes before they are written: numbers still numbers, None for what is left out.
+Values = Mapping[str, Attr | int | None]
 _MessageT = TypeVar("_MessageT", bound=Message)
 
 
@@ -137,7 +139,7 @@ def copied(node: Node, *names: str) -> dict[str, Jid]:
     return {name: value for name, value in found if value is not None}
 
 
-def attributes(values: Mapping[str, Attr | int | None]) -> dict[str, Attr]:
+def attributes(values: Values) -> dict[str, Attr]:
     """Attributes in this order: None is left out, numbers become text."""
     return {
         name: str(value) if isinstance(value, int) else value
