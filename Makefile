@@ -51,4 +51,4 @@ schema: $(VENV)/dev ## Compile the protobuf schema
 	@$(BIN)/python -m grpc_tools.protoc -I sitpayd/whatsapp/schema --python_out=sitpayd/whatsapp/schema --pyi_out=sitpayd/whatsapp/schema sitpayd/whatsapp/schema/*.proto
 
 clean: ## Remove what the targets made
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/node_modules
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/baileys/node_modules tests/peers/whatsmeow/build

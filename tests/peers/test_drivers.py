@@ -1,5 +1,6 @@
 """The drivers by themselves: what they dial and how they end."""
 
+import json
 import os
 import signal
 from collections.abc import AsyncGenerator
@@ -11,7 +12,7 @@ import pytest
 import trio
 from websockets.trio.server import ServerConnection, serve
 
-from tests.peers import process
+from tests.peers import baileys, process
 from tests.peers.baileys import BaileysPeer, ensure_baileys
 from tests.peers.process import ConnectionChanged, PeerError
 from tests.peers.whatsmeow import WhatsmeowPeer, ensure_whatsmeow
@@ -142,3 +143,8 @@ async def test_refused_order_says_why(tmp_path: Path) -> None:
         async with BaileysPeer.start(NOWHERE, tmp_path) as peer:
             with pytest.raises(PeerError, match="not connected"):
                 await peer.send("15550000001@s.whatsapp.net", "too early")
+
+
+def test_lock_file_names_no_registry() -> None:
+    lock = json.loads((baileys.HOME / "package-lock.json").read_text())
+    assert not [name for name, package in lock["packages"].items() if "resolved" in package]
