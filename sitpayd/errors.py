@@ -8,7 +8,7 @@ class SitpaydError(Exception):
 
 
 class ConfigurationError(SitpaydError):
-    """The configuration cannot be used; the message is one line that names the key and its source."""
+    """The configuration cannot be used; the message is one line: the key and its source."""
 
 
 class StorageError(SitpaydError):

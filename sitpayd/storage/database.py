@@ -1,0 +1,465 @@
+"""Database: the one owner of the file, and the only place that knows the engine.
+
+All writes go through one writer task. It takes every operation that waits, runs them in one
+transaction, commits once and wakes all who wait; while one batch commits, the next one gathers, so
+no timer is needed. There is no savepoint per operation (it costs three times the throughput): if
+one raises, the batch is rolled back and its operations are replayed one by one. So an operation
+checks before it writes, touches no memory of ours, and may run twice.
+
+Schema and damage checks are schema.py; what the operations do is in the query files.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Concatenate, Final, Generic, ParamSpec, Protocol, TypeVar
+
+import trio
+from sqlalchemy import Connection, NullPool, StaticPool, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from sitpayd.errors import (
+    DatabaseCorruptError,
+    DatabaseExposedError,
+    DatabaseLockedError,
+    DatabaseUnusableError,
+    SealError,
+    StorageBusyError,
+    StorageError,
+    StorageFullError,
+    WrongSecretError,
+)
+from sitpayd.storage.records import utc_now
+from sitpayd.storage.schema import (
+    back_up,
+    check_pages,
+    driver_of,
+    head_revision,
+    revision_of,
+    upgrade,
+)
+from sitpayd.storage.vault import Vault
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_BATCH: Final = 256  # operations in one transaction
+MAX_QUEUED_WRITES: Final = 4096  # operations; more of them are refused
+MAX_QUEUED_READS: Final = 1024  # operations; more of them are refused
+READERS: Final = 4
+
+BUSY_TIMEOUT_MS: Final = 5000
+# Pages of 4 KiB: longer than the default 1000, so that a burst is not slowed by checkpoints.
+WAL_AUTOCHECKPOINT_PAGES: Final = 2000
+
+_FILE_MODE: Final = 0o600
+_DIRECTORY_MODE: Final = 0o700
+_OTHERS: Final = 0o077
+
+_SECRET_CHECK: Final = "secret_check"
+_SECRET_CHECK_TEXT: Final = b"sitpayd"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What a query function takes first: an open transaction and what goes with it.
+
+    Attributes:
+        now: one time for all operations of a transaction.
+    """
+
+    connection: Connection
+    vault: Vault
+    now: datetime
+
+
+class _Work(Protocol):
+    """What the writer sees of a job."""
+
+    done: trio.Event
+
+    def run(self, unit: Unit) -> None: ...
+    def fail(self, error: Exception) -> None: ...
+
+
+class _Job(Generic[T]):
+    """An operation on its way through the writer, and what became of it."""
+
+    __slots__ = ("_operation", "_outcome", "done")
+
+    def __init__(self, operation: Callable[[Unit], T]) -> None:
+        self._operation = operation
+        self._outcome: tuple[T] | Exception | None = None
+        self.done = trio.Event()
+
+    def run(self, unit: Unit) -> None:
+        self._outcome = (self._operation(unit),)
+
+    def fail(self, error: Exception) -> None:
+        self._outcome = error
+
+    def result(self) -> T:
+        if self._outcome is None:
+            raise AssertionError("the writer woke a waiter without an outcome")
+        if isinstance(self._outcome, Exception):
+            raise self._outcome
+        return self._outcome[0]
+
+
+class Database:
+    """Runs query functions in transactions. Made by `open_database`."""
+
+    def __init__(
+        self,
+        writer: Connection,
+        readers: list[Connection],
+        vault: Vault,
+        clock: Callable[[], datetime],
+        *,
+        inline: bool,
+    ) -> None:
+        self._writer = writer
+        self._idle_readers = readers
+        self._vault = vault
+        self._clock = clock
+        self._inline = inline
+        self._writer_limiter = trio.CapacityLimiter(1)
+        self._reader_limiter = trio.CapacityLimiter(len(readers))
+        # Full: the caller gets StorageBusyError at once, since the disk is behind by seconds.
+        self._send_job, self._receive_job = trio.open_memory_channel[_Work](MAX_QUEUED_WRITES)
+
+    async def write(
+        self, operation: Callable[Concatenate[Unit, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run an operation in the next batch; returns after its commit.
+
+        Who is cancelled here no longer learns the result; the commit happens all the same.
+
+        Raises:
+            StorageFullError: If the disk is full.
+            StorageBusyError: If too much waits, or another process holds the file.
+            StorageError: If the database refused otherwise.
+            Exception: What the operation raised; nothing of it is stored.
+        """
+        job: _Job[T] = _Job(partial(_call, operation, args, kwargs))
+        try:
+            self._send_job.send_nowait(job)
+        except trio.WouldBlock:
+            raise StorageBusyError("overloaded") from None
+        await job.done.wait()
+        return job.result()
+
+    async def read(
+        self, operation: Callable[Concatenate[Unit, P], T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Run an operation that only reads, on a snapshot of what is committed.
+
+        Raises:
+            StorageBusyError: If too many reads wait.
+            StorageError: If the database refused.
+        """
+        work = partial(self._read, partial(_call, operation, args, kwargs))
+        if self._inline:
+            await trio.lowlevel.checkpoint()
+            return work()
+        if self._reader_limiter.statistics().tasks_waiting >= MAX_QUEUED_READS:
+            raise StorageBusyError("overloaded")
+        return await trio.to_thread.run_sync(work, limiter=self._reader_limiter)
+
+    async def truncate_log(self) -> None:
+        """Move the write-ahead log into the file and empty it, after a purge."""
+        await self._in_writer(partial(_truncate_log, self._writer))
+
+    async def _write_forever(self) -> None:
+        # Shielded: it ends when the channel is closed and empty, so that no operation is left
+        # half done by a cancelled daemon. The queue's bound bounds the wait.
+        with trio.CancelScope(shield=True):
+            async for first in self._receive_job:
+                batch = [first]
+                try:
+                    while len(batch) < MAX_BATCH:
+                        batch.append(self._receive_job.receive_nowait())
+                except (trio.WouldBlock, trio.EndOfChannel):
+                    pass
+                await self._in_writer(partial(self._commit, batch))
+                for job in batch:
+                    job.done.set()
+
+    async def _in_writer(self, work: Callable[[], None]) -> None:
+        if self._inline:
+            work()
+        else:
+            await trio.to_thread.run_sync(work, limiter=self._writer_limiter)
+
+    def _commit(self, batch: list[_Work]) -> None:
+        try:
+            self._transact(batch)
+        except Exception as error:
+            if len(batch) == 1 or _is_busy(error):
+                # Each replay would wait for the lock as long again.
+                for job in batch:
+                    job.fail(_translated(error))
+            else:
+                for job in batch:
+                    self._commit([job])
+
+    def _transact(self, batch: list[_Work]) -> None:
+        with self._writer.begin():
+            unit = Unit(self._writer, self._vault, self._clock())
+            for job in batch:
+                job.run(unit)
+
+    def _read(self, operation: Callable[[Unit], T]) -> T:
+        connection = self._idle_readers.pop()
+        try:
+            with _translating(), connection.begin() as transaction:
+                value = operation(Unit(connection, self._vault, self._clock()))
+                # Nothing was changed: this only lets the snapshot go.
+                transaction.rollback()
+                return value
+        finally:
+            self._idle_readers.append(connection)
+
+
+def _call(
+    operation: Callable[..., T],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+    unit: Unit,
+) -> T:
+    return operation(unit, *args, **kwargs)
+
+
+@asynccontextmanager
+async def open_database(
+    url: str,
+    vault: Vault,
+    *,
+    inline: bool = False,
+    clock: Callable[[], datetime] = utc_now,
+) -> AsyncIterator[Database]:
+    """Own a database: lock, check and migrate it, then run its writer.
+
+    Leaving waits for the operations that were given to it. Errors of the body leave in a group.
+
+    Args:
+        url: `sqlite:///path`, or `sqlite://` for one in memory (inline only).
+        inline: run operations in the event loop, without threads: for tests with a mock clock.
+
+    Raises:
+        DatabaseUnusableError: One of its kinds, if this database cannot be used.
+    """
+    path = _path_of(url)
+    if path is None and not inline:
+        raise DatabaseUnusableError("a database in memory works only inline")
+    with ExitStack() as stack:
+        opening = partial(_open, stack, path, vault, clock, inline)
+        database = opening() if inline else await trio.to_thread.run_sync(opening)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(database._write_forever)
+            with database._send_job:
+                yield database
+
+
+def migrate(url: str) -> None:
+    """Bring a database to this version's schema; makes it if it does not exist.
+
+    Raises:
+        DatabaseUnusableError: One of its kinds, if this database cannot be used.
+    """
+    path = _path_of(url)
+    if path is None:
+        raise DatabaseUnusableError("a database in memory cannot be migrated")
+    with ExitStack() as stack:
+        _prepare(stack, path)
+
+
+def _path_of(url: str) -> Path | None:
+    """The file of a URL; None: in memory."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise DatabaseUnusableError("the database URL is not a URL: sqlite:///path") from None
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise DatabaseUnusableError(
+            f"{parsed.drivername} databases are not supported: use sqlite:///path"
+        )
+    if parsed.host or parsed.query:
+        raise DatabaseUnusableError("the database URL must look like sqlite:///path")
+    if parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(parsed.database or "").absolute()
+
+
+def _open(
+    stack: ExitStack,
+    path: Path | None,
+    vault: Vault,
+    clock: Callable[[], datetime],
+    inline: bool,
+) -> Database:
+    if path:
+        _prepare(stack, path)
+    with _translating():
+        writer = stack.enter_context(_connected(path, "BEGIN IMMEDIATE"))
+        if path is None:
+            with writer.begin():
+                upgrade(writer)
+        with writer.begin():
+            _check_secret(writer, vault)
+        if path is None:
+            return Database(writer, [writer], vault, clock, inline=inline)
+        readers = [
+            stack.enter_context(_connected(path, "BEGIN", "PRAGMA query_only=ON"))
+            for _ in range(READERS)
+        ]
+        return Database(writer, readers, vault, clock, inline=inline)
+
+
+def _prepare(stack: ExitStack, path: Path) -> None:
+    """Lock, check and migrate a file; the lock is held until the stack closes."""
+    try:
+        _make_directory(path.parent)
+        _lock(stack, path)
+        _make_file(path)
+    except OSError as error:
+        raise DatabaseUnusableError(f"{error.filename}: {error.strerror}") from None
+    # A batch migration drops and makes tables anew: with foreign keys on, that would delete every
+    # row that refers to them. The pragma does nothing inside a transaction, so it comes first.
+    with _translating(), _connected(path, "BEGIN IMMEDIATE", "PRAGMA foreign_keys=OFF") as owner:
+        with owner.begin():
+            check_pages(owner)
+            revision = revision_of(owner)
+        if revision == head_revision():
+            return
+        if revision is not None:
+            back_up(owner, path, revision)
+        with owner.begin():
+            upgrade(owner)
+
+
+def _make_directory(path: Path) -> None:
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(_DIRECTORY_MODE)
+
+
+def _lock(stack: ExitStack, path: Path) -> None:
+    """Take the lock file. It is never deleted: a second owner could then lock another one."""
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+    stack.callback(os.close, lock)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DatabaseLockedError(f"{path} is in use by another process") from None
+
+
+def _make_file(path: Path) -> None:
+    """Make the file before SQLite does, for its mode; log and shared memory take it over."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE))
+    for suffix in ("", "-wal", "-shm"):
+        file = Path(f"{path}{suffix}")
+        if file.exists() and file.stat().st_mode & _OTHERS:
+            raise DatabaseExposedError(f"{file} is open to other users: chmod 600 {file}")
+
+
+@contextmanager
+def _connected(path: Path | None, begin: str, *pragmas: str) -> Iterator[Connection]:
+    """Connect with our settings; `begin` is what starts each transaction."""
+    engine = create_engine(
+        URL.create("sqlite", database=str(path) if path else None),
+        poolclass=NullPool if path else StaticPool,
+        # The driver starts no transaction of its own: with it, half a migration would stay.
+        connect_args={"check_same_thread": False, "isolation_level": None},
+        hide_parameters=True,
+    )
+    event.listen(engine, "connect", partial(_configure, pragmas))
+    event.listen(engine, "begin", partial(_begin, begin))
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _configure(pragmas: tuple[str, ...], driver: sqlite3.Connection, _record: object) -> None:
+    for pragma in (
+        f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+        "PRAGMA journal_mode=WAL",
+        # NORMAL may forget a commit at power loss, and a forgotten ratchet step is a reused key.
+        "PRAGMA synchronous=FULL",
+        "PRAGMA foreign_keys=ON",
+        "PRAGMA secure_delete=ON",
+        f"PRAGMA wal_autocheckpoint={WAL_AUTOCHECKPOINT_PAGES}",
+        *pragmas,
+    ):
+        driver.execute(pragma)
+
+
+def _begin(begin: str, connection: Connection) -> None:
+    connection.exec_driver_sql(begin)
+
+
+def _check_secret(connection: Connection, vault: Vault) -> None:
+    sealed = connection.exec_driver_sql(
+        "SELECT value FROM setting WHERE name = ?", (_SECRET_CHECK,)
+    ).scalar()
+    if sealed is None:
+        sealed = vault.seal("setting", 0, "value", _SECRET_CHECK, _SECRET_CHECK_TEXT)
+        connection.exec_driver_sql("INSERT INTO setting VALUES (?, ?)", (_SECRET_CHECK, sealed))
+        return
+    try:
+        vault.open("setting", 0, "value", _SECRET_CHECK, sealed)
+    except SealError:
+        raise WrongSecretError("the database was sealed with another secret") from None
+
+
+def _truncate_log(connection: Connection) -> None:
+    with _translating():
+        driver_of(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        raise _translated(error) from None
+
+
+def _translated(error: Exception) -> Exception:
+    """Our error for one of the database; any other stays as it is."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if not isinstance(cause, sqlite3.DatabaseError) or isinstance(cause, sqlite3.IntegrityError):
+        return error
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    kind = _ERRORS.get(code) or _ERRORS.get(code & 0xFF, StorageError)
+    # The driver's message names the fault, never a value.
+    return kind(f"{getattr(cause, 'sqlite_errorname', 'sqlite')}: {cause}")
+
+
+def _is_busy(error: Exception) -> bool:
+    return isinstance(_translated(error), StorageBusyError)
+
+
+# By extended code, then by its low byte, the primary one.
+_ERRORS: Final[dict[int, type[StorageError]]] = {
+    sqlite3.SQLITE_FULL: StorageFullError,
+    sqlite3.SQLITE_IOERR_WRITE: StorageFullError,
+    sqlite3.SQLITE_IOERR_SHMSIZE: StorageFullError,
+    sqlite3.SQLITE_BUSY: StorageBusyError,
+    sqlite3.SQLITE_LOCKED: StorageBusyError,
+    sqlite3.SQLITE_CORRUPT: DatabaseCorruptError,
+    sqlite3.SQLITE_NOTADB: DatabaseCorruptError,
+    sqlite3.SQLITE_CANTOPEN: DatabaseUnusableError,
+    sqlite3.SQLITE_READONLY: DatabaseUnusableError,
+}

@@ -1,0 +1,123 @@
+"""Schema: what stands in the file before anybody uses it.
+
+Damage check, migrations (Alembic, forward only) and the copy made before one. Each function takes
+an open connection; who opens it, with which settings and in which transaction, is database.py.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from sitpayd.errors import DatabaseCorruptError, DatabaseUnusableError, SchemaTooNewError
+
+MIGRATIONS: Final = "sitpayd.storage:migrations"
+
+_RESTORE: Final = "restore a backup copy over it, without its -wal and -shm files"
+
+
+def check_pages(connection: Connection) -> None:
+    """Read through the whole file for damage.
+
+    Raises:
+        DatabaseCorruptError: If there is any.
+    """
+    found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if found != "ok":
+        raise DatabaseCorruptError(f"the database is damaged ({found}): {_RESTORE}")
+
+
+def revision_of(connection: Connection, migrations: str = MIGRATIONS) -> str | None:
+    """The migration this database is at; None: it is empty.
+
+    Raises:
+        SchemaTooNewError: If this version does not know it.
+        DatabaseUnusableError: If there are tables, but none of ours.
+    """
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is None:
+        if connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar():
+            raise DatabaseUnusableError("the database holds tables that are not sitpayd's")
+        return None
+    if revision not in {script.revision for script in _scripts(migrations).walk_revisions()}:
+        raise SchemaTooNewError(
+            f"the database has schema {revision}, this version knows up to"
+            f" {head_revision(migrations)}: install the newer version again"
+        )
+    return revision
+
+
+@cache
+def head_revision(migrations: str = MIGRATIONS) -> str | None:
+    """The newest migration of this version."""
+    return _scripts(migrations).get_current_head()
+
+
+def upgrade(connection: Connection, migrations: str = MIGRATIONS) -> None:
+    """Migrate to the newest revision inside the caller's transaction: all of it or nothing.
+
+    Raises:
+        DatabaseUnusableError: If rows would refer to missing ones afterwards.
+    """
+    config = _config(migrations)
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+    if dangling is not None:
+        raise DatabaseUnusableError(f"the migration left dangling rows in {dangling[0]}")
+
+
+def back_up(connection: Connection, path: Path, revision: str) -> Path:
+    """Copy the database to a file beside it, named after its revision.
+
+    A copy restored later turns the ratchets back: it is for reading and for a failed upgrade, not
+    for going on after messages were sent.
+    """
+    copy = path.with_name(f"{path.name}.schema-{revision}")
+    unfinished = path.with_name(f"{copy.name}.part")
+    unfinished.unlink(missing_ok=True)
+    # SQLite would make it with the umask's mode; an empty file it takes as it is.
+    os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    driver_of(connection).execute("VACUUM INTO ?", (str(unfinished),))
+    _sync(unfinished)
+    unfinished.replace(copy)
+    _sync(path.parent)
+    return copy
+
+
+def driver_of(connection: Connection) -> sqlite3.Connection:
+    """The driver's connection, for the few statements that must stand outside a transaction."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise AssertionError("the engine uses another driver than sqlite3")
+    return driver
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _scripts(migrations: str) -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config(migrations))
+
+
+def _config(migrations: str) -> Config:
+    config = Config()
+    # An interpolation character in a path would be taken for a variable.
+    config.set_main_option("script_location", migrations.replace("%", "%%"))
+    # Without it Alembic splits lists of paths the old way and warns.
+    config.set_main_option("path_separator", "os")
+    return config
