@@ -210,6 +210,18 @@ def test_end_of_an_old_chain_is_read_after_newer_ones() -> None:
     assert bob.receive(late) == b"2"
 
 
+def test_reading_an_old_chain_does_not_make_it_newer() -> None:
+    alice, bob = acquaintances()
+    bob.receive(alice.send(b"1"))
+    late = alice.send(b"2")
+    alice.receive(bob.send(b"and you?"))
+    bob.receive(alice.send(b"well"))
+    before = [chain.ratchet_key for chain in bob.session.current.ratchet.receiving]
+    bob.receive(late)
+    after = [chain.ratchet_key for chain in bob.session.current.ratchet.receiving]
+    assert after == before
+
+
 def test_only_the_last_five_chains_are_kept() -> None:
     alice, bob = acquaintances()
     first, late = alice.send(b"1"), alice.send(b"2")
@@ -273,6 +285,14 @@ def test_message_2000_ahead_in_a_new_chain_is_read() -> None:
 def test_message_2001_ahead_in_a_new_chain_is_refused() -> None:
     alice, bob = acquaintances()
     refused(bob, send_many(alice, MAX_AHEAD + 2), FutureMessageError)
+
+
+def test_counter_too_far_ahead_in_a_new_chain_costs_no_key_agreement() -> None:
+    alice, bob = acquaintances()
+    unusable = b"\x05" + bytes(32)
+    fields = SignalMessage(ratchetKey=unusable, counter=MAX_AHEAD + 1, ciphertext=bytes(16))
+    body = b"\x33" + fields.SerializeToString() + bytes(8)
+    refused(bob, Encrypted(alice.session, "msg", body), FutureMessageError)
 
 
 def test_oldest_skipped_keys_are_dropped() -> None:
@@ -348,6 +368,18 @@ def test_our_own_ratchet_key_sent_back_is_refused() -> None:
     echo = alice.send(b"1")
     alice.begin(bob.bundle())
     refused(alice, echo, BadMacError)
+
+
+def test_archived_state_with_the_key_in_another_place_is_not_meant() -> None:
+    alice, bob = acquaintances()
+    current = bob.session.current
+    ratchet_key = alice.session.current.ratchet.sending.pair.public_key
+    other = replace(
+        current, base_key=ratchet_key, ratchet=replace(current.ratchet, root_key=bytes(32))
+    )
+    bob.saved = SessionRecord(current, (other.to_bytes(),)).to_bytes()
+    assert bob.receive(alice.send(b"1")) == b"1"
+    assert bob.session.current.base_key == current.base_key
 
 
 def test_both_beginning_at_once_converge() -> None:
