@@ -64,9 +64,14 @@ _ODD_LENGTH: Final = 0x80
 _AD_DOMAINS: Final = {PN_SERVER: 0, LID_SERVER: 1, HOSTED_SERVER: 128, HOSTED_LID_SERVER: 129}
 _AD_SERVERS: Final = {domain: server for server, domain in _AD_DOMAINS.items()}
 
-_EMPTY_STRING: Final = bytes((_BINARY_8, 0))
+# Made once: the encoder spends its time on small pieces like these.
+_SHORT_LIST_STARTS: Final = (
+    bytes((_LIST_EMPTY,)),
+    *(bytes((_LIST_8, size)) for size in range(1, 2**8)),
+)
+_SHORT_BINARY_STARTS: Final = tuple(bytes((_BINARY_8, length)) for length in range(2**8))
 _STRING_BYTES: Final[dict[str, bytes]] = {
-    "": _EMPTY_STRING,
+    "": _SHORT_BINARY_STARTS[0],
     **{
         token: bytes((_DICTIONARY_0 + number, index))
         for number, dictionary in enumerate(DOUBLE_BYTE_TOKENS)
@@ -133,10 +138,8 @@ def _write_node(out: bytearray, node: Node, depth: int) -> None:
 
 
 def _list_start(size: int) -> bytes:
-    if size == 0:
-        return bytes((_LIST_EMPTY,))
-    if size < 256:
-        return bytes((_LIST_8, size))
+    if size < 2**8:
+        return _SHORT_LIST_STARTS[size]
     if size <= _MAX_LIST_LEN:
         return bytes((_LIST_16, size >> 8, size & 0xFF))
     raise LocalProtocolError(f"a list of {size} does not fit into a stanza")
@@ -144,7 +147,7 @@ def _list_start(size: int) -> bytes:
 
 def _binary_start(length: int) -> bytes:
     if length < 2**8:
-        return bytes((_BINARY_8, length))
+        return _SHORT_BINARY_STARTS[length]
     if length < 2**20:
         return bytes((_BINARY_20,)) + length.to_bytes(3, "big")
     return bytes((_BINARY_32,)) + length.to_bytes(4, "big")

@@ -51,13 +51,12 @@ class Connection:
     """
 
     __slots__ = (
-        "_cipher",
         "_failure",
         "_frames",
-        "_handshake",
         "_is_dead",
         "_outgoing",
         "_prologue",
+        "_stage",
     )
 
     def __init__(
@@ -66,10 +65,10 @@ class Connection:
         prologue: PrologueDecoder | None,
     ) -> None:
         """Only for `initiator` and `responder`."""
-        self._handshake: InitiatorHandshake | ResponderHandshake | None = handshake
+        # The handshake, then what came of it: never both.
+        self._stage: InitiatorHandshake | ResponderHandshake | TransportCipher = handshake
         self._prologue = prologue
         self._frames = FrameDecoder()
-        self._cipher: TransportCipher | None = None
         self._outgoing: list[bytes] = []
         self._failure: RemoteProtocolError | None = None
         self._is_dead = False
@@ -139,17 +138,18 @@ class Connection:
                 self._failure = error
         # Not `else`: with nothing to tell before it, a new failure is raised at once.
         if self._failure is not None and not events:
-            self._is_dead = True
-            raise self._failure
+            # Not kept: its traceback refers to this connection, a cycle.
+            failure, self._failure, self._is_dead = self._failure, None, True
+            raise failure
         return events
 
     def _receive_stream(self, data: bytes, events: list[Event]) -> None:
         if self._prologue is not None:
             data = self._prologue.receive(data)
         for frame in self._frames.receive(data):
-            if self._cipher is not None:
-                events.append(self._receive_stanza(self._cipher.decrypt(frame)))
-            elif (completed := self._receive_handshake(frame)) is not None:
+            if isinstance(self._stage, TransportCipher):
+                events.append(self._receive_stanza(self._stage.decrypt(frame)))
+            elif (completed := self._receive_handshake(self._stage, frame)) is not None:
                 events.append(completed)
 
     def _receive_stanza(self, stanza: bytes) -> NodeReceived | NodeRejected:
@@ -158,10 +158,9 @@ class Connection:
         except RemoteProtocolError as error:
             return NodeRejected(len(stanza), hashlib.sha256(stanza).hexdigest(), str(error))
 
-    def _receive_handshake(self, message: bytes) -> HandshakeCompleted | None:
-        handshake = self._handshake
-        if handshake is None:
-            raise AssertionError("a connection has a handshake or a cipher")
+    def _receive_handshake(
+        self, handshake: InitiatorHandshake | ResponderHandshake, message: bytes
+    ) -> HandshakeCompleted | None:
         answer = handshake.receive(message)
         if answer is not None:
             self._outgoing.append(encode_frame(answer))
@@ -169,7 +168,7 @@ class Connection:
             return None
         routing_info = self._prologue.routing_info if self._prologue else None
         # A process holds thousands of connections; none keeps what only the handshake needed.
-        self._cipher, self._handshake, self._prologue = handshake.cipher, None, None
+        self._stage, self._prologue = handshake.cipher, None
         return HandshakeCompleted(handshake.client_payload, handshake.client_static, routing_info)
 
     def send(self, node: Node) -> None:
@@ -193,9 +192,9 @@ class Connection:
             raise LocalProtocolError(f"a stanza of {len(stanza)} bytes cannot be sent")
         if self._failure is not None:
             return
-        if self._cipher is None:
+        if not isinstance(self._stage, TransportCipher):
             raise LocalProtocolError("the handshake is not complete")
-        self._outgoing.append(encode_frame(self._cipher.encrypt(stanza)))
+        self._outgoing.append(encode_frame(self._stage.encrypt(stanza)))
 
     def data_to_send(self) -> list[bytes]:
         """Hand over what is to be written, and forget it; cannot raise.

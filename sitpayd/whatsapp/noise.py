@@ -127,7 +127,7 @@ class _Handshake:
     def __init__(self, ephemeral: KeyPair | None) -> None:
         self._ephemeral = ephemeral or KeyPair.generate()
         self._chaining_key = _PROTOCOL_NAME
-        self._aead: AESGCM | None = None
+        self._aead = AESGCM(_PROTOCOL_NAME)
         self._counter = 0
         self.handshake_hash = _PROTOCOL_NAME
         self.cipher: TransportCipher | None = None
@@ -149,22 +149,17 @@ class _Handshake:
         self._counter = 0
 
     def _encrypt(self, plaintext: bytes) -> bytes:
-        ciphertext = self._keyed().encrypt(self._next_nonce(), plaintext, self.handshake_hash)
+        ciphertext = self._aead.encrypt(self._next_nonce(), plaintext, self.handshake_hash)
         self._mix_hash(ciphertext)
         return ciphertext
 
     def _decrypt(self, ciphertext: bytes, what: str) -> bytes:
         try:
-            plaintext = self._keyed().decrypt(self._next_nonce(), ciphertext, self.handshake_hash)
+            plaintext = self._aead.decrypt(self._next_nonce(), ciphertext, self.handshake_hash)
         except InvalidTag as error:
             raise HandshakeError(f"{what} does not decrypt") from error
         self._mix_hash(ciphertext)
         return plaintext
-
-    def _keyed(self) -> AESGCM:
-        if self._aead is None:
-            raise AssertionError("XX encrypts nothing before its first key exchange")
-        return self._aead
 
     def _next_nonce(self) -> bytes:
         self._counter += 1

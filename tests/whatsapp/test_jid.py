@@ -22,6 +22,7 @@ from tests.support.strategies import digits
         ("15551234567-1600000000@g.us", Jid("15551234567-1600000000", "g.us")),
         ("status@broadcast", Jid("status", "broadcast")),
         ("16-777:1@interop", Jid("777", "interop", 1, 16)),
+        ("a-b@interop", Jid("a-b", "interop")),
         ("100001:5@msgr", Jid("100001", "msgr", 5)),
         ("@s.whatsapp.net", Jid("", "s.whatsapp.net")),
         ("@g.us", Jid("", "g.us")),
