@@ -1,0 +1,261 @@
+"""Queries about devices: who owns them, what is wanted of them, what was observed at the last."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final, Literal
+
+from sqlalchemy import Row
+
+from sitpayd.storage.database import Unit
+from sitpayd.storage.outbox import settle_logged_out
+from sitpayd.storage.records import DeviceRecord, Rest, from_micros, to_micros
+from sitpayd.storage.vault import is_token, new_session_id, new_token
+
+_COLUMNS: Final = (
+    "id, session_id, partner_id, user_id, name, token_digest, token_sealed, desired, rest_phase,"
+    " rest_reason, rest_since, rest_until, phone_sealed, removed_at, created_at"
+)
+
+# What a device owns beside its messages. Constant names: no value ever becomes part of SQL.
+_KEY_TABLES: Final = (
+    "credentials",
+    "prekey",
+    "signal_session",
+    "identity",
+    "lid_mapping",
+    "seen_ciphertext",
+)
+
+
+def create_device(unit: Unit, partner_id: int, user_id: int, name: str) -> DeviceRecord:
+    """Make a device of one of the partner's users, with its session id and token (`dt_`)."""
+    session_id, token = new_session_id(), new_token("dt")
+    row = unit.connection.exec_driver_sql(
+        "INSERT INTO device (session_id, partner_id, user_id, name, token_digest, token_sealed,"
+        " desired, last_seq, last_prekey_id, sent_count, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, 'running', 0, 0, 0, ?) RETURNING id",
+        (
+            session_id,
+            partner_id,
+            user_id,
+            name,
+            unit.vault.digest(token),
+            # Its id does not exist yet; the session id is as unique.
+            unit.vault.seal("device", 0, "token", session_id, token.encode()),
+            to_micros(unit.now),
+        ),
+    ).one()
+    return DeviceRecord(
+        id=row.id,
+        session_id=session_id,
+        partner_id=partner_id,
+        user_id=user_id,
+        name=name,
+        token=token,
+        desired="running",
+        rest=None,
+        phone=None,
+        removed_at=None,
+        created_at=unit.now,
+    )
+
+
+def device_by_session_id(unit: Unit, partner_id: int, session_id: str) -> DeviceRecord | None:
+    """Find a partner's device; another partner's or a removed one is None."""
+    row = unit.connection.exec_driver_sql(
+        f"SELECT {_COLUMNS} FROM device"
+        " WHERE session_id = ? AND partner_id = ? AND removed_at IS NULL",
+        (session_id, partner_id),
+    ).one_or_none()
+    return _device(unit, row) if row else None
+
+
+def device_by_token(unit: Unit, token: str) -> DeviceRecord | None:
+    """Find the device whose send token this is; a malformed one costs no query."""
+    if not is_token("dt", token):
+        return None
+    digest = unit.vault.digest(token)
+    row = unit.connection.exec_driver_sql(
+        f"SELECT {_COLUMNS} FROM device WHERE token_digest = ? AND removed_at IS NULL", (digest,)
+    ).one_or_none()
+    if row is None or not hmac.compare_digest(row.token_digest, digest):
+        return None
+    return _device(unit, row)
+
+
+def device_by_id(unit: Unit, device_id: int) -> DeviceRecord | None:
+    """Find a device, also a removed one."""
+    row = unit.connection.exec_driver_sql(
+        f"SELECT {_COLUMNS} FROM device WHERE id = ?", (device_id,)
+    ).one_or_none()
+    return _device(unit, row) if row else None
+
+
+def devices_of_user(
+    unit: Unit, partner_id: int, user_id: int, after: int | None = None, limit: int = 1000
+) -> list[DeviceRecord]:
+    """List a user's devices in the order they were made, without removed ones."""
+    return _devices(
+        unit,
+        unit.connection.exec_driver_sql(
+            f"SELECT {_COLUMNS} FROM device WHERE partner_id = ? AND user_id = ?"
+            " AND removed_at IS NULL AND id > ? ORDER BY id LIMIT ?",
+            (partner_id, user_id, after or 0, limit),
+        ),
+    )
+
+
+def devices_of_partner(
+    unit: Unit, partner_id: int, after: int | None = None, limit: int = 1000
+) -> list[DeviceRecord]:
+    """List a partner's devices in the order they were made, without removed ones."""
+    return _devices(
+        unit,
+        unit.connection.exec_driver_sql(
+            f"SELECT {_COLUMNS} FROM device WHERE partner_id = ? AND removed_at IS NULL"
+            " AND id > ? ORDER BY id LIMIT ?",
+            (partner_id, after or 0, limit),
+        ),
+    )
+
+
+def all_devices(unit: Unit) -> list[DeviceRecord]:
+    """List every device that is not removed, for the operator."""
+    return _devices(
+        unit,
+        unit.connection.exec_driver_sql(
+            f"SELECT {_COLUMNS} FROM device WHERE removed_at IS NULL ORDER BY id"
+        ),
+    )
+
+
+def devices_to_run(unit: Unit) -> list[DeviceRecord]:
+    """List every device that needs an actor after a start.
+
+    Paused ones do not. A removed one does as long as it has credentials: it is still to be logged
+    out.
+    """
+    return _devices(
+        unit,
+        unit.connection.exec_driver_sql(
+            f"SELECT {_COLUMNS} FROM device WHERE desired = 'running' OR (desired = 'removed'"
+            " AND EXISTS (SELECT 1 FROM credentials WHERE device_id = device.id)) ORDER BY id"
+        ),
+    )
+
+
+def set_desired(unit: Unit, device_id: int, desired: Literal["running", "paused"]) -> bool:
+    """Store what the owner wants. False: the device is removed, and that is final."""
+    return _changed(
+        unit,
+        "UPDATE device SET desired = ? WHERE id = ? AND removed_at IS NULL",
+        (desired, device_id),
+    )
+
+
+def set_rest(unit: Unit, device_id: int, rest: Rest | None) -> None:
+    """Store why a device rests; None: it does not."""
+    values: tuple[object, ...] = (None, None, None, None)
+    if rest:
+        until = to_micros(rest.until) if rest.until else None
+        values = (rest.phase, rest.reason, to_micros(rest.since), until)
+    unit.connection.exec_driver_sql(
+        "UPDATE device SET rest_phase = ?, rest_reason = ?, rest_since = ?, rest_until = ?"
+        " WHERE id = ?",
+        (*values, device_id),
+    )
+
+
+def set_phone(unit: Unit, device_id: int, phone: str | None) -> None:
+    """Store the number a device is linked to, digits."""
+    sealed = phone and unit.vault.seal("device", device_id, "phone", "", phone.encode())
+    unit.connection.exec_driver_sql(
+        "UPDATE device SET phone_sealed = ? WHERE id = ?", (sealed, device_id)
+    )
+
+
+def remove_device(unit: Unit, device_id: int) -> bool:
+    """Remove a device: its token is dead with this commit. False: it was removed before.
+
+    Keys stay for the logout; `forget_keys` ends them.
+    """
+    return _changed(
+        unit,
+        "UPDATE device SET desired = 'removed', token_digest = NULL, token_sealed = NULL,"
+        " removed_at = ? WHERE id = ? AND removed_at IS NULL",
+        (to_micros(unit.now), device_id),
+    )
+
+
+def devices_to_forget(unit: Unit, removed_before: datetime) -> list[DeviceRecord]:
+    """List devices whose keys are due: removed, or logged out by WhatsApp, before that time."""
+    before = to_micros(removed_before)
+    return _devices(
+        unit,
+        unit.connection.exec_driver_sql(
+            f"SELECT {_COLUMNS} FROM device WHERE forgotten_at IS NULL AND (removed_at < ?"
+            " OR (rest_phase = 'logged_out' AND rest_since < ?)) ORDER BY id",
+            (before, before),
+        ),
+    )
+
+
+def forget_keys(unit: Unit, device_id: int) -> None:
+    """Delete keys, contacts and texts of a device; what it did stays without them.
+
+    The caller empties the write-ahead log afterwards (`Database.truncate_log`).
+    """
+    # Without keys nothing waiting can be sent any more.
+    settle_logged_out(unit, device_id)
+    for table in _KEY_TABLES:
+        unit.connection.exec_driver_sql(f"DELETE FROM {table} WHERE device_id = ?", (device_id,))
+    unit.connection.exec_driver_sql(
+        "UPDATE outbox SET text_sealed = NULL, stanza_sealed = NULL, participants_sealed = NULL"
+        " WHERE device_id = ?",
+        (device_id,),
+    )
+    unit.connection.exec_driver_sql(
+        "UPDATE inbox SET text_sealed = NULL, push_name_sealed = NULL WHERE device_id = ?",
+        (device_id,),
+    )
+    unit.connection.exec_driver_sql(
+        "UPDATE device SET forgotten_at = ?,"
+        " phone_sealed = CASE WHEN removed_at IS NULL THEN phone_sealed END WHERE id = ?",
+        (to_micros(unit.now), device_id),
+    )
+
+
+def _changed(unit: Unit, statement: str, values: tuple[object, ...]) -> bool:
+    return unit.connection.exec_driver_sql(statement, values).rowcount > 0
+
+
+def _devices(unit: Unit, rows: Iterable[Row[*tuple[object, ...]]]) -> list[DeviceRecord]:
+    return [_device(unit, row) for row in rows]
+
+
+def _device(unit: Unit, row: Row[*tuple[object, ...]]) -> DeviceRecord:
+    token = phone = None
+    if row.token_sealed is not None:
+        token = unit.vault.open("device", 0, "token", row.session_id, row.token_sealed).decode()
+    if row.phone_sealed is not None:
+        phone = unit.vault.open("device", row.id, "phone", "", row.phone_sealed).decode()
+    rest = None
+    if row.rest_phase is not None:
+        until = None if row.rest_until is None else from_micros(row.rest_until)
+        rest = Rest(row.rest_phase, row.rest_reason, from_micros(row.rest_since), until)
+    return DeviceRecord(
+        id=row.id,
+        session_id=row.session_id,
+        partner_id=row.partner_id,
+        user_id=row.user_id,
+        name=row.name,
+        token=token or "",
+        desired=row.desired,
+        rest=rest,
+        phone=phone,
+        removed_at=None if row.removed_at is None else from_micros(row.removed_at),
+        created_at=from_micros(row.created_at),
+    )

@@ -1,0 +1,180 @@
+"""Queries about incoming messages: stored in one transaction with the ratchet that decrypted them.
+
+A message is known by chat, sender and id; a ciphertext by its hash, since no ratchet decrypts it
+twice. What the server sends again is recognised by either and only acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Row
+
+from sitpayd.storage.database import Unit
+from sitpayd.storage.records import (
+    Address,
+    Incoming,
+    MessageView,
+    RowState,
+    StateChange,
+    from_micros,
+    to_micros,
+)
+from sitpayd.storage.sessions import (
+    delete_prekey,
+    learn_mapping,
+    save_identities,
+    save_sessions,
+)
+from sitpayd.storage.vault import new_message_id
+
+RECEIVED: Final = "received"
+
+_COLUMNS: Final = (
+    "device_id, seq, message_id, wa_message_id, chat_sealed, text_sealed, from_me, timestamp,"
+    " received_at"
+)
+
+_INSERT: Final = """
+INSERT INTO inbox (device_id, seq, message_id, wa_message_id, dedupe_digest, chat_sealed,
+    sender_sealed, push_name_sealed, text_sealed, from_me, timestamp, received_at)
+SELECT id, last_seq + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM device WHERE id = ?
+ON CONFLICT (device_id, dedupe_digest) DO NOTHING
+RETURNING seq
+"""
+
+
+def receive(
+    unit: Unit,
+    device_id: int,
+    incoming: Incoming | None,
+    *,
+    ciphertext_digests: Iterable[bytes] = (),
+    sessions: Mapping[Address, bytes],
+    identities: Mapping[Address, bytes],
+    used_prekey_id: int | None = None,
+    mappings: Iterable[tuple[str, str]] = (),
+) -> bool:
+    """Store what decrypting a stanza brought, all of it or nothing; then it may be acknowledged.
+
+    Keys are saved also where the message is known already: the ratchet has moved all the same.
+
+    Args:
+        incoming: the message; None if the stanza held none for a reader.
+        ciphertext_digests: digest of each ciphertext that was decrypted.
+        mappings: phone number and LID pairs the stanza told, user parts.
+
+    Returns:
+        Whether there is a new message.
+    """
+    for pn, lid in mappings:
+        # Before the sessions: they are saved under the names that hold from now on.
+        learn_mapping(unit, device_id, pn, lid)
+    save_sessions(unit, device_id, sessions)
+    save_identities(unit, device_id, identities)
+    if used_prekey_id is not None:
+        delete_prekey(unit, device_id, used_prekey_id)
+    for digest in ciphertext_digests:
+        unit.connection.exec_driver_sql(
+            "INSERT INTO seen_ciphertext (device_id, digest, seen_at) VALUES (?, ?, ?)"
+            " ON CONFLICT (device_id, digest) DO NOTHING",
+            (device_id, digest, to_micros(unit.now)),
+        )
+    return incoming is not None and _insert(unit, device_id, incoming)
+
+
+def seen_ciphertext(unit: Unit, device_id: int, digest: bytes) -> bool:
+    """Whether a ciphertext with this digest was decrypted and committed before."""
+    found = unit.connection.exec_driver_sql(
+        "SELECT 1 FROM seen_ciphertext WHERE device_id = ? AND digest = ?", (device_id, digest)
+    )
+    return found.scalar() is not None
+
+
+def message(unit: Unit, device_id: int, message_id: str) -> MessageView | None:
+    """Find an incoming message of the device."""
+    row = unit.connection.exec_driver_sql(
+        f"SELECT {_COLUMNS} FROM inbox WHERE message_id = ? AND device_id = ?",
+        (message_id, device_id),
+    ).one_or_none()
+    return _view(unit, row) if row else None
+
+
+def messages_after(
+    unit: Unit, device_id: int, seq: int, limit: int
+) -> list[tuple[int, MessageView]]:
+    """List incoming messages from behind a place in the device's order, with their places."""
+    rows = unit.connection.exec_driver_sql(
+        f"SELECT {_COLUMNS} FROM inbox WHERE device_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+        (device_id, seq, limit),
+    )
+    return [(row.seq, _view(unit, row)) for row in rows]
+
+
+def forget_texts(unit: Unit, before: datetime, limit: int = 1000) -> int:
+    """Delete texts received before that time; returns how many, at most `limit`."""
+    return unit.connection.exec_driver_sql(
+        "UPDATE inbox SET text_sealed = NULL, push_name_sealed = NULL WHERE id IN"
+        " (SELECT id FROM inbox WHERE text_sealed IS NOT NULL AND received_at < ? LIMIT ?)",
+        (to_micros(before), limit),
+    ).rowcount
+
+
+def forget_ciphertexts(unit: Unit, before: datetime, limit: int = 1000) -> int:
+    """Delete hashes seen before that time; returns how many, at most `limit`."""
+    return unit.connection.exec_driver_sql(
+        "DELETE FROM seen_ciphertext WHERE rowid IN"
+        " (SELECT rowid FROM seen_ciphertext WHERE seen_at < ? LIMIT ?)",
+        (to_micros(before), limit),
+    ).rowcount
+
+
+def _insert(unit: Unit, device_id: int, incoming: Incoming) -> bool:
+    message_id = new_message_id()
+
+    def seal(column: str, value: str) -> bytes:
+        return unit.vault.seal("inbox", device_id, column, message_id, value.encode())
+
+    known_by = f"{device_id}|{incoming.chat}|{incoming.sender}|{incoming.wa_message_id}"
+    seq = unit.connection.exec_driver_sql(
+        _INSERT,
+        (
+            message_id,
+            incoming.wa_message_id,
+            unit.vault.digest(f"incoming|{known_by}"),
+            seal("chat", incoming.chat),
+            seal("sender", incoming.sender),
+            None if incoming.push_name is None else seal("push_name", incoming.push_name),
+            seal("text", incoming.text),
+            incoming.from_me,
+            to_micros(incoming.timestamp),
+            to_micros(unit.now),
+            device_id,
+        ),
+    ).scalar()
+    if seq is None:
+        return False
+    unit.connection.exec_driver_sql("UPDATE device SET last_seq = ? WHERE id = ?", (seq, device_id))
+    return True
+
+
+def _view(unit: Unit, row: Row[*tuple[object, ...]]) -> MessageView:
+    def opened(column: str, sealed: bytes) -> str:
+        value = unit.vault.open("inbox", row.device_id, column, row.message_id, sealed)
+        return value.decode()
+
+    # What the account wrote on another device of its own is outgoing to whoever reads this.
+    state = RowState.SENT if row.from_me else RECEIVED
+    return MessageView(
+        message_id=row.message_id,
+        wa_message_id=row.wa_message_id,
+        direction="out" if row.from_me else "in",
+        peer=opened("chat", row.chat_sealed),
+        text=None if row.text_sealed is None else opened("text", row.text_sealed),
+        state=state,
+        reason=None,
+        timestamp=from_micros(row.timestamp),
+        history=(StateChange(state, from_micros(row.received_at)),),
+    )

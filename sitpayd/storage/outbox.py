@@ -1,0 +1,527 @@
+"""Queries about outgoing messages: the row is the truth of what was promised and what was sent.
+
+States move forward only, and the `WHERE` clause of each change says from where. Three transactions
+carry a message: `accept` before any answer, `arm` before the first byte, `mark_sent` after the
+server's acknowledgement.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
+from heapq import merge
+from itertools import islice
+from typing import Final, Literal
+
+from sqlalchemy import Row
+
+from sitpayd.storage import inbox
+from sitpayd.storage.database import Unit
+from sitpayd.storage.records import (
+    CAME_FROM,
+    Acceptance,
+    Accepted,
+    Address,
+    DeviceGone,
+    MessagePage,
+    MessageView,
+    NewMessage,
+    OutboxRow,
+    QueueFull,
+    Repeated,
+    RowState,
+    Settled,
+    StateChange,
+    from_micros,
+    to_micros,
+)
+from sitpayd.storage.sessions import save_identities, save_sessions
+
+REASON_EXPIRED: Final = "expired"
+REASON_LOGGED_OUT: Final = "device_logged_out"
+REASON_UNANSWERED: Final = "unanswered"
+
+Receipt = Literal["delivered", "read"]
+
+_COLUMNS: Final = (
+    "id, device_id, seq, message_id, wa_message_id, recipient_sealed, text_sealed, body_digest,"
+    " state, reason, stanza_sealed, participants_sealed, phash, attempts, server_time, created_at,"
+    " expires_at, history"
+)
+
+# SQLite takes a partial index only where the query repeats the index's own condition.
+_OPEN: Final = "state IN ('accepted', 'armed')"
+
+# One statement, so that the place in the queue, its bound and the conflict are judged together.
+_ACCEPT: Final = f"""
+INSERT INTO outbox (device_id, seq, message_id, wa_message_id, recipient_digest, recipient_sealed,
+    text_sealed, idempotency_digest, body_digest, state, attempts, created_at, expires_at, history)
+SELECT id, last_seq + 1, ?, ?, ?, ?, ?, ?, ?, 'accepted', 0, ?, ?, ? FROM device
+WHERE id = ? AND removed_at IS NULL
+    AND (SELECT count(*) FROM outbox WHERE device_id = device.id AND {_OPEN}
+        AND state = 'accepted') < ?
+ON CONFLICT (device_id, idempotency_digest) DO NOTHING
+RETURNING id, seq
+"""
+
+_ARM: Final = """
+UPDATE outbox SET state = 'armed', stanza_sealed = ?, participants_sealed = ?, phash = ?,
+    history = json_insert(history, '$[#]', json_array('armed', ?))
+WHERE id = ? AND device_id = ? AND state = 'accepted'
+RETURNING message_id
+"""
+
+# A settled row is never written to the wire again, so the stanza goes; the text stays for those
+# devices that could not decrypt it.
+_SETTLE: Final = """
+UPDATE outbox SET state = :state, reason = :reason, stanza_sealed = NULL,
+    server_time = coalesce(:server_time, server_time), settled_at = coalesce(settled_at, :now),
+    history = json_insert(history, '$[#]', json_array(:state, :at))
+"""
+
+
+def _came_from(state: RowState) -> str:
+    return ", ".join(f"'{before}'" for before in CAME_FROM[state])
+
+
+_MARK_SENT: Final = (
+    f"{_SETTLE} WHERE device_id = :device_id AND wa_message_id = :wa_message_id"
+    f" AND state IN ({_came_from(RowState.SENT)}) RETURNING message_id"
+)
+_SETTLE_BY_ID: Final = {
+    state: f"{_SETTLE} WHERE id = :id AND device_id = :device_id"
+    f" AND state IN ({_came_from(state)}) RETURNING message_id"
+    for state in (RowState.FAILED, RowState.UNKNOWN, RowState.DELIVERED, RowState.READ)
+}
+_CANCEL: Final = (
+    f"{_SETTLE} WHERE device_id = :device_id AND message_id = :message_id"
+    f" AND state IN ({_came_from(RowState.CANCELED)})"
+)
+
+
+def accept(unit: Unit, message: NewMessage) -> Acceptance:
+    """Store a message to be sent, or say why not.
+
+    A repeated idempotency key finds its first row, however full the queue is.
+    """
+    vault, device_id = unit.vault, message.device_id
+    key_digest = None
+    if message.idempotency_key is not None:
+        key_digest = vault.digest(f"idempotency|{device_id}|{message.idempotency_key}")
+    body_digest = vault.digest(b"body|" + message.body_hash)
+    now, expires_at = to_micros(unit.now), to_micros(message.expires_at)
+    inserted = unit.connection.exec_driver_sql(
+        _ACCEPT,
+        (
+            message.message_id,
+            message.wa_message_id,
+            _recipient_digest(unit, device_id, message.recipient),
+            _seal(unit, device_id, "recipient", message.message_id, message.recipient.encode()),
+            _seal(unit, device_id, "text", message.message_id, message.text.encode()),
+            key_digest,
+            body_digest,
+            now,
+            expires_at,
+            json.dumps([[RowState.ACCEPTED, now]]),
+            device_id,
+            message.max_queued,
+        ),
+    ).one_or_none()
+    if inserted is None:
+        return _not_accepted(unit, device_id, key_digest, body_digest)
+    unit.connection.exec_driver_sql(
+        "UPDATE device SET last_seq = ? WHERE id = ?", (inserted.seq, device_id)
+    )
+    return Accepted(
+        OutboxRow(
+            id=inserted.id,
+            device_id=device_id,
+            seq=inserted.seq,
+            message_id=message.message_id,
+            wa_message_id=message.wa_message_id,
+            recipient=message.recipient,
+            text=message.text,
+            state=RowState.ACCEPTED,
+            reason=None,
+            stanza=None,
+            participants=None,
+            phash=None,
+            attempts=0,
+            server_time=None,
+            created_at=from_micros(now),
+            expires_at=from_micros(expires_at),
+        )
+    )
+
+
+def _not_accepted(
+    unit: Unit, device_id: int, key_digest: bytes | None, body_digest: bytes
+) -> Repeated | QueueFull | DeviceGone:
+    if key_digest is not None:
+        row = unit.connection.exec_driver_sql(
+            f"SELECT {_COLUMNS} FROM outbox WHERE device_id = ? AND idempotency_digest = ?",
+            (device_id, key_digest),
+        ).one_or_none()
+        if row is not None:
+            same_body = hmac.compare_digest(row.body_digest, body_digest)
+            return Repeated(_row(unit, row), same_body)
+    here = unit.connection.exec_driver_sql(
+        "SELECT 1 FROM device WHERE id = ? AND removed_at IS NULL", (device_id,)
+    ).scalar()
+    return QueueFull() if here else DeviceGone()
+
+
+def repeated(unit: Unit, device_id: int, idempotency_key: str, body_hash: bytes) -> Repeated | None:
+    """Find the row an idempotency key was used for; None: it is new."""
+    found = _not_accepted(
+        unit,
+        device_id,
+        unit.vault.digest(f"idempotency|{device_id}|{idempotency_key}"),
+        unit.vault.digest(b"body|" + body_hash),
+    )
+    return found if isinstance(found, Repeated) else None
+
+
+def next_row(unit: Unit, device_id: int) -> OutboxRow | None:
+    """The row to be sent now: an armed one first, then the oldest accepted one."""
+    for state in (RowState.ARMED, RowState.ACCEPTED):
+        row = unit.connection.exec_driver_sql(
+            f"SELECT {_COLUMNS} FROM outbox WHERE device_id = ? AND state = ? AND {_OPEN}"
+            " ORDER BY seq LIMIT 1",
+            (device_id, state),
+        ).one_or_none()
+        if row is not None:
+            return _row(unit, row)
+    return None
+
+
+def row_by_wa_message_id(unit: Unit, device_id: int, wa_message_id: str) -> OutboxRow | None:
+    """Find a row by WhatsApp's id, for acknowledgements and retry receipts."""
+    row = unit.connection.exec_driver_sql(
+        f"SELECT {_COLUMNS} FROM outbox WHERE device_id = ? AND wa_message_id = ?",
+        (device_id, wa_message_id),
+    ).one_or_none()
+    return _row(unit, row) if row else None
+
+
+def arm(
+    unit: Unit,
+    device_id: int,
+    row_id: int,
+    stanza: bytes,
+    *,
+    sessions: Mapping[Address, bytes],
+    identities: Mapping[Address, bytes],
+    participants: bytes,
+    phash: str | None,
+) -> bool:
+    """Store the finished stanza together with every key that made it.
+
+    Args:
+        stanza: what will be written to the wire, now and after any restart.
+        participants: whom it was encrypted for; opaque here.
+
+    Returns:
+        False if the row is not `accepted` any more: then nothing is stored, and the caller throws
+        its copies of the sessions away.
+    """
+    message_id = unit.connection.exec_driver_sql(
+        "SELECT message_id FROM outbox WHERE id = ? AND device_id = ? AND state = 'accepted'",
+        (row_id, device_id),
+    ).scalar()
+    if message_id is None:
+        return False
+    unit.connection.exec_driver_sql(
+        _ARM,
+        (
+            _seal(unit, device_id, "stanza", message_id, stanza),
+            _seal(unit, device_id, "participants", message_id, participants),
+            phash,
+            to_micros(unit.now),
+            row_id,
+            device_id,
+        ),
+    )
+    save_sessions(unit, device_id, sessions)
+    save_identities(unit, device_id, identities)
+    return True
+
+
+def count_attempt(unit: Unit, device_id: int, row_id: int) -> int:
+    """Count one more writing of the stanza; returns how many there were."""
+    return int(
+        unit.connection.exec_driver_sql(
+            "UPDATE outbox SET attempts = attempts + 1 WHERE id = ? AND device_id = ?"
+            " RETURNING attempts",
+            (row_id, device_id),
+        ).scalar_one()
+    )
+
+
+def mark_sent(
+    unit: Unit, device_id: int, wa_message_id: str, server_time: datetime | None
+) -> str | None:
+    """Note the server's acknowledgement.
+
+    Returns:
+        The message id; None if no such row waits for it.
+    """
+    message_id: str | None = unit.connection.exec_driver_sql(
+        _MARK_SENT,
+        _settling(unit, RowState.SENT, server_time=server_time)
+        | {"device_id": device_id, "wa_message_id": wa_message_id},
+    ).scalar()
+    if message_id is not None:
+        _count_sent(unit, device_id)
+    return message_id
+
+
+def mark_failed(unit: Unit, device_id: int, row_id: int, reason: str) -> bool:
+    """Settle a row that certainly was not and will not be sent. False: it has gone further."""
+    return _settle(unit, device_id, row_id, RowState.FAILED, reason)
+
+
+def mark_unknown(unit: Unit, device_id: int, row_id: int, reason: str) -> bool:
+    """Settle an armed row of which nobody knows whether it arrived. False: it has gone further."""
+    return _settle(unit, device_id, row_id, RowState.UNKNOWN, reason)
+
+
+def cancel(unit: Unit, device_id: int, message_id: str) -> bool:
+    """Take a row back that is still `accepted`. False: it is not, so it may arrive."""
+    cancelled = unit.connection.exec_driver_sql(
+        _CANCEL,
+        _settling(unit, RowState.CANCELED) | {"device_id": device_id, "message_id": message_id},
+    )
+    return cancelled.rowcount > 0
+
+
+def mark_receipt(
+    unit: Unit,
+    device_id: int,
+    wa_message_ids: Iterable[str],
+    receipt: Receipt,
+    at: datetime,
+    peers: Collection[str],
+) -> list[str]:
+    """Note that the recipient's devices got, or showed, these messages.
+
+    Args:
+        at: the receipt's own time.
+        peers: names of the chat the receipt came from, in the form of `NewMessage.recipient`;
+            a row for somebody else is left alone.
+
+    Returns:
+        The message ids of the rows that moved.
+    """
+    state = RowState(receipt)
+    digests = {_recipient_digest(unit, device_id, peer) for peer in peers}
+    moved = []
+    for wa_message_id in wa_message_ids:
+        row = unit.connection.exec_driver_sql(
+            "SELECT id, message_id, recipient_digest, state FROM outbox"
+            " WHERE device_id = ? AND wa_message_id = ?",
+            (device_id, wa_message_id),
+        ).one_or_none()
+        if row is None or row.recipient_digest not in digests:
+            continue
+        if not _settle(unit, device_id, row.id, state, None, at):
+            continue
+        if row.state in (RowState.ARMED, RowState.UNKNOWN):
+            # The receipt came before the acknowledgement, which it proves.
+            _count_sent(unit, device_id)
+        moved.append(row.message_id)
+    return moved
+
+
+def expire(unit: Unit, now: datetime, limit: int = 1000) -> list[Settled]:
+    """Settle rows whose time is over: accepted ones are `expired`, armed ones `unknown`.
+
+    Args:
+        limit: rows; if as many come back, there may be more.
+    """
+    rows = unit.connection.exec_driver_sql(
+        f"SELECT id, device_id, message_id, state FROM outbox WHERE {_OPEN} AND expires_at <= ?"
+        " ORDER BY expires_at LIMIT ?",
+        (to_micros(now), limit),
+    ).all()
+    return _settle_open(unit, rows, RowState.EXPIRED, REASON_EXPIRED, REASON_UNANSWERED)
+
+
+def settle_logged_out(unit: Unit, device_id: int) -> list[Settled]:
+    """Settle all rows of a device that lost its login: accepted `failed`, armed `unknown`."""
+    rows = unit.connection.exec_driver_sql(
+        f"SELECT id, device_id, message_id, state FROM outbox WHERE {_OPEN} AND device_id = ?"
+        " ORDER BY seq",
+        (device_id,),
+    ).all()
+    return _settle_open(unit, rows, RowState.FAILED, REASON_LOGGED_OUT, REASON_LOGGED_OUT)
+
+
+def forget_texts(unit: Unit, before: datetime, limit: int = 1000) -> int:
+    """Delete texts of rows settled before that time, and whom they were encrypted for.
+
+    The caller empties the write-ahead log afterwards (`Database.truncate_log`).
+
+    Returns:
+        How many; as many as `limit`: there may be more.
+    """
+    return unit.connection.exec_driver_sql(
+        "UPDATE outbox SET text_sealed = NULL, participants_sealed = NULL WHERE id IN"
+        " (SELECT id FROM outbox WHERE text_sealed IS NOT NULL AND settled_at IS NOT NULL"
+        " AND settled_at < ? LIMIT ?)",
+        (to_micros(before), limit),
+    ).rowcount
+
+
+def message(unit: Unit, device_id: int, message_id: str) -> MessageView | None:
+    """Find a message of the device, of either direction."""
+    row = unit.connection.exec_driver_sql(
+        f"SELECT {_COLUMNS} FROM outbox WHERE message_id = ? AND device_id = ?",
+        (message_id, device_id),
+    ).one_or_none()
+    return _view(unit, row) if row else inbox.message(unit, device_id, message_id)
+
+
+def messages(
+    unit: Unit, device_id: int, after: str | None = None, limit: int = 100
+) -> MessagePage | None:
+    """List a device's messages of both directions in their one order.
+
+    Args:
+        after: the message id the page starts behind.
+
+    Returns:
+        None if the device has no message `after`.
+    """
+    seq: int | None = 0
+    if after is not None:
+        seq = unit.connection.exec_driver_sql(
+            "SELECT seq FROM outbox WHERE message_id = ?1 AND device_id = ?2 UNION ALL"
+            " SELECT seq FROM inbox WHERE message_id = ?1 AND device_id = ?2",
+            (after, device_id),
+        ).scalar()
+    if seq is None:
+        return None
+    rows = unit.connection.exec_driver_sql(
+        f"SELECT {_COLUMNS} FROM outbox WHERE device_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+        (device_id, seq, limit + 1),
+    )
+    outgoing = ((row.seq, _view(unit, row)) for row in rows)
+    incoming = inbox.messages_after(unit, device_id, seq, limit + 1)
+    ordered = merge(outgoing, incoming, key=lambda numbered: numbered[0])
+    views = tuple(view for _, view in islice(ordered, limit + 1))
+    return MessagePage(views[:limit], len(views) > limit)
+
+
+def _settling(
+    unit: Unit,
+    state: RowState,
+    reason: str | None = None,
+    *,
+    server_time: datetime | None = None,
+    at: datetime | None = None,
+) -> dict[str, object]:
+    return {
+        "state": state,
+        "reason": reason,
+        "server_time": None if server_time is None else to_micros(server_time),
+        "now": to_micros(unit.now),
+        "at": to_micros(at or unit.now),
+    }
+
+
+def _settle(
+    unit: Unit,
+    device_id: int,
+    row_id: int,
+    state: RowState,
+    reason: str | None,
+    at: datetime | None = None,
+) -> bool:
+    settled = unit.connection.exec_driver_sql(
+        _SETTLE_BY_ID[state],
+        _settling(unit, state, reason, at=at) | {"id": row_id, "device_id": device_id},
+    )
+    return settled.one_or_none() is not None
+
+
+def _settle_open(
+    unit: Unit,
+    rows: Iterable[Row[*tuple[object, ...]]],
+    accepted_end: RowState,
+    accepted_reason: str,
+    armed_reason: str,
+) -> list[Settled]:
+    settled = []
+    for row in rows:
+        state, reason = accepted_end, accepted_reason
+        if row.state == RowState.ARMED:
+            state, reason = RowState.UNKNOWN, armed_reason
+        unit.connection.exec_driver_sql(
+            f"{_SETTLE} WHERE id = :id", _settling(unit, state, reason) | {"id": row.id}
+        )
+        settled.append(Settled(row.device_id, row.message_id, state, reason))
+    return settled
+
+
+def _count_sent(unit: Unit, device_id: int) -> None:
+    unit.connection.exec_driver_sql(
+        "UPDATE device SET sent_count = sent_count + 1 WHERE id = ?", (device_id,)
+    )
+
+
+def _recipient_digest(unit: Unit, device_id: int, recipient: str) -> bytes:
+    return unit.vault.digest(f"recipient|{device_id}|{recipient}")
+
+
+def _seal(unit: Unit, device_id: int, column: str, message_id: str, value: bytes) -> bytes:
+    return unit.vault.seal("outbox", device_id, column, message_id, value)
+
+
+def _open(
+    unit: Unit, row: Row[*tuple[object, ...]], column: str, sealed: bytes | None
+) -> bytes | None:
+    if sealed is None:
+        return None
+    return unit.vault.open("outbox", row.device_id, column, row.message_id, sealed)
+
+
+def _row(unit: Unit, row: Row[*tuple[object, ...]]) -> OutboxRow:
+    text = _open(unit, row, "text", row.text_sealed)
+    recipient = _open(unit, row, "recipient", row.recipient_sealed)
+    return OutboxRow(
+        id=row.id,
+        device_id=row.device_id,
+        seq=row.seq,
+        message_id=row.message_id,
+        wa_message_id=row.wa_message_id,
+        recipient=(recipient or b"").decode(),
+        text=(text or b"").decode(),
+        state=RowState(row.state),
+        reason=row.reason,
+        stanza=_open(unit, row, "stanza", row.stanza_sealed),
+        participants=_open(unit, row, "participants", row.participants_sealed),
+        phash=row.phash,
+        attempts=row.attempts,
+        server_time=None if row.server_time is None else from_micros(row.server_time),
+        created_at=from_micros(row.created_at),
+        expires_at=from_micros(row.expires_at),
+    )
+
+
+def _view(unit: Unit, row: Row[*tuple[object, ...]]) -> MessageView:
+    text = _open(unit, row, "text", row.text_sealed)
+    recipient = _open(unit, row, "recipient", row.recipient_sealed)
+    return MessageView(
+        message_id=row.message_id,
+        wa_message_id=row.wa_message_id,
+        direction="out",
+        peer=(recipient or b"").decode(),
+        text=None if text is None else text.decode(),
+        state=row.state,
+        reason=row.reason,
+        timestamp=from_micros(row.created_at),
+        history=tuple(StateChange(state, from_micros(at)) for state, at in json.loads(row.history)),
+    )

@@ -1,0 +1,331 @@
+"""Queries about a device's keys: credentials, prekeys, Signal sessions, identities, LID mappings.
+
+Everything is bytes and opaque names here. Whom a row is about stands only as a keyed digest that
+differs from device to device, so two devices with the same contact do not show it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sitpayd.storage.database import Unit
+from sitpayd.storage.records import Address, to_micros
+
+PN_SUFFIX: Final = "@s.whatsapp.net"
+LID_SUFFIX: Final = "@lid"
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """One table that is keyed by address; all names are constants of this file."""
+
+    table: str
+    column: str
+    upsert: str
+
+    def place(self, digest: bytes, number: int) -> str:
+        return f"{digest.hex()}:{number}"
+
+
+_SESSION: Final = _Family(
+    "signal_session",
+    "record_sealed",
+    "INSERT INTO signal_session (device_id, user_digest, device_number, record_sealed)"
+    " VALUES (?, ?, ?, ?) ON CONFLICT (device_id, user_digest, device_number)"
+    " DO UPDATE SET record_sealed = excluded.record_sealed",
+)
+_IDENTITY: Final = _Family(
+    "identity",
+    "public_key_sealed",
+    "INSERT INTO identity (device_id, user_digest, device_number, public_key_sealed, changed_at)"
+    " VALUES (?, ?, ?, ?, ?) ON CONFLICT (device_id, user_digest, device_number)"
+    " DO UPDATE SET public_key_sealed = excluded.public_key_sealed,"
+    " changed_at = excluded.changed_at",
+)
+
+
+def save_credentials(unit: Unit, device_id: int, credentials: bytes) -> None:
+    """Store what the device logs in with."""
+    now = to_micros(unit.now)
+    unit.connection.exec_driver_sql(
+        "INSERT INTO credentials (device_id, blob_sealed, saved_at) VALUES (?, ?, ?)"
+        " ON CONFLICT (device_id) DO UPDATE SET blob_sealed = excluded.blob_sealed,"
+        " saved_at = excluded.saved_at",
+        (device_id, unit.vault.seal("credentials", device_id, "blob", "", credentials), now),
+    )
+    unit.connection.exec_driver_sql(
+        "UPDATE device SET forgotten_at = NULL WHERE id = ? AND forgotten_at IS NOT NULL",
+        (device_id,),
+    )
+
+
+def load_credentials(unit: Unit, device_id: int) -> bytes | None:
+    """Load what the device logs in with; None: it was never linked, or its keys are forgotten."""
+    sealed = unit.connection.exec_driver_sql(
+        "SELECT blob_sealed FROM credentials WHERE device_id = ?", (device_id,)
+    ).scalar()
+    return sealed and unit.vault.open("credentials", device_id, "blob", "", sealed)
+
+
+def add_prekeys(unit: Unit, device_id: int, prekeys: Sequence[tuple[int, bytes]]) -> None:
+    """Store fresh one-time prekeys, id and private key, in the order they were numbered."""
+    if not prekeys:
+        return
+    unit.connection.exec_driver_sql(
+        "INSERT INTO prekey (device_id, key_id, private_key_sealed, uploaded)"
+        " VALUES (?, ?, ?, 0) ON CONFLICT (device_id, key_id)"
+        " DO UPDATE SET private_key_sealed = excluded.private_key_sealed, uploaded = 0",
+        [
+            (
+                device_id,
+                key_id,
+                unit.vault.seal("prekey", device_id, "private_key", str(key_id), private_key),
+            )
+            for key_id, private_key in prekeys
+        ],
+    )
+    # Kept apart from the rows: a used prekey is deleted, and its id must not come back soon.
+    unit.connection.exec_driver_sql(
+        "UPDATE device SET last_prekey_id = ? WHERE id = ?", (prekeys[-1][0], device_id)
+    )
+
+
+def prekeys_not_uploaded(unit: Unit, device_id: int) -> list[tuple[int, bytes]]:
+    """List prekeys that the server may not know yet: id and private key."""
+    rows = unit.connection.exec_driver_sql(
+        "SELECT key_id, private_key_sealed FROM prekey WHERE device_id = ? AND NOT uploaded"
+        " ORDER BY key_id",
+        (device_id,),
+    )
+    return [(row.key_id, _open_prekey(unit, device_id, *row)) for row in rows]
+
+
+def mark_uploaded(unit: Unit, device_id: int, key_ids: Iterable[int]) -> None:
+    """Note that the server confirmed these prekeys."""
+    unit.connection.exec_driver_sql(
+        "UPDATE prekey SET uploaded = 1 WHERE device_id = ?"
+        " AND key_id IN (SELECT value FROM json_each(?))",
+        (device_id, json.dumps(list(key_ids))),
+    )
+
+
+def prekey(unit: Unit, device_id: int, key_id: int) -> bytes | None:
+    """Load the private key of one prekey; None: it was used, or never made."""
+    sealed = unit.connection.exec_driver_sql(
+        "SELECT private_key_sealed FROM prekey WHERE device_id = ? AND key_id = ?",
+        (device_id, key_id),
+    ).scalar()
+    return sealed and _open_prekey(unit, device_id, key_id, sealed)
+
+
+def delete_prekey(unit: Unit, device_id: int, key_id: int) -> None:
+    """Forget a prekey that was used."""
+    unit.connection.exec_driver_sql(
+        "DELETE FROM prekey WHERE device_id = ? AND key_id = ?", (device_id, key_id)
+    )
+
+
+def highest_prekey_id(unit: Unit, device_id: int) -> int:
+    """The id numbered last, whether that prekey still exists or not; 0: none was made."""
+    return int(
+        unit.connection.exec_driver_sql(
+            "SELECT last_prekey_id FROM device WHERE id = ?", (device_id,)
+        ).scalar_one()
+    )
+
+
+def load_sessions(unit: Unit, device_id: int, user_key: str) -> dict[int, bytes]:
+    """Load the sessions with all devices of one user, by device number."""
+    return _load(unit, _SESSION, device_id, user_key)
+
+
+def load_sessions_of(
+    unit: Unit, device_id: int, addresses: Iterable[Address]
+) -> dict[Address, bytes]:
+    """Load the sessions with these addresses; who has none is left out."""
+    return _load_of(unit, _SESSION, device_id, addresses)
+
+
+def save_sessions(unit: Unit, device_id: int, sessions: Mapping[Address, bytes]) -> None:
+    """Store sessions, each in place of the one before."""
+    _save(unit, _SESSION, device_id, sessions)
+
+
+def delete_sessions(unit: Unit, device_id: int, user_key: str) -> None:
+    """Delete the sessions with all devices of one user."""
+    _delete(unit, _SESSION, device_id, user_key)
+
+
+def load_identities(unit: Unit, device_id: int, user_key: str) -> dict[int, bytes]:
+    """Load the identity keys of all devices of one user, by device number."""
+    return _load(unit, _IDENTITY, device_id, user_key)
+
+
+def load_identities_of(
+    unit: Unit, device_id: int, addresses: Iterable[Address]
+) -> dict[Address, bytes]:
+    """Load the identity keys of these addresses; who has none is left out."""
+    return _load_of(unit, _IDENTITY, device_id, addresses)
+
+
+def save_identities(unit: Unit, device_id: int, identities: Mapping[Address, bytes]) -> None:
+    """Store new or changed identity keys."""
+    _save(unit, _IDENTITY, device_id, identities, to_micros(unit.now))
+
+
+def delete_identities(unit: Unit, device_id: int, user_key: str) -> None:
+    """Delete the identity keys of all devices of one user."""
+    _delete(unit, _IDENTITY, device_id, user_key)
+
+
+def learn_mapping(unit: Unit, device_id: int, pn: str, lid: str) -> bool:
+    """Remember that a phone number and a LID are the same person.
+
+    When that is news, what was kept under the number moves to the LID, unless something stands
+    there already; then the older one stays where it is, to decrypt what is still on its way.
+
+    Args:
+        pn: user part of the phone number's address.
+        lid: user part of the LID.
+
+    Returns:
+        Whether it was news.
+    """
+    pn_digest = _user_digest(unit, device_id, pn + PN_SUFFIX)
+    lid_digest = _user_digest(unit, device_id, lid + LID_SUFFIX)
+    known = unit.connection.exec_driver_sql(
+        "SELECT lid_digest FROM lid_mapping WHERE device_id = ? AND pn_digest = ?",
+        (device_id, pn_digest),
+    ).scalar()
+    if known == lid_digest:
+        return False
+    unit.connection.exec_driver_sql(
+        "DELETE FROM lid_mapping WHERE device_id = ? AND (pn_digest = ? OR lid_digest = ?)",
+        (device_id, pn_digest, lid_digest),
+    )
+    unit.connection.exec_driver_sql(
+        "INSERT INTO lid_mapping (device_id, pn_digest, lid_digest, pn_sealed, lid_sealed)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (
+            device_id,
+            pn_digest,
+            lid_digest,
+            unit.vault.seal("lid_mapping", device_id, "pn", pn_digest.hex(), pn.encode()),
+            unit.vault.seal("lid_mapping", device_id, "lid", pn_digest.hex(), lid.encode()),
+        ),
+    )
+    _move(unit, _SESSION, device_id, pn_digest, lid_digest)
+    _move(unit, _IDENTITY, device_id, pn_digest, lid_digest)
+    return True
+
+
+def lid_of(unit: Unit, device_id: int, pn: str) -> str | None:
+    """The LID of a phone number, user parts both."""
+    row = unit.connection.exec_driver_sql(
+        "SELECT pn_digest, lid_sealed FROM lid_mapping WHERE device_id = ? AND pn_digest = ?",
+        (device_id, _user_digest(unit, device_id, pn + PN_SUFFIX)),
+    ).one_or_none()
+    if row is None:
+        return None
+    digest, sealed = row
+    return unit.vault.open("lid_mapping", device_id, "lid", digest.hex(), sealed).decode()
+
+
+def pn_of(unit: Unit, device_id: int, lid: str) -> str | None:
+    """The phone number of a LID, user parts both."""
+    row = unit.connection.exec_driver_sql(
+        "SELECT pn_digest, pn_sealed FROM lid_mapping WHERE device_id = ? AND lid_digest = ?",
+        (device_id, _user_digest(unit, device_id, lid + LID_SUFFIX)),
+    ).one_or_none()
+    if row is None:
+        return None
+    digest, sealed = row
+    return unit.vault.open("lid_mapping", device_id, "pn", digest.hex(), sealed).decode()
+
+
+def _user_digest(unit: Unit, device_id: int, user_key: str) -> bytes:
+    return unit.vault.digest(f"user|{device_id}|{user_key}")
+
+
+def _open_prekey(unit: Unit, device_id: int, key_id: int, sealed: bytes) -> bytes:
+    return unit.vault.open("prekey", device_id, "private_key", str(key_id), sealed)
+
+
+def _load(unit: Unit, family: _Family, device_id: int, user_key: str) -> dict[int, bytes]:
+    return _load_digest(unit, family, device_id, _user_digest(unit, device_id, user_key))
+
+
+def _load_digest(unit: Unit, family: _Family, device_id: int, digest: bytes) -> dict[int, bytes]:
+    rows = unit.connection.exec_driver_sql(
+        f"SELECT device_number, {family.column} FROM {family.table}"
+        " WHERE device_id = ? AND user_digest = ?",
+        (device_id, digest),
+    )
+    return {
+        number: unit.vault.open(
+            family.table, device_id, family.column, family.place(digest, number), sealed
+        )
+        for number, sealed in rows
+    }
+
+
+def _load_of(
+    unit: Unit, family: _Family, device_id: int, addresses: Iterable[Address]
+) -> dict[Address, bytes]:
+    numbers: dict[str, set[int]] = {}
+    for user_key, number in addresses:
+        numbers.setdefault(user_key, set()).add(number)
+    return {
+        (user_key, number): value
+        for user_key, wanted in numbers.items()
+        for number, value in _load(unit, family, device_id, user_key).items()
+        if number in wanted
+    }
+
+
+def _save(
+    unit: Unit, family: _Family, device_id: int, values: Mapping[Address, bytes], *more: int
+) -> None:
+    if not values:
+        return
+    digests = {user_key: _user_digest(unit, device_id, user_key) for user_key, _ in values}
+    unit.connection.exec_driver_sql(
+        family.upsert,
+        [
+            _sealed_row(unit, family, device_id, digests[user_key], number, value) + more
+            for (user_key, number), value in values.items()
+        ],
+    )
+
+
+def _sealed_row(
+    unit: Unit, family: _Family, device_id: int, digest: bytes, number: int, value: bytes
+) -> tuple[object, ...]:
+    place = family.place(digest, number)
+    sealed = unit.vault.seal(family.table, device_id, family.column, place, value)
+    return (device_id, digest, number, sealed)
+
+
+def _delete(unit: Unit, family: _Family, device_id: int, user_key: str) -> None:
+    unit.connection.exec_driver_sql(
+        f"DELETE FROM {family.table} WHERE device_id = ? AND user_digest = ?",
+        (device_id, _user_digest(unit, device_id, user_key)),
+    )
+
+
+def _move(unit: Unit, family: _Family, device_id: int, source: bytes, target: bytes) -> None:
+    """Seal rows anew for another user digest: the old seal is bound to the old place."""
+    taken = _load_digest(unit, family, device_id, target)
+    for number, value in _load_digest(unit, family, device_id, source).items():
+        if number in taken:
+            continue
+        place = family.place(target, number)
+        sealed = unit.vault.seal(family.table, device_id, family.column, place, value)
+        unit.connection.exec_driver_sql(
+            f"UPDATE {family.table} SET user_digest = ?, {family.column} = ?"
+            " WHERE device_id = ? AND user_digest = ? AND device_number = ?",
+            (target, sealed, device_id, source, number),
+        )
