@@ -50,23 +50,30 @@ _IDENTITY: Final = _Family(
 def save_credentials(unit: Unit, device_id: int, credentials: bytes) -> None:
     """Store what the device logs in with."""
     now = to_micros(unit.now)
-    unit.connection.exec_driver_sql(
+    unit.run(
         "INSERT INTO credentials (device_id, blob_sealed, saved_at) VALUES (?, ?, ?)"
         " ON CONFLICT (device_id) DO UPDATE SET blob_sealed = excluded.blob_sealed,"
         " saved_at = excluded.saved_at",
         (device_id, unit.vault.seal("credentials", device_id, "blob", "", credentials), now),
     )
-    unit.connection.exec_driver_sql(
+    unit.run(
         "UPDATE device SET forgotten_at = NULL WHERE id = ? AND forgotten_at IS NOT NULL",
         (device_id,),
     )
 
 
+def start_anew(unit: Unit, device_id: int, credentials: bytes) -> None:
+    """Store fresh credentials; whatever belonged to the old ones is gone with them."""
+    for table in ("prekey", "signal_session", "identity", "lid_mapping", "seen_ciphertext"):
+        unit.connection.exec_driver_sql(f"DELETE FROM {table} WHERE device_id = ?", (device_id,))
+    save_credentials(unit, device_id, credentials)
+
+
 def load_credentials(unit: Unit, device_id: int) -> bytes | None:
     """Load what the device logs in with; None: it was never linked, or its keys are forgotten."""
-    sealed = unit.connection.exec_driver_sql(
+    sealed = unit.row(
         "SELECT blob_sealed FROM credentials WHERE device_id = ?", (device_id,)
-    ).scalar()
+    )  # SCALAR
     return sealed and unit.vault.open("credentials", device_id, "blob", "", sealed)
 
 
@@ -74,7 +81,7 @@ def add_prekeys(unit: Unit, device_id: int, prekeys: Sequence[tuple[int, bytes]]
     """Store fresh one-time prekeys, id and private key, in the order they were numbered."""
     if not prekeys:
         return
-    unit.connection.exec_driver_sql(
+    unit.run(
         "INSERT INTO prekey (device_id, key_id, private_key_sealed, uploaded)"
         " VALUES (?, ?, ?, 0) ON CONFLICT (device_id, key_id)"
         " DO UPDATE SET private_key_sealed = excluded.private_key_sealed, uploaded = 0",
@@ -88,24 +95,24 @@ def add_prekeys(unit: Unit, device_id: int, prekeys: Sequence[tuple[int, bytes]]
         ],
     )
     # Kept apart from the rows: a used prekey is deleted, and its id must not come back soon.
-    unit.connection.exec_driver_sql(
+    unit.run(
         "UPDATE device SET last_prekey_id = ? WHERE id = ?", (prekeys[-1][0], device_id)
     )
 
 
 def prekeys_not_uploaded(unit: Unit, device_id: int) -> list[tuple[int, bytes]]:
     """List prekeys that the server may not know yet: id and private key."""
-    rows = unit.connection.exec_driver_sql(
+    rows = unit.rows(
         "SELECT key_id, private_key_sealed FROM prekey WHERE device_id = ? AND NOT uploaded"
         " ORDER BY key_id",
         (device_id,),
     )
-    return [(row.key_id, _open_prekey(unit, device_id, *row)) for row in rows]
+    return [(row["key_id"], _open_prekey(unit, device_id, *row)) for row in rows]
 
 
 def mark_uploaded(unit: Unit, device_id: int, key_ids: Iterable[int]) -> None:
     """Note that the server confirmed these prekeys."""
-    unit.connection.exec_driver_sql(
+    unit.run(
         "UPDATE prekey SET uploaded = 1 WHERE device_id = ?"
         " AND key_id IN (SELECT value FROM json_each(?))",
         (device_id, json.dumps(list(key_ids))),
@@ -114,16 +121,16 @@ def mark_uploaded(unit: Unit, device_id: int, key_ids: Iterable[int]) -> None:
 
 def prekey(unit: Unit, device_id: int, key_id: int) -> bytes | None:
     """Load the private key of one prekey; None: it was used, or never made."""
-    sealed = unit.connection.exec_driver_sql(
+    sealed = unit.row(
         "SELECT private_key_sealed FROM prekey WHERE device_id = ? AND key_id = ?",
         (device_id, key_id),
-    ).scalar()
+    )  # SCALAR
     return sealed and _open_prekey(unit, device_id, key_id, sealed)
 
 
 def delete_prekey(unit: Unit, device_id: int, key_id: int) -> None:
     """Forget a prekey that was used."""
-    unit.connection.exec_driver_sql(
+    unit.run(
         "DELETE FROM prekey WHERE device_id = ? AND key_id = ?", (device_id, key_id)
     )
 
@@ -131,9 +138,9 @@ def delete_prekey(unit: Unit, device_id: int, key_id: int) -> None:
 def highest_prekey_id(unit: Unit, device_id: int) -> int:
     """The id numbered last, whether that prekey still exists or not; 0: none was made."""
     return int(
-        unit.connection.exec_driver_sql(
+        unit.row(
             "SELECT last_prekey_id FROM device WHERE id = ?", (device_id,)
-        ).scalar_one()
+        )  # SCALAR
     )
 
 
@@ -196,17 +203,17 @@ def learn_mapping(unit: Unit, device_id: int, pn: str, lid: str) -> bool:
     """
     pn_digest = _user_digest(unit, device_id, pn + PN_SUFFIX)
     lid_digest = _user_digest(unit, device_id, lid + LID_SUFFIX)
-    known = unit.connection.exec_driver_sql(
+    known = unit.row(
         "SELECT lid_digest FROM lid_mapping WHERE device_id = ? AND pn_digest = ?",
         (device_id, pn_digest),
-    ).scalar()
+    )  # SCALAR
     if known == lid_digest:
         return False
-    unit.connection.exec_driver_sql(
+    unit.run(
         "DELETE FROM lid_mapping WHERE device_id = ? AND (pn_digest = ? OR lid_digest = ?)",
         (device_id, pn_digest, lid_digest),
     )
-    unit.connection.exec_driver_sql(
+    unit.run(
         "INSERT INTO lid_mapping (device_id, pn_digest, lid_digest, pn_sealed, lid_sealed)"
         " VALUES (?, ?, ?, ?, ?)",
         (
@@ -224,10 +231,10 @@ def learn_mapping(unit: Unit, device_id: int, pn: str, lid: str) -> bool:
 
 def lid_of(unit: Unit, device_id: int, pn: str) -> str | None:
     """The LID of a phone number, user parts both."""
-    row = unit.connection.exec_driver_sql(
+    row = unit.row(
         "SELECT pn_digest, lid_sealed FROM lid_mapping WHERE device_id = ? AND pn_digest = ?",
         (device_id, _user_digest(unit, device_id, pn + PN_SUFFIX)),
-    ).one_or_none()
+    )
     if row is None:
         return None
     digest, sealed = row
@@ -236,10 +243,10 @@ def lid_of(unit: Unit, device_id: int, pn: str) -> str | None:
 
 def pn_of(unit: Unit, device_id: int, lid: str) -> str | None:
     """The phone number of a LID, user parts both."""
-    row = unit.connection.exec_driver_sql(
+    row = unit.row(
         "SELECT pn_digest, pn_sealed FROM lid_mapping WHERE device_id = ? AND lid_digest = ?",
         (device_id, _user_digest(unit, device_id, lid + LID_SUFFIX)),
-    ).one_or_none()
+    )
     if row is None:
         return None
     digest, sealed = row
@@ -259,7 +266,7 @@ def _load(unit: Unit, family: _Family, device_id: int, user_key: str) -> dict[in
 
 
 def _load_digest(unit: Unit, family: _Family, device_id: int, digest: bytes) -> dict[int, bytes]:
-    rows = unit.connection.exec_driver_sql(
+    rows = unit.rows(
         f"SELECT device_number, {family.column} FROM {family.table}"
         " WHERE device_id = ? AND user_digest = ?",
         (device_id, digest),
@@ -292,7 +299,7 @@ def _save(
     if not values:
         return
     digests = {user_key: _user_digest(unit, device_id, user_key) for user_key, _ in values}
-    unit.connection.exec_driver_sql(
+    unit.run(
         family.upsert,
         [
             _sealed_row(unit, family, device_id, digests[user_key], number, value) + more
@@ -310,7 +317,7 @@ def _sealed_row(
 
 
 def _delete(unit: Unit, family: _Family, device_id: int, user_key: str) -> None:
-    unit.connection.exec_driver_sql(
+    unit.run(
         f"DELETE FROM {family.table} WHERE device_id = ? AND user_digest = ?",
         (device_id, _user_digest(unit, device_id, user_key)),
     )
@@ -324,7 +331,7 @@ def _move(unit: Unit, family: _Family, device_id: int, source: bytes, target: by
             continue
         place = family.place(target, number)
         sealed = unit.vault.seal(family.table, device_id, family.column, place, value)
-        unit.connection.exec_driver_sql(
+        unit.run(
             f"UPDATE {family.table} SET user_digest = ?, {family.column} = ?"
             " WHERE device_id = ? AND user_digest = ? AND device_number = ?",
             (target, sealed, device_id, source, number),

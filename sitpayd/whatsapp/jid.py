@@ -22,6 +22,8 @@ FB_SERVER: Final = "msgr"
 INTEROP_SERVER: Final = "interop"
 # The old name of PN_SERVER; it still stands in contact queries.
 LEGACY_PN_SERVER: Final = "c.us"
+# Two bytes in the widest form there is.
+MAX_DEVICE: Final = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Jid:
         """Parse the text form `user[.agent][:device]@server`.
 
         Raises:
-            RemoteProtocolError: If there is no "@" or the device is not a number.
+            RemoteProtocolError: If there is no "@", or the device is no number up to 65535.
         """
         user, at, server = text.partition("@")
         if not at or not server or "@" in server:
@@ -67,6 +69,8 @@ class Jid:
                 if not (device_text.isascii() and device_text.isdigit() and len(device_text) <= 5):
                     raise RemoteProtocolError("the device of a JID is not a number")
                 device = int(device_text)
+                if device > MAX_DEVICE:
+                    raise RemoteProtocolError("the device of a JID does not fit on the wire")
             if server in (PN_SERVER, LID_SERVER, HOSTED_SERVER, HOSTED_LID_SERVER):
                 user = user.partition(".")[0].partition("_")[0]
         if server == INTEROP_SERVER and "-" in user:

@@ -59,3 +59,42 @@ class Record(_message.Message):
     current: State
     archived: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, current: _Optional[_Union[State, _Mapping]] = ..., archived: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Credentials(_message.Message):
+    __slots__ = ("noisePrivate", "identityPrivate", "signedPreKeyId", "signedPreKeyPrivate", "signedPreKeySignature", "registrationId", "advSecret", "identity")
+    class Identity(_message.Message):
+        __slots__ = ("jid", "lid", "signedIdentity", "accountKey", "keyIndex", "platform", "businessName", "serverTime")
+        JID_FIELD_NUMBER: _ClassVar[int]
+        LID_FIELD_NUMBER: _ClassVar[int]
+        SIGNEDIDENTITY_FIELD_NUMBER: _ClassVar[int]
+        ACCOUNTKEY_FIELD_NUMBER: _ClassVar[int]
+        KEYINDEX_FIELD_NUMBER: _ClassVar[int]
+        PLATFORM_FIELD_NUMBER: _ClassVar[int]
+        BUSINESSNAME_FIELD_NUMBER: _ClassVar[int]
+        SERVERTIME_FIELD_NUMBER: _ClassVar[int]
+        jid: str
+        lid: str
+        signedIdentity: bytes
+        accountKey: bytes
+        keyIndex: int
+        platform: str
+        businessName: str
+        serverTime: int
+        def __init__(self, jid: _Optional[str] = ..., lid: _Optional[str] = ..., signedIdentity: _Optional[bytes] = ..., accountKey: _Optional[bytes] = ..., keyIndex: _Optional[int] = ..., platform: _Optional[str] = ..., businessName: _Optional[str] = ..., serverTime: _Optional[int] = ...) -> None: ...
+    NOISEPRIVATE_FIELD_NUMBER: _ClassVar[int]
+    IDENTITYPRIVATE_FIELD_NUMBER: _ClassVar[int]
+    SIGNEDPREKEYID_FIELD_NUMBER: _ClassVar[int]
+    SIGNEDPREKEYPRIVATE_FIELD_NUMBER: _ClassVar[int]
+    SIGNEDPREKEYSIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    REGISTRATIONID_FIELD_NUMBER: _ClassVar[int]
+    ADVSECRET_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    noisePrivate: bytes
+    identityPrivate: bytes
+    signedPreKeyId: int
+    signedPreKeyPrivate: bytes
+    signedPreKeySignature: bytes
+    registrationId: int
+    advSecret: bytes
+    identity: Credentials.Identity
+    def __init__(self, noisePrivate: _Optional[bytes] = ..., identityPrivate: _Optional[bytes] = ..., signedPreKeyId: _Optional[int] = ..., signedPreKeyPrivate: _Optional[bytes] = ..., signedPreKeySignature: _Optional[bytes] = ..., registrationId: _Optional[int] = ..., advSecret: _Optional[bytes] = ..., identity: _Optional[_Union[Credentials.Identity, _Mapping]] = ...) -> None: ...

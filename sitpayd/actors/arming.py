@@ -1,0 +1,106 @@
+"""Arming: sessions and a text in; new sessions and the finished stanza out. Pure.
+
+Everything is computed on values; what the caller holds stays as it was. The result may be used only
+after it is committed (storage/outbox.py `arm`), and the sessions with it, in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sitpayd.actors.commands import Arm
+from sitpayd.storage.records import Address
+from sitpayd.whatsapp.codec import encode
+from sitpayd.whatsapp.credentials import Credentials
+from sitpayd.whatsapp.errors import RemoteProtocolError
+from sitpayd.whatsapp.jid import Jid
+from sitpayd.whatsapp.signal.session import PreKeyBundle, SessionRecord, encrypt, start
+from sitpayd.whatsapp.stanzas.content import device_sent, pad, text_message
+from sitpayd.whatsapp.stanzas.message import Participant, outgoing, unhosted
+
+
+@dataclass(frozen=True, slots=True)
+class ArmedMessage:
+    """A message encrypted for every device that can be reached.
+
+    Attributes:
+        stanza: encoded, before Noise.
+        sessions: after the ratchet steps, by address.
+        devices: for whom it was encrypted.
+    """
+
+    stanza: bytes
+    sessions: Mapping[Address, SessionRecord]
+    devices: tuple[Jid, ...]
+
+
+def address_of(device: Jid) -> Address:
+    """The Signal address of a device: sessions of hosted devices are filed like ordinary ones."""
+    device = unhosted(device)
+    return str(device.bare), device.device
+
+
+def arm(
+    command: Arm, credentials: Credentials, sessions: Mapping[Address, SessionRecord]
+) -> ArmedMessage | None:
+    """Encrypt a row for the devices of its recipient and for our own other ones.
+
+    A device without session or usable bundle is left out. None: no device of the recipient is left.
+    """
+    paired = credentials.paired
+    assert paired is not None
+    message = text_message(command.row.text)
+    fanout = _Fanout(credentials, sessions, command.bundles)
+    reached = fanout.add(command.devices, message)
+    if command.devices and not reached:
+        return None
+    reached += fanout.add(command.own_devices, device_sent(command.to, message))
+    if not reached:
+        return None
+    stanza = outgoing(
+        command.row.wa_message_id,
+        command.to,
+        fanout.participants,
+        peer_recipient_pn=command.pn,
+        device_identity=paired.signed_identity,
+    )
+    return ArmedMessage(encode(stanza), fanout.stepped, tuple(reached))
+
+
+class _Fanout:
+    def __init__(
+        self,
+        credentials: Credentials,
+        sessions: Mapping[Address, SessionRecord],
+        bundles: Mapping[Jid, PreKeyBundle],
+    ) -> None:
+        self._keys = credentials.keys
+        self._sessions = sessions
+        self._bundles = bundles
+        self.participants: list[Participant] = []
+        self.stepped: dict[Address, SessionRecord] = {}
+
+    def add(self, devices: Iterable[Jid], message: bytes) -> list[Jid]:
+        reached = []
+        for device in devices:
+            record = self._record(device)
+            if record is None:
+                continue
+            encrypted = encrypt(
+                record, self._keys.identity, self._keys.registration_id, pad(message)
+            )
+            self.stepped[address_of(device)] = encrypted.record
+            self.participants.append(Participant(device, encrypted.kind, encrypted.body))
+            reached.append(device)
+        return reached
+
+    def _record(self, device: Jid) -> SessionRecord | None:
+        record = self._sessions.get(address_of(device))
+        bundle = self._bundles.get(device)
+        if bundle is None:
+            return record
+        try:
+            return start(bundle, self._keys.identity, previous=record)
+        except RemoteProtocolError:
+            return record  # a bundle that does not verify is as good as none

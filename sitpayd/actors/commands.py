@@ -1,0 +1,234 @@
+"""What a device's machine wants done: its outputs. Pure values.
+
+The shell performs them in order. Those with a result say which event it comes back as.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sitpayd.actors.events import Armed
+from sitpayd.actors.phase import Phase
+from sitpayd.storage.records import OutboxRow, RowState
+from sitpayd.whatsapp.jid import Jid
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.signal.session import PreKeyBundle
+from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas.receipt import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Open a connection: to be linked (registration), or as the linked device."""
+
+    registration: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """End the connection. No `Lost` follows: the machine knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Write a stanza that may be lost."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Write a message stanza. Made only from an `Armed`: what it spends is committed."""
+
+    armed: Armed
+
+
+@dataclass(frozen=True, slots=True)
+class MakeKeys:
+    """Make and save fresh keys in place of all old ones; comes back as `KeysMade`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveIdentity:
+    """Save what pairing brought, before it is confirmed to the server."""
+
+    paired: PairedIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetKeys:
+    """Delete the device's key material."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowQr:
+    """Put a QR code on show for so many seconds."""
+
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class HideQr:
+    """Take the QR code away."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveRest:
+    """Save the resting phase, so that a restart resumes it.
+
+    Attributes:
+        until_s: seconds from now until it is said to end.
+    """
+
+    phase: Phase
+    reason: str
+    until_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClearRest:
+    """The device does not rest any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class MakePreKeys:
+    """Bring one-time prekeys not yet uploaded up to this count; back as `PreKeysMade`."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkUploaded:
+    """The server has these one-time prekeys."""
+
+    key_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NextRow:
+    """Load the row to send next; back as `RowLoaded`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Note on the next row why it waits and until when (clock seconds)."""
+
+    row: OutboxRow
+    until: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Save that this number has this LID; both without device."""
+
+    pn: Jid
+    lid: Jid
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSessions:
+    """Load the sessions with these devices; back as `SessionsLoaded`."""
+
+    devices: tuple[Jid, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DropSessions:
+    """Delete the sessions with all devices of this user: its identity changed."""
+
+    user: Jid
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Encrypt for these devices and commit; back as `Armed` or `NotArmed`.
+
+    Attributes:
+        to: the chat, LID or PN, without device.
+        pn: its number, if `to` is a LID.
+        devices: the recipient's devices.
+        own_devices: our other devices.
+        bundles: for the devices that have no session.
+    """
+
+    row: OutboxRow
+    to: Jid
+    pn: Jid | None
+    devices: tuple[Jid, ...]
+    own_devices: tuple[Jid, ...]
+    bundles: Mapping[Jid, PreKeyBundle]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Move a row on. server_time: unix seconds, with SENT."""
+
+    row: OutboxRow
+    state: RowState
+    reason: str | None = None
+    server_time: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MarkLate:
+    """An ack for a message that is not in flight (any more): it was sent after all."""
+
+    wa_message_id: str
+    server_time: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MarkReceipt:
+    """Move the rows a receipt names on, then acknowledge it with `ack`."""
+
+    receipt: Receipt
+    ack: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Decrypt and store a message, then answer it; back as `Answer`."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class SettleLoggedOut:
+    """The device is logged out: nothing of its queue will go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The removed device is logged out: end the actor for good."""
+
+
+Command = (
+    Dial
+    | HangUp
+    | Send
+    | Write
+    | MakeKeys
+    | SaveIdentity
+    | ForgetKeys
+    | ShowQr
+    | HideQr
+    | SaveRest
+    | ClearRest
+    | MakePreKeys
+    | MarkUploaded
+    | NextRow
+    | Hold
+    | Learn
+    | LoadSessions
+    | DropSessions
+    | Arm
+    | Mark
+    | MarkLate
+    | MarkReceipt
+    | Receive
+    | SettleLoggedOut
+    | Finish
+)

@@ -1,0 +1,346 @@
+"""DeliveryMachine: one outbox row at a time, from `accepted` to an outcome. Pure.
+
+A row that is armed goes out as it is: it was encrypted before, and the same bytes are written
+again. A row that is only accepted needs, in this order: the devices of the recipient and of our own
+account (asked for once and remembered), sessions with all of them (prekey bundles are asked for
+where there is none), and the arming, which commits ratchet steps and stanza. Then it is written and
+waits for the server's ack. One row is in flight per device, so order and replay need no further
+rule. Whatever is lost with a connection is loaded again from the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import partial
+from typing import Final
+
+from sitpayd.actors.commands import (
+    Arm,
+    Command,
+    Hold,
+    Learn,
+    LoadSessions,
+    Mark,
+    MarkLate,
+    NextRow,
+    Write,
+)
+from sitpayd.actors.directory import Directory
+from sitpayd.actors.events import Armed, NotArmed, RowLoaded, SessionsLoaded
+from sitpayd.actors.pacing import Pacing
+from sitpayd.actors.queries import Queries
+from sitpayd.actors.refusals import refusal_of
+from sitpayd.storage.records import OutboxRow, RowState
+from sitpayd.whatsapp.jid import Jid, pn
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.signal.session import PreKeyBundle
+from sitpayd.whatsapp.stanzas import prekeys, usync
+from sitpayd.whatsapp.stanzas.iq import parse_iq_error
+from sitpayd.whatsapp.stanzas.message import MessageAck, phash
+from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+
+ACK_WITHIN_S: Final = 75.0
+MAX_WRITES: Final = 8
+# A number check that gets no answer must not eat up the caller's patience.
+CHECK_WITHIN_S: Final = 10.0
+# After a query that failed or got no answer.
+PAUSE_AFTER_QUERY_S: Final = 5.0
+
+
+class Question(Enum):
+    """What delivery asks the server."""
+
+    DEVICES = auto()
+    ACCOUNT = auto()
+    BUNDLES = auto()
+
+
+class _Step(Enum):
+    IDLE = auto()
+    LOADING = auto()
+    DEVICES = auto()
+    SESSIONS = auto()
+    BUNDLES = auto()
+    ARMING = auto()
+    IN_FLIGHT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    to: Jid
+    pn: Jid | None
+    devices: tuple[Jid, ...]
+    own_devices: tuple[Jid, ...]
+    phash: str
+
+
+class DeliveryMachine:
+    """The delivery of one device's rows.
+
+    Args:
+        queries: of the connection; delivery's purposes are `Question`s.
+    """
+
+    def __init__(self, queries: Queries[object], pacing: Pacing) -> None:
+        self._queries = queries
+        self._pacing = pacing
+        self.directory: Final = Directory()
+        self._own: PairedIdentity | None = None
+        self._step = _Step.IDLE
+        self._row: OutboxRow | None = None
+        self._target: _Target | None = None
+        self._ack_deadline: float | None = None
+        self._paused_until: float | None = None
+        self._held: tuple[str, float] | None = None
+        self._writes: tuple[str, int] = ("", 0)
+
+    def online(self, own: PairedIdentity, now: float) -> list[Command]:
+        """The device is connected: begin."""
+        self._own = own
+        self.directory.online(now)
+        return self.go(now)
+
+    def offline(self, now: float) -> None:
+        """The connection is gone; what was in flight is found again in its row."""
+        self._own = None
+        self._settle()
+        self.directory.offline(now)
+
+    def go(self, now: float) -> list[Command]:
+        """Look for a row, unless one is under way or sending is paused."""
+        if self._own is None or self._step is not _Step.IDLE:
+            return []
+        if self._paused_until is not None and now < self._paused_until:
+            return []
+        self._paused_until = None
+        self._step = _Step.LOADING
+        return [NextRow()]
+
+    def deadline(self) -> float | None:
+        """When to call `tick`, clock seconds."""
+        if self._own is None:
+            return None
+        times = [t for t in (self._ack_deadline, self._paused_until) if t is not None]
+        return min(times, default=None)
+
+    def ack_overdue(self, now: float) -> bool:
+        """Whether the server owes an ack for too long: the connection is no good."""
+        return self._ack_deadline is not None and now >= self._ack_deadline
+
+    # --- results ---
+
+    def loaded(self, event: RowLoaded, now: float) -> list[Command]:
+        """Take the next row."""
+        if self._step is not _Step.LOADING:
+            return []
+        row = event.row
+        if row is None:
+            self._settle()
+            return []
+        if row.stanza is not None:
+            return self._write(Armed(row, row.stanza), now)
+        until = self._pacing.wait_until(now)
+        if until > now:
+            return self._hold(row, until, "paced")
+        self._row = row
+        return self._resolve(row, now)
+
+    def sessions_loaded(self, event: SessionsLoaded, now: float) -> list[Command]:
+        """Ask for bundles where sessions are missing, or arm."""
+        if self._step is not _Step.SESSIONS:
+            return []
+        if not event.missing:
+            return self._arm({})
+        self._step = _Step.BUNDLES
+        devices = sorted(event.missing, key=str)
+        build = partial(prekeys.bundles_query, devices=devices)
+        return [self._queries.ask(Question.BUNDLES, build, now)]
+
+    def armed(self, event: Armed, now: float) -> list[Command]:
+        """Write what is committed now."""
+        return self._write(event, now) if self._step is _Step.ARMING else []
+
+    def not_armed(self, event: NotArmed, now: float) -> list[Command]:
+        """Nothing left: fail the row, or go on if it was cancelled meanwhile."""
+        if self._step is not _Step.ARMING:
+            return []
+        if event.reason is not None:
+            return self._fail(event.reason, now)
+        self._settle()
+        return self.go(now)
+
+    # --- the server's answers ---
+
+    def answered(self, question: Question, node: Node, now: float) -> list[Command]:
+        """Take the answer to one of our questions.
+
+        Raises:
+            RemoteProtocolError: If it is malformed; the question counts as unanswered.
+        """
+        expected = {
+            Question.DEVICES: _Step.DEVICES,
+            Question.ACCOUNT: _Step.DEVICES,
+            Question.BUNDLES: _Step.BUNDLES,
+        }[question]
+        if self._step is not expected or self._row is None or self._own is None:
+            return []
+        if parse_iq_error(node) is not None:
+            return self.unanswered(now)
+        match question:
+            case Question.DEVICES:
+                return self._devices(self._row, usync.parse_devices(node), now)
+            case Question.ACCOUNT:
+                contact = usync.parse_contacts(node).get(self._row.recipient)
+                missing = contact is not None and contact.error is None and not contact.exists
+                return self._fail("not_on_whatsapp" if missing else "no_devices", now)
+            case Question.BUNDLES:
+                answers = prekeys.parse_bundles(node)
+                return self._arm(
+                    {jid: b for jid, b in answers.items() if isinstance(b, PreKeyBundle)}
+                )
+
+    def unanswered(self, now: float) -> list[Command]:
+        """A question failed or got no answer: leave the row as it is and try again soon."""
+        if self._step not in (_Step.DEVICES, _Step.BUNDLES):
+            return []
+        self._settle()
+        self._paused_until = now + PAUSE_AFTER_QUERY_S
+        return []
+
+    def acked(self, ack: MessageAck, now: float) -> list[Command]:
+        """Take the server's ack of a message."""
+        row = self._row
+        if self._step is not _Step.IN_FLIGHT or row is None or ack.id != row.wa_message_id:
+            return [] if ack.error else [MarkLate(ack.id, ack.t)]
+        if ack.error:
+            return self._refused(row, ack.error, now)
+        if ack.phash is not None and self._target is not None and ack.phash != self._target.phash:
+            self._forget_devices(row)
+        self._pacing.sent(row.recipient, now)
+        self._settle()
+        return [Mark(row, RowState.SENT, server_time=ack.t), *self.go(now)]
+
+    # --- steps ---
+
+    def _resolve(self, row: OutboxRow, now: float) -> list[Command]:
+        assert self._own is not None
+        recipient, own = pn(row.recipient), self._own.jid.bare
+        unknown = [
+            jid for jid in dict.fromkeys((recipient, own)) if self.directory.get(jid, now) is None
+        ]
+        if not unknown:
+            return self._load_sessions(recipient, now)
+        self._step = _Step.DEVICES
+        build = partial(usync.devices_query, users=unknown, sid=self._queries.next_id())
+        return [self._queries.ask(Question.DEVICES, build, now)]
+
+    def _devices(
+        self, row: OutboxRow, answers: Mapping[Jid, usync.UserDevices], now: float
+    ) -> list[Command]:
+        assert self._own is not None
+        recipient, own = pn(row.recipient), self._own.jid.bare
+        commands: list[Command] = []
+        for asked in (recipient, own):
+            answer = answers.get(asked)
+            if answer is None or answer.error is not None or not answer.devices:
+                continue
+            self.directory.put(asked, answer, now)
+            if answer.lid is not None and asked != own:
+                commands.append(Learn(asked, answer.lid))
+        if self.directory.get(own, now) is None:
+            # Our own phone exists whatever the server does not say.
+            phone = usync.UserDevices(own, self._own.lid.bare, (usync.Device(0),))
+            self.directory.put(own, phone, now)
+        if self.directory.get(recipient, now) is None:
+            build = partial(
+                usync.contact_query, numbers=[row.recipient], sid=self._queries.next_id()
+            )
+            return [
+                *commands,
+                self._queries.ask(Question.ACCOUNT, build, now, within_s=CHECK_WITHIN_S),
+            ]
+        return [*commands, *self._load_sessions(recipient, now)]
+
+    def _load_sessions(self, recipient: Jid, now: float) -> list[Command]:
+        assert self._own is not None
+        known = self.directory.get(recipient, now)
+        own = self.directory.get(self._own.jid.bare, now)
+        assert known is not None
+        assert own is not None
+        # Everything of one stanza stands in one form: a mixture is refused.
+        to_self = recipient == self._own.jid.bare
+        to = self._own.lid.bare if to_self else known.lid or recipient
+        own_user, me = (
+            (self._own.lid.bare, self._own.lid)
+            if to.is_lid
+            else (self._own.jid.bare, self._own.jid)
+        )
+        own_devices = own.addresses(own_user)
+        devices = () if to_self else known.addresses(to)
+        self._target = _Target(
+            to=to,
+            pn=recipient if to.is_lid and not to_self else None,
+            devices=devices,
+            own_devices=tuple(jid for jid in own_devices if jid != me),
+            phash=phash({*devices, *own_devices, me}),
+        )
+        self._step = _Step.SESSIONS
+        return [LoadSessions(self._target.devices + self._target.own_devices)]
+
+    def _arm(self, bundles: Mapping[Jid, PreKeyBundle]) -> list[Command]:
+        assert self._row is not None
+        assert self._target is not None
+        self._step = _Step.ARMING
+        target = self._target
+        return [Arm(self._row, target.to, target.pn, target.devices, target.own_devices, bundles)]
+
+    def _write(self, armed: Armed, now: float) -> list[Command]:
+        message_id, writes = self._writes
+        writes = writes + 1 if message_id == armed.row.message_id else 1
+        self._writes = (armed.row.message_id, writes)
+        if writes > MAX_WRITES:
+            self._settle()
+            return [Mark(armed.row, RowState.UNKNOWN, "attempts_over"), *self.go(now)]
+        self._row = armed.row
+        self._step = _Step.IN_FLIGHT
+        self._ack_deadline = now + ACK_WITHIN_S
+        return [Write(armed)]
+
+    def _refused(self, row: OutboxRow, code: int, now: float) -> list[Command]:
+        refusal = refusal_of(code)
+        if refusal.forget_devices:
+            self._forget_devices(row)
+        if refusal.pause_s:
+            self._paused_until = now + refusal.pause_s
+        if self._writes[1] <= refusal.resends:
+            # The row stays armed: after the pause the same bytes go out again.
+            self._settle()
+            return []
+        return self._fail(refusal.reason, now)
+
+    def _fail(self, reason: str, now: float) -> list[Command]:
+        row = self._row
+        assert row is not None
+        self._settle()
+        return [Mark(row, RowState.FAILED, reason), *self.go(now)]
+
+    def _hold(self, row: OutboxRow, until: float, reason: str) -> list[Command]:
+        self._settle()
+        self._paused_until = until
+        if self._held == (row.message_id, until):
+            return []
+        self._held = (row.message_id, until)
+        return [Hold(row, until, reason)]
+
+    def _forget_devices(self, row: OutboxRow) -> None:
+        self.directory.forget(pn(row.recipient))
+        if self._own is not None:
+            self.directory.forget(self._own.jid.bare)
+
+    def _settle(self) -> None:
+        self._step = _Step.IDLE
+        self._row = None
+        self._target = None
+        self._ack_deadline = None

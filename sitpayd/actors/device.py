@@ -1,0 +1,328 @@
+"""DeviceActor: the trio shell around one device's machine.
+
+Waits for the mailbox until the machine's deadline, hands in what came, performs the commands in
+order, and feeds their results back. It never waits for the socket: a task of its own runs each
+connection, and what an older connection still reports is dropped by its generation. An exception
+ends the actor; the supervisor starts it again from what is stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from random import Random
+from typing import Final, assert_never
+
+import trio
+
+from sitpayd.actors.commands import (
+    Arm,
+    ClearRest,
+    Command,
+    Dial,
+    DropSessions,
+    Finish,
+    ForgetKeys,
+    HangUp,
+    HideQr,
+    Hold,
+    Learn,
+    LoadSessions,
+    MakeKeys,
+    MakePreKeys,
+    Mark,
+    MarkLate,
+    MarkReceipt,
+    MarkUploaded,
+    NextRow,
+    Receive,
+    SaveIdentity,
+    SaveRest,
+    Send,
+    SettleLoggedOut,
+    ShowQr,
+    Write,
+)
+from sitpayd.actors.dials import DialBucket
+from sitpayd.actors.events import (
+    Event,
+    KeysMade,
+    LossKind,
+    Lost,
+    NetworkEvent,
+    Started,
+    Tick,
+)
+from sitpayd.actors.machine import DeviceMachine
+from sitpayd.actors.memory import DeviceMemory
+from sitpayd.actors.messages import Deliver, Message, Network
+from sitpayd.actors.outcomes import Outcomes
+from sitpayd.actors.pacing import PacingLimits
+from sitpayd.actors.phase import Phase
+from sitpayd.actors.registry import DeviceHandle, ShownQr
+from sitpayd.actors.status import DeviceStatus, StatusBoard
+from sitpayd.actors.transport import MAX_OUTGOING, Outgoing, Report, converse
+from sitpayd.log import get_logger
+from sitpayd.storage.database import Database
+from sitpayd.storage.devices import device_by_id
+from sitpayd.storage.records import Rest
+from sitpayd.whatsapp.connection import Connection
+from sitpayd.whatsapp.stanzas.login import ClientInfo, login_payload, registration_payload
+
+# Tasks that write one last thing before they end must not hold the process up.
+GOODBYE_S: Final = 2.0
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What all devices share.
+
+    Attributes:
+        url: WhatsApp's WebSocket; root_key: 32 bytes, of its certificates.
+        limits: None: no pacing.
+        keygen: limiter of the threads that make prekeys.
+    """
+
+    database: Database
+    board: StatusBoard
+    outcomes: Outcomes
+    url: str
+    root_key: bytes
+    client: ClientInfo
+    limits: PacingLimits | None
+    bucket: DialBucket
+    keygen: trio.CapacityLimiter
+
+
+class DeviceActor:
+    """One life of one device, from a start to a crash or its end."""
+
+    def __init__(self, handle: DeviceHandle, world: World) -> None:
+        self._handle = handle
+        self._world = world
+        self._machine = DeviceMachine(Random(), world.limits)
+        self._memory = DeviceMemory(world.database, world.outcomes, handle.record.id, world.keygen)
+        self._log = _log.bind(session_id=handle.session_id)
+        self._generation = 0
+        self._outgoing: trio.MemorySendChannel[Outgoing] | None = None
+        self._hung_up: trio.Event | None = None
+        self._published: tuple[Phase, str | None] | None = None
+        self._finished = False
+
+    async def run(self) -> None:
+        """Live until the removed device is logged out; only then does this return."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                await self._take(await self._started())
+                while not self._finished:
+                    await self._take(await self._next())
+                    if self._handle.doorbell and not self._finished:
+                        self._handle.doorbell = False
+                        await self._take(Deliver())
+            finally:
+                self._handle.show_qr(None)
+            nursery.cancel_scope.deadline = trio.current_time() + GOODBYE_S
+
+    async def _started(self) -> Started:
+        await self._memory.load_credentials()
+        record = await self._world.database.read(device_by_id, self._handle.record.id)
+        assert record is not None
+        self._handle.doorbell = True
+        self._rest = record.rest
+        credentials = self._memory.credentials
+        return Started(
+            keys=credentials.keys if credentials else None,
+            paired=credentials.paired if credentials else None,
+            rest=record.rest,
+            leaving=record.desired == "removed",
+            paused=record.desired == "paused",
+            unix_offset_s=datetime.now(UTC).timestamp() - trio.current_time(),
+        )
+
+    async def _next(self) -> Event | Message:
+        """The next thing that concerns this life of the device."""
+        while True:
+            deadline = self._machine.deadline()
+            with trio.move_on_at(math.inf if deadline is None else deadline):
+                message = await self._handle.mailbox.receive()
+                if isinstance(message, Network) and message.generation != self._generation:
+                    continue
+                return message
+            return Tick()
+
+    async def _take(self, event: Event | Message) -> None:
+        """Hand an event in, and everything that follows from it."""
+        events = deque([event])
+        while events:
+            event = events.popleft()
+            self._tell(event)
+            commands = self._machine.handle(event, trio.current_time())
+            self._publish()
+            for command in commands:
+                result = await self._perform(command)
+                if result is not None:
+                    events.append(result)
+
+    async def _perform(self, command: Command) -> Event | None:
+        memory = self._memory
+        match command:
+            case Send():
+                return self._put(command.node)
+            case Write():
+                return self._put(command.armed.stanza)
+            case Dial():
+                await self._dial(command.registration)
+            case HangUp():
+                self._hang_up()
+            case NextRow():
+                return await memory.next_row()
+            case LoadSessions():
+                return await memory.load_sessions(command.devices)
+            case Arm():
+                return await memory.arm(command)
+            case Mark():
+                await memory.mark(command)
+            case MarkLate():
+                await memory.mark_late(command)
+            case MarkReceipt():
+                return await memory.mark_receipt(command)
+            case Receive():
+                return await memory.receive(command.node)
+            case Learn():
+                await memory.learn(command.pn, command.lid)
+            case DropSessions():
+                await memory.drop_sessions(command.user)
+            case Hold():
+                memory.hold(command)
+            case MakeKeys():
+                return KeysMade(await memory.make_keys())
+            case SaveIdentity():
+                await memory.save_identity(command.paired)
+            case ForgetKeys():
+                await memory.forget_keys()
+            case MakePreKeys():
+                return await memory.make_prekeys(command.count)
+            case MarkUploaded():
+                await memory.mark_uploaded(command.key_ids)
+            case ShowQr():
+                expires_at = datetime.now(UTC) + timedelta(seconds=command.seconds)
+                self._handle.show_qr(ShownQr(command.text, expires_at))
+            case HideQr():
+                self._handle.show_qr(None)
+            case SaveRest():
+                since = datetime.now(UTC)
+                until = since + timedelta(seconds=command.until_s) if command.until_s else None
+                rest = Rest(command.phase.value, command.reason, since, until)
+                await memory.save_rest(rest)
+            case ClearRest():
+                await memory.save_rest(None)
+            case SettleLoggedOut():
+                await memory.settle_logged_out()
+            case Finish():
+                self._finished = True
+            case _:
+                assert_never(command)
+        return None
+
+    # --- the connection ---
+
+    async def _dial(self, registration: bool) -> None:
+        if self._hung_up is not None:
+            # One connection per credentials: two would throw each other out.
+            await self._hung_up.wait()
+        self._generation += 1
+        self._outgoing, outgoing = trio.open_memory_channel[Outgoing](MAX_OUTGOING)
+        self._hung_up = trio.Event()
+        make = partial(self._make_connection, registration)
+        report = partial(self._report, self._generation)
+        self._nursery.start_soon(self._connection, make, outgoing, report, self._hung_up)
+
+    async def _connection(
+        self,
+        make: Callable[[], Connection],
+        outgoing: trio.MemoryReceiveChannel[Outgoing],
+        report: Report,
+        ended: trio.Event,
+    ) -> None:
+        try:
+            await converse(self._world.url, make, outgoing, self._world.bucket, report)
+        finally:
+            ended.set()
+
+    def _make_connection(self, registration: bool) -> Connection:
+        credentials = self._memory.credentials
+        assert credentials is not None
+        if registration:
+            payload = registration_payload(credentials.keys, self._world.client)
+        else:
+            assert credentials.paired is not None
+            payload = login_payload(credentials.paired.jid, self._world.client)
+        return Connection.initiator(
+            noise=credentials.keys.noise,
+            payload=payload,
+            root_key=self._world.root_key,
+            now=datetime.now(UTC).timestamp(),
+        )
+
+    async def _report(self, generation: int, event: NetworkEvent) -> None:
+        # Waits while the mailbox is full: then the socket is read more slowly.
+        await self._handle.deliver(Network(generation, event))
+
+    def _put(self, item: Outgoing) -> Event | None:
+        """Hand something to the writer; a writer that does not keep up has lost its socket."""
+        if self._outgoing is None:
+            return None
+        try:
+            self._outgoing.send_nowait(item)
+        except trio.WouldBlock:
+            self._hang_up()
+            return Lost(LossKind.NETWORK, "the socket does not take what is written")
+        except trio.BrokenResourceError:
+            pass  # the connection has ended; its Lost is on the way
+        return None
+
+    def _hang_up(self) -> None:
+        # From here on this connection's reports belong to the past.
+        self._generation += 1
+        if self._outgoing is not None:
+            self._outgoing.close()
+            self._outgoing = None
+
+    # --- what others see ---
+
+    def _publish(self) -> None:
+        now = (self._machine.phase, self._machine.reason)
+        if now == self._published:
+            return
+        first = self._published is None
+        self._published = now
+        since = datetime.now(UTC)
+        until = None
+        if self._machine.until_s is not None:
+            until = since + timedelta(seconds=self._machine.until_s)
+        if first and self._rest is not None:
+            since, until = self._rest.since, self._rest.until
+        record = self._handle.record
+        phase, reason = now
+        self._world.board.publish(
+            DeviceStatus(record.session_id, record.partner_id, phase.value, reason, since, until)
+        )
+        self._handle.notify()
+        self._log.info(f"device.{phase.value}", reason=reason, generation=self._generation)
+
+    def _tell(self, event: Event | Message) -> None:
+        if isinstance(event, Network) and isinstance(event.event, Lost):
+            lost = event.event
+            self._log.info(
+                "connection.lost",
+                kind=lost.kind.value,
+                detail=lost.detail,
+                generation=event.generation,
+            )

@@ -1,0 +1,142 @@
+"""What can happen to a device: the inputs of its machine. Pure values.
+
+Network events come from the device's reader and writer, the others are results of commands or the
+clock. What people ask for is messages.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sitpayd.storage.records import OutboxRow, Rest
+from sitpayd.whatsapp.jid import Jid
+from sitpayd.whatsapp.keys import DeviceKeys, PreKey
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+
+# --- the network ---
+
+
+class LossKind(StrEnum):
+    """Why there is no connection (any more)."""
+
+    NETWORK = "network"  # DNS, TCP, TLS, a reset, a write that took too long
+    CLOSED = "closed"  # the server closed
+    SILENT = "silent"  # nothing was heard for too long
+    HTTP = "http"  # the upgrade was refused with a 4xx
+    CERTIFICATE = "certificate"  # the handshake did not verify
+    PROTOCOL = "protocol"  # frames or Noise out of step
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The handshake is complete; the first stanza will tell how the login went."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A stanza came in."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The dial failed or the socket is gone. Every connection ends with exactly one of these."""
+
+    kind: LossKind
+    detail: str
+
+
+NetworkEvent = Opened | Received | Lost
+
+# --- the start, the clock ---
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The actor runs, for the first time or again.
+
+    Attributes:
+        keys: None: none were made yet.
+        paired: the identity of the linked account; None: not linked.
+        rest: the resting phase it was in, which survives a restart.
+        leaving: it was removed and is only to be logged out.
+        paused: a person said not to run it.
+        unix_offset_s: UTC minus the clock, seconds.
+    """
+
+    keys: DeviceKeys | None
+    paired: PairedIdentity | None
+    rest: Rest | None
+    leaving: bool
+    paused: bool
+    unix_offset_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The machine's deadline has passed."""
+
+
+# --- results of commands ---
+
+
+@dataclass(frozen=True, slots=True)
+class KeysMade:
+    """Fresh keys are saved."""
+
+    keys: DeviceKeys
+
+
+@dataclass(frozen=True, slots=True)
+class PreKeysMade:
+    """One-time prekeys are saved and may be uploaded."""
+
+    prekeys: tuple[PreKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowLoaded:
+    """The row to send next; None: none.
+
+    Attributes:
+    """
+
+    row: OutboxRow | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionsLoaded:
+    """Which of the devices asked for have no session yet."""
+
+    missing: frozenset[Jid]
+
+
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """Ratchet steps, stanza and state are committed: this may be written. Nothing else may."""
+
+    row: OutboxRow
+    stanza: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NotArmed:
+    """Nothing could be encrypted, or the row is not `accepted` any more: nothing left."""
+
+    row: OutboxRow
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An incoming stanza's effect is durable: these answer it, in order."""
+
+    nodes: tuple[Node, ...]
+
+
+Result = KeysMade | PreKeysMade | RowLoaded | SessionsLoaded | Armed | NotArmed | Answer
+
+Event = Opened | Received | Lost | Started | Tick | Result

@@ -1,0 +1,119 @@
+"""What each way of losing a connection means: data, one row per outcome. Pure.
+
+`verdict_of_*` turn what came over the wire, or the loss of the socket, into one Verdict; the
+machine turns the Verdict into a phase.
+
+Source: whatsmeow connectionevents.go, types/events/events.go; Baileys lib/Types DisconnectReason;
+public issue threads of both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sitpayd.actors.events import LossKind, Lost
+from sitpayd.actors.phase import Phase
+from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do about a lost connection.
+
+    Attributes:
+        phase: WAITING backs off and dials again; a resting phase never dials.
+        reason: the public word.
+        min_delay_s: seconds to wait at least before the next dial.
+        tries: after this many of the same reason in a row the device goes to `then`; None: never.
+        then: the phase after that.
+        at_once: dial without backoff, once.
+        until_s: seconds after which a ban is said to end, where the server said so.
+    """
+
+    phase: Phase
+    reason: str
+    min_delay_s: float = 0.0
+    tries: int | None = None
+    then: Phase = Phase.ACTION_REQUIRED
+    at_once: bool = False
+    until_s: int | None = None
+
+
+_WAITING: Final = Phase.WAITING
+_PERSON: Final = Phase.ACTION_REQUIRED
+
+CONNECT_FAILURES: Final[dict[int, Verdict]] = {
+    400: Verdict(_PERSON, "bad_request"),
+    401: Verdict(Phase.LOGGED_OUT, "logged_out"),
+    402: Verdict(Phase.BANNED, "temporary_ban"),
+    403: Verdict(Phase.LOGGED_OUT, "account_locked"),
+    405: Verdict(Phase.OUTDATED, "client_outdated"),
+    406: Verdict(Phase.BANNED, "banned"),
+    409: Verdict(_PERSON, "bad_user_agent"),
+    411: Verdict(_PERSON, "no_multi_device"),
+    413: Verdict(_PERSON, "cat_expired"),
+    414: Verdict(_PERSON, "cat_invalid"),
+    415: Verdict(_PERSON, "not_found"),
+    418: Verdict(_PERSON, "client_unknown"),
+    500: Verdict(_WAITING, "server_error"),
+    501: Verdict(_PERSON, "experimental"),
+    503: Verdict(_WAITING, "server_unavailable"),
+}
+UNKNOWN_FAILURE: Final = Verdict(_WAITING, "unknown_failure", tries=2)
+
+STREAM_ERRORS: Final[dict[int, Verdict]] = {
+    401: Verdict(Phase.LOGGED_OUT, "logged_out"),
+    409: Verdict(Phase.REPLACED, "replaced"),
+    429: Verdict(_WAITING, "too_many_connections", min_delay_s=300.0),
+    440: Verdict(Phase.REPLACED, "replaced"),
+    503: Verdict(_WAITING, "server_restart"),
+    515: Verdict(_WAITING, "restart_required", at_once=True),
+    # Seen with unlinked devices: one more login decides, a second 516 is taken for it.
+    516: Verdict(_WAITING, "unlinked_perhaps", tries=1, then=Phase.LOGGED_OUT),
+}
+STREAM_CONFLICTS: Final[dict[str, Verdict]] = {
+    "device_removed": Verdict(Phase.LOGGED_OUT, "device_removed"),
+    "replaced": Verdict(Phase.REPLACED, "replaced"),
+}
+# The child of a stream error that names no code.
+STREAM_CHILDREN: Final[dict[str, Verdict]] = {
+    "ack": Verdict(_WAITING, "unanswered_stanza", tries=5),
+    "ping": Verdict(_WAITING, "unanswered_ping", tries=5),
+    "iq": Verdict(_WAITING, "unanswered_iq", tries=5),
+    "xml-not-well-formed": Verdict(_WAITING, "bad_stanza", tries=5),
+}
+OTHER_STREAM_ERROR: Final = Verdict(_WAITING, "stream_error", tries=5)
+
+LOSSES: Final[dict[LossKind, Verdict]] = {
+    LossKind.NETWORK: Verdict(_WAITING, "network"),
+    LossKind.CLOSED: Verdict(_WAITING, "connection_closed"),
+    LossKind.SILENT: Verdict(_WAITING, "no_answer"),
+    LossKind.HTTP: Verdict(_WAITING, "http_refused", tries=3),
+    LossKind.CERTIFICATE: Verdict(_PERSON, "certificate"),
+    LossKind.PROTOCOL: Verdict(_WAITING, "protocol_error", tries=5),
+}
+
+
+def verdict_of_failure(failure: ConnectFailure) -> Verdict:
+    """Judge a `<failure>` that came instead of `<success>`."""
+    verdict = CONNECT_FAILURES.get(failure.code, UNKNOWN_FAILURE)
+    if verdict.phase is Phase.BANNED and failure.expire_s is not None:
+        return replace(verdict, until_s=failure.expire_s)
+    return verdict
+
+
+def verdict_of_stream_error(error: StreamError) -> Verdict:
+    """Judge a `<stream:error>`; what its child says weighs more than its code."""
+    if error.conflict is not None and error.conflict in STREAM_CONFLICTS:
+        return STREAM_CONFLICTS[error.conflict]
+    if error.code is not None and error.code in STREAM_ERRORS:
+        return STREAM_ERRORS[error.code]
+    if error.child is not None and error.child in STREAM_CHILDREN:
+        return STREAM_CHILDREN[error.child]
+    return OTHER_STREAM_ERROR
+
+
+def verdict_of_loss(loss: Lost) -> Verdict:
+    """Judge a socket that could not be opened or was lost."""
+    return LOSSES[loss.kind]

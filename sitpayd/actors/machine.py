@@ -1,0 +1,547 @@
+"""DeviceMachine: every decision about one device. Pure.
+
+Theory of operation. A device is UNPAIRED until somebody asks for a QR code; then it dials in
+registration mode (PAIRING) and shows one code after another. `pair-success` is verified, saved and
+only then confirmed (PAIRED); the server ends that connection, which is expected, and the device
+dials as what it now is. After `<success>` it makes sure that the server holds enough one-time
+prekeys, asks for the events held back, and is CONNECTED. A lost connection is never a crash: what
+was seen last gives a Verdict (failures.py), and that says whether to dial again after a while
+(WAITING), at once, or to rest until a person acts. Rows are delivered by delivery.py, one at a
+time, while CONNECTED. Incoming stanzas are answered after their effect is durable.
+
+No await, no clock, no random of its own, no log, no database: `now` (clock seconds) and a Random
+come in, commands go out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import partial
+from random import Random
+from typing import Final, assert_never
+
+from sitpayd.actors.backoff import HEALTHY_AFTER_S, Backoff
+from sitpayd.actors.commands import (
+    ClearRest,
+    Command,
+    Dial,
+    DropSessions,
+    Finish,
+    ForgetKeys,
+    HangUp,
+    HideQr,
+    MakeKeys,
+    MakePreKeys,
+    MarkReceipt,
+    MarkUploaded,
+    Receive,
+    SaveIdentity,
+    SaveRest,
+    Send,
+    SettleLoggedOut,
+)
+from sitpayd.actors.delivery import DeliveryMachine, Question
+from sitpayd.actors.events import (
+    Answer,
+    Armed,
+    Event,
+    KeysMade,
+    LossKind,
+    Lost,
+    NotArmed,
+    Opened,
+    PreKeysMade,
+    Received,
+    RowLoaded,
+    SessionsLoaded,
+    Started,
+    Tick,
+)
+from sitpayd.actors.failures import (
+    Verdict,
+    verdict_of_failure,
+    verdict_of_loss,
+    verdict_of_stream_error,
+)
+from sitpayd.actors.keepalive import Keepalive
+from sitpayd.actors.messages import Deliver, Logout, Message, Network, StartPairing
+from sitpayd.actors.pacing import Pacing, PacingLimits
+from sitpayd.actors.pairing import PairingMachine
+from sitpayd.actors.phase import RESTING, Phase
+from sitpayd.actors.queries import Queries
+from sitpayd.whatsapp.errors import PairingError, RemoteProtocolError
+from sitpayd.whatsapp.jid import SERVER_JID
+from sitpayd.whatsapp.keys import DeviceKeys, PreKey
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.stanzas import (
+    failure,
+    ib,
+    iq,
+    message,
+    notification,
+    pairing,
+    prekeys,
+    receipt,
+)
+from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+
+# The first stanza after the handshake must come within this time.
+FIRST_STANZA_S: Final = 30.0
+# Both libraries send 812 to an account that has none, then 50 at a time when fewer than 5 are left.
+FIRST_PREKEYS: Final = 812
+MORE_PREKEYS: Final = 50
+FEW_PREKEYS: Final = 5
+
+
+class _Purpose(Enum):
+    """What the machine itself asks the server."""
+
+    COUNT = auto()
+    UPLOAD = auto()
+    ACTIVE = auto()
+    LOGOUT = auto()
+    PING = auto()
+    CLEAN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Streak:
+    """How often in a row connections ended for the same reason."""
+
+    reason: str = ""
+    count: int = 0
+
+
+# Which phase may follow which. FAULTED is set by the supervisor and left with a restart.
+TRANSITIONS: Final[dict[Phase, frozenset[Phase]]] = {
+    Phase.UNPAIRED: frozenset({Phase.PAIRING}),
+    Phase.PAIRING: RESTING | {Phase.UNPAIRED, Phase.PAIRED},
+    Phase.PAIRED: RESTING | {Phase.CONNECTING, Phase.WAITING},
+    Phase.CONNECTING: RESTING | {Phase.CONNECTED, Phase.WAITING},
+    Phase.CONNECTED: RESTING | {Phase.CONNECTING, Phase.WAITING},
+    Phase.WAITING: RESTING | {Phase.CONNECTING},
+    Phase.PAUSED: frozenset({Phase.LOGGED_OUT}),
+    Phase.LOGGED_OUT: frozenset({Phase.PAIRING}),
+    Phase.REPLACED: frozenset({Phase.LOGGED_OUT}),
+    Phase.BANNED: frozenset({Phase.LOGGED_OUT}),
+    Phase.OUTDATED: frozenset({Phase.LOGGED_OUT}),
+    Phase.ACTION_REQUIRED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
+    Phase.FAULTED: frozenset(),
+}
+
+
+class DeviceMachine:
+    """One device's decisions.
+
+    Attributes:
+        phase: where it stands; reason: the public word beside it.
+        until_s: seconds the phase is said to last from its start, where that is known.
+    """
+
+    def __init__(self, random: Random, limits: PacingLimits | None) -> None:
+        self.phase = Phase.UNPAIRED
+        self.reason: str | None = None
+        self.until_s: int | None = None
+        self._backoff = Backoff(random)
+        self._keepalive = Keepalive(random)
+        self._queries: Queries[object] = Queries()
+        self._pairing = PairingMachine()
+        self._delivery = DeliveryMachine(self._queries, Pacing(limits, random))
+        self._keys: DeviceKeys | None = None
+        self._paired: PairedIdentity | None = None
+        self._leaving = False
+        self._unix_offset_s = 0.0
+        self._server_offset_s = 0.0
+        self._connected_at: float | None = None
+        self._redial_at: float | None = None
+        self._first_stanza_by: float | None = None
+        self._redialled_at_once = False
+        self._streak = _Streak()
+        self._uploading: tuple[PreKey, ...] | None = None
+
+    # --- in and out ---
+
+    def handle(self, event: Event | Message, now: float) -> list[Command]:
+        """Take an event or a message; `now` is clock seconds."""
+        match event:
+            case Network():
+                return self.handle(event.event, now)
+            case Received():
+                self._keepalive.heard(now)
+                return self._received(event.node, now)
+            case Deliver():
+                return self._delivery.go(now)
+            case Tick():
+                return self._tick(now)
+            case RowLoaded():
+                return self._delivery.loaded(event, now)
+            case SessionsLoaded():
+                return self._delivery.sessions_loaded(event, now)
+            case Armed():
+                return self._delivery.armed(event, now)
+            case NotArmed():
+                return self._delivery.not_armed(event, now)
+            case Answer():
+                return [Send(node) for node in event.nodes]
+            case PreKeysMade():
+                return self._upload(event, now)
+            case KeysMade():
+                self._keys = event.keys
+                self._paired = None
+                return [Dial(registration=True)] if self.phase is Phase.PAIRING else []
+            case Opened():
+                self._first_stanza_by = now + FIRST_STANZA_S
+                return []
+            case Lost():
+                return self._lose(verdict_of_loss(event), now, hang_up=False)
+            case Started():
+                return self._started(event)
+            case StartPairing():
+                return self._start_pairing(now)
+            case Logout():
+                return self._logout(now)
+            case _:
+                assert_never(event)
+
+    def deadline(self) -> float | None:
+        """When to hand a Tick in, clock seconds; None: nothing to wait for."""
+        times = (
+            self._redial_at,
+            self._first_stanza_by,
+            self._keepalive.deadline(),
+            self._queries.deadline(),
+            self._pairing.deadline(),
+            self._delivery.deadline(),
+        )
+        return min((t for t in times if t is not None), default=None)
+
+    # --- people and the clock ---
+
+    def _started(self, event: Started) -> list[Command]:
+        self._keys, self._paired = event.keys, event.paired
+        self._leaving = event.leaving
+        self._unix_offset_s = event.unix_offset_s
+        rests = event.rest is not None
+        if event.leaving and (event.paired is None or rests):
+            return self._gone()
+        if event.rest is not None:
+            self.phase, self.reason = Phase(event.rest.phase), event.rest.reason
+            return []
+        if event.paused:
+            self.phase = Phase.PAUSED
+            return []
+        if event.paired is None:
+            return []
+        self.phase = Phase.CONNECTING
+        return [Dial(registration=False)]
+
+    def _start_pairing(self, now: float) -> list[Command]:
+        unlinked = self._paired is None and self.phase in (Phase.UNPAIRED, Phase.ACTION_REQUIRED)
+        if self._leaving or not (unlinked or self.phase is Phase.LOGGED_OUT):
+            return []
+        if not self._pairing.may_begin(now):
+            self.reason = "qr_limit"
+            return []
+        self._pairing.begin(now)
+        rested = self.phase in RESTING
+        self._enter(Phase.PAIRING, None)
+        return [ClearRest(), MakeKeys()] if rested else [MakeKeys()]
+
+    def _logout(self, now: float) -> list[Command]:
+        self._leaving = True
+        if self._paired is None or self.phase in RESTING or self.phase is Phase.PAUSED:
+            return [*self._hang_up(now), *self._gone()]
+        if self.phase is Phase.CONNECTED:
+            self._delivery.offline(now)
+            return [self._ask_logout(now)]
+        return []
+
+    def _tick(self, now: float) -> list[Command]:
+        if self._redial_at is not None and now >= self._redial_at:
+            self._redial_at = None
+            self._enter(Phase.CONNECTING, self.reason)
+            return [Dial(registration=False)]
+        overdue = self._first_stanza_by is not None and now >= self._first_stanza_by
+        if overdue or self._keepalive.dead(now) or self._delivery.ack_overdue(now):
+            return self._lose(verdict_of_loss(Lost(LossKind.SILENT, "")), now)
+        commands: list[Command] = []
+        if self._keepalive.ping_due(now):
+            commands.append(self._queries.ask(_Purpose.PING, iq.ping, now))
+        for purpose in self._queries.expired(now):
+            commands += self._unanswered(purpose, now)
+        if self.phase is Phase.PAIRING and self._pairing.deadline() is not None:
+            commands += self._pairing.tick(now)
+            if self._pairing.over:
+                return self._lose(Verdict(Phase.UNPAIRED, "qr_expired"), now)
+        return [*commands, *self._delivery.go(now)]
+
+    # --- stanzas ---
+
+    def _received(self, node: Node, now: float) -> list[Command]:
+        try:
+            match node.tag:
+                case "iq":
+                    return self._iq(node, now)
+                case "message":
+                    return [Receive(node)] if self._paired is not None else []
+                case "receipt":
+                    return [MarkReceipt(receipt.parse_receipt(node), self._ack(node))]
+                case "ack":
+                    return self._message_ack(node, now)
+                case "notification":
+                    return [Send(self._ack(node)), *self._notification(node, now)]
+                case "ib":
+                    return self._ib(node, now)
+                case "call":
+                    return [Send(self._ack(node))]
+                case "success":
+                    return self._success(node, now)
+                case "failure":
+                    return self._lose(verdict_of_failure(failure.parse_failure(node)), now)
+                case "stream:error":
+                    error = failure.parse_stream_error(node)
+                    return self._lose(verdict_of_stream_error(error), now)
+                case "xmlstreamend":
+                    return self._lose(verdict_of_loss(Lost(LossKind.CLOSED, "")), now)
+                case _:
+                    return []  # presence, chatstate and what we do not know need no answer
+        except PairingError as error:
+            refusal = Send(pairing.pairing_error(node, error))
+            return [refusal, *self._lose(Verdict(Phase.UNPAIRED, "pairing_refused"), now)]
+        except RemoteProtocolError:
+            return []  # one malformed stanza: skipped, the connection is in step
+
+    def _iq(self, node: Node, now: float) -> list[Command]:
+        if node.text("type") in ("result", "error"):
+            return self._answered(self._queries.answered(node), node, now)
+        if iq.is_ping(node):
+            return [Send(iq.result(node))]
+        if node.child("pair-device") is not None and self.phase is Phase.PAIRING:
+            assert self._keys is not None
+            self._first_stanza_by = None
+            refs = pairing.parse_pair_device(node)
+            return [Send(iq.result(node)), *self._pairing.refs(refs, self._keys, now)]
+        if node.child("pair-success") is not None and self.phase is Phase.PAIRING:
+            assert self._keys is not None
+            paired, reply = pairing.accept_pair_success(node, self._keys)
+            self._paired = paired
+            self._pairing.end()
+            self._first_stanza_by = now + FIRST_STANZA_S
+            self._enter(Phase.PAIRED, None)
+            # After SaveIdentity: a confirmed device that we do not remember is lost for good.
+            return [HideQr(), SaveIdentity(paired), Send(reply)]
+        return []
+
+    def _answered(self, purpose: object, node: Node, now: float) -> list[Command]:
+        if isinstance(purpose, Question):
+            try:
+                return self._delivery.answered(purpose, node, now)
+            except RemoteProtocolError:
+                return self._delivery.unanswered(now)
+        if not isinstance(purpose, _Purpose):
+            return []
+        if iq.parse_iq_error(node) is not None:
+            return self._unanswered(purpose, now)
+        match purpose:
+            case _Purpose.COUNT:
+                count = prekeys.parse_count(node)
+                if count >= FEW_PREKEYS:
+                    return [self._queries.ask(_Purpose.ACTIVE, iq.active, now)]
+                return self._more_prekeys(FIRST_PREKEYS if count == 0 else MORE_PREKEYS)
+            case _Purpose.UPLOAD:
+                uploaded = tuple(prekey.key_id for prekey in self._uploading or ())
+                self._uploading = None
+                return [MarkUploaded(uploaded), *self._unless_connected(now)]
+            case _Purpose.ACTIVE:
+                return self._connected(now)
+            case _Purpose.LOGOUT:
+                return [*self._hang_up(now), *self._gone()]
+            case _Purpose.PING | _Purpose.CLEAN:
+                return []
+            case _:
+                assert_never(purpose)
+
+    def _unanswered(self, purpose: object, now: float) -> list[Command]:
+        """An error or no answer: go on without, since none of these is worth a connection."""
+        match purpose:
+            case Question():
+                return self._delivery.unanswered(now)
+            case _Purpose.COUNT:
+                return [self._queries.ask(_Purpose.ACTIVE, iq.active, now)]
+            case _Purpose.UPLOAD:
+                self._uploading = None
+                return self._unless_connected(now)
+            case _Purpose.ACTIVE:
+                return self._connected(now)
+            case _Purpose.LOGOUT:
+                return self._lose(verdict_of_loss(Lost(LossKind.SILENT, "")), now)
+            case _:
+                return []
+
+    def _message_ack(self, node: Node, now: float) -> list[Command]:
+        if node.text("class") != "message":
+            return []
+        return self._delivery.acked(message.parse_message_ack(node), now)
+
+    def _notification(self, node: Node, now: float) -> list[Command]:
+        match notification.parse_notification(node):
+            case notification.PreKeyCount(count=count):
+                return self._more_prekeys(MORE_PREKEYS) if count < FEW_PREKEYS else []
+            case notification.IdentityChanged(user=user):
+                self._delivery.directory.forget(user)
+                return [DropSessions(user)]
+            case notification.DevicesChanged(user=user):
+                self._delivery.directory.forget(user)
+            case notification.OwnDevices():
+                if self._paired is not None:
+                    self._delivery.directory.forget(self._paired.jid)
+            case notification.PasskeyRequested():
+                if self.phase is Phase.PAIRING:
+                    return self._lose(Verdict(Phase.ACTION_REQUIRED, "passkey"), now)
+            case _:
+                pass
+        return []
+
+    def _ib(self, node: Node, now: float) -> list[Command]:
+        commands: list[Command] = []
+        for announcement in ib.parse_ib(node):
+            match announcement:
+                case ib.Dirty(type=dirty_type, timestamp=timestamp):
+                    build = partial(iq.clean_dirty, dirty_type=dirty_type, timestamp=timestamp)
+                    commands.append(self._queries.ask(_Purpose.CLEAN, build, now))
+                case ib.OfflinePreview():
+                    commands.append(Send(iq.offline_batch()))
+                case ib.DowngradeWebClient() if self.phase is Phase.PAIRING:
+                    return self._lose(Verdict(Phase.ACTION_REQUIRED, "no_multi_device"), now)
+                case _:
+                    pass  # the end of the backlog needs nothing; routing is left to the server
+        return commands
+
+    # --- after <success> ---
+
+    def _success(self, node: Node, now: float) -> list[Command]:
+        if self.phase is not Phase.CONNECTING:
+            return []
+        self._first_stanza_by = None
+        self._redialled_at_once = False
+        self._connected_at = now
+        self._backoff.connected(now)
+        self._keepalive.start(now)
+        t = node.number("t")
+        if t is not None:
+            self._server_offset_s = t - (now + self._unix_offset_s)
+        if self._leaving:
+            return [self._ask_logout(now)]
+        return [self._queries.ask(_Purpose.COUNT, prekeys.count_query, now)]
+
+    def _more_prekeys(self, count: int) -> list[Command]:
+        if self._uploading is not None:
+            return []  # one upload at a time
+        self._uploading = ()
+        return [MakePreKeys(count)]
+
+    def _upload(self, event: PreKeysMade, now: float) -> list[Command]:
+        if not self._keepalive.running or self._keys is None:
+            self._uploading = None
+            return []
+        self._uploading = event.prekeys
+        build = partial(prekeys.upload, keys=self._keys, prekeys=event.prekeys)
+        return [self._queries.ask(_Purpose.UPLOAD, build, now)]
+
+    def _unless_connected(self, now: float) -> list[Command]:
+        if self.phase is Phase.CONNECTED:
+            return []
+        return [self._queries.ask(_Purpose.ACTIVE, iq.active, now)]
+
+    def _connected(self, now: float) -> list[Command]:
+        assert self._paired is not None
+        self._enter(Phase.CONNECTED, None)
+        now_ms = int((now + self._unix_offset_s) * 1000)
+        announce = Send(iq.unified_session(now_ms, int(self._server_offset_s * 1000)))
+        return [announce, *self._delivery.online(self._paired, now)]
+
+    def _ask_logout(self, now: float) -> Command:
+        assert self._paired is not None
+        return self._queries.ask(_Purpose.LOGOUT, partial(iq.logout, device=self._paired.jid), now)
+
+    # --- losing a connection ---
+
+    def _lose(self, verdict: Verdict, now: float, *, hang_up: bool = True) -> list[Command]:
+        """End the connection, if it has not ended by itself, and do what the verdict says."""
+        was = self.phase
+        qr_expired = was is Phase.PAIRING and verdict.reason == "qr_expired"
+        commands = self._hang_up(now) if hang_up else self._disconnected(now)
+        if was is Phase.PAIRING:
+            verdict = _while_pairing(verdict, qr_expired)
+        elif was is Phase.PAIRED and verdict.phase is Phase.WAITING:
+            # The end of the registration connection is expected, with 515 or without.
+            verdict = Verdict(Phase.WAITING, "restart_required", at_once=True)
+        verdict = self._count(verdict, now)
+        if verdict.phase is Phase.WAITING:
+            return [*commands, *self._wait(verdict, now)]
+        self._enter(verdict.phase, verdict.reason, verdict.until_s)
+        if verdict.phase not in RESTING:
+            return commands
+        commands.append(SaveRest(verdict.phase, verdict.reason, verdict.until_s))
+        if verdict.phase is Phase.LOGGED_OUT:
+            commands.append(SettleLoggedOut())
+            if self._leaving:
+                commands += self._gone()
+        return commands
+
+    def _wait(self, verdict: Verdict, now: float) -> list[Command]:
+        if verdict.at_once and not self._redialled_at_once:
+            self._redialled_at_once = True
+            self._enter(Phase.CONNECTING, verdict.reason)
+            return [Dial(registration=False)]
+        self._redial_at = now + self._backoff.next_delay(now, verdict.min_delay_s)
+        self._enter(Phase.WAITING, verdict.reason)
+        return []
+
+    def _count(self, verdict: Verdict, now: float) -> Verdict:
+        """Give up on what happens again and again, where the verdict says so."""
+        healthy = self._connected_at is not None and now - self._connected_at >= HEALTHY_AFTER_S
+        self._connected_at = None
+        same = verdict.reason == self._streak.reason and not healthy
+        self._streak = _Streak(verdict.reason, self._streak.count + 1 if same else 1)
+        if verdict.tries is not None and self._streak.count > verdict.tries:
+            return Verdict(verdict.then, verdict.reason)
+        return verdict
+
+    def _hang_up(self, now: float) -> list[Command]:
+        return [HangUp(), *self._disconnected(now)]
+
+    def _disconnected(self, now: float) -> list[Command]:
+        self._first_stanza_by = None
+        self._redial_at = None
+        self._uploading = None
+        self._keepalive.stop()
+        self._queries.reset()
+        self._delivery.offline(now)
+        self._pairing.end()
+        return [HideQr()] if self.phase is Phase.PAIRING else []
+
+    def _gone(self) -> list[Command]:
+        """The removed device has nothing left at WhatsApp."""
+        if self.phase is not Phase.LOGGED_OUT:
+            self.phase, self.reason = Phase.LOGGED_OUT, "removed"
+        return [SettleLoggedOut(), ForgetKeys(), Finish()]
+
+    # --- small things ---
+
+    def _ack(self, node: Node) -> Node:
+        own = SERVER_JID if self._paired is None else self._paired.jid
+        return receipt.ack(node, own)
+
+    def _enter(self, phase: Phase, reason: str | None, until_s: int | None = None) -> None:
+        if phase is not self.phase and phase not in TRANSITIONS[self.phase]:
+            raise AssertionError(f"no way from {self.phase} to {phase}")
+        self.phase, self.reason, self.until_s = phase, reason, until_s
+
+
+def _while_pairing(verdict: Verdict, qr_expired: bool) -> Verdict:
+    """A connection that was to link the device: nothing to come back to by itself."""
+    if verdict.phase in RESTING and verdict.phase is not Phase.LOGGED_OUT:
+        return verdict
+    return Verdict(Phase.UNPAIRED, "qr_expired" if qr_expired else verdict.reason)

@@ -1,0 +1,436 @@
+"""DeviceMemory: what one device remembers, between its machine and the database.
+
+Performs the machine's commands that read or commit, and keeps the Signal sessions in use at hand.
+A session in the cache is replaced only after the commit that holds its successor; an error throws
+the actor away and the cache with it. This file decides nothing and knows no socket.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal
+
+import trio
+
+from sitpayd.actors import receiving
+from sitpayd.actors.arming import address_of, arm
+from sitpayd.actors.commands import Arm, Hold, Mark, MarkLate, MarkReceipt
+from sitpayd.actors.events import Answer, Armed, NotArmed, PreKeysMade, RowLoaded, SessionsLoaded
+from sitpayd.actors.outcomes import Outcomes
+from sitpayd.actors.receiving import Opening, Repeated, Unreadable
+from sitpayd.log import get_logger
+from sitpayd.storage import devices, inbox, outbox, sessions
+from sitpayd.storage.database import Database, Unit
+from sitpayd.storage.records import Address, Incoming, Rest, RowState
+from sitpayd.whatsapp.credentials import Credentials
+from sitpayd.whatsapp.errors import RemoteProtocolError
+from sitpayd.whatsapp.jid import Jid
+from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey, prekey_id_after
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.signal.session import SessionRecord
+from sitpayd.whatsapp.stanzas import receipt
+from sitpayd.whatsapp.stanzas.content import Content
+from sitpayd.whatsapp.stanzas.message import Enc, IncomingMessage, parse_incoming
+from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+
+# Sessions kept at hand per device; the least used go back to where they are stored.
+MAX_SESSIONS: Final = 32
+# How many messages are remembered as asked for again.
+MAX_RETRIES: Final = 128
+# Beyond this many requests a message that cannot be read is let go. Source: whatsmeow retry.go.
+MAX_RETRY_COUNT: Final = 4
+# The server's reason code for a stanza whose handling failed. Source: whatsmeow retry.go.
+UNHANDLED: Final = 500
+UNPARSABLE: Final = 487
+
+_DELIVERED_TYPES: Final = frozenset({None, "inactive", "delivery"})
+_READ_TYPES: Final = frozenset({"read", "played"})
+
+_log = get_logger()
+
+
+class DeviceMemory:
+    """One device's rows, keys and sessions.
+
+    Args:
+        keygen: limiter of the threads that make prekeys, shared by all devices.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        outcomes: Outcomes,
+        device_id: int,
+        keygen: trio.CapacityLimiter,
+    ) -> None:
+        self._database = database
+        self._outcomes = outcomes
+        self._device_id = device_id
+        self._keygen = keygen
+        self._sessions: OrderedDict[Address, SessionRecord] = OrderedDict()
+        self._asked_again: OrderedDict[str, int] = OrderedDict()
+        self.credentials: Credentials | None = None
+
+    # --- keys ---
+
+    async def load_credentials(self) -> None:
+        """Load keys and identity, if there are any."""
+        stored = await self._database.read(sessions.load_credentials, self._device_id)
+        self.credentials = None if stored is None else Credentials.from_bytes(stored)
+
+    async def make_keys(self) -> DeviceKeys:
+        """Make fresh keys; whatever belonged to the old ones is deleted with the save."""
+        credentials = Credentials(DeviceKeys.generate())
+        await self._database.write(sessions.start_anew, self._device_id, credentials.to_bytes())
+        self._sessions.clear()
+        self.credentials = credentials
+        return credentials.keys
+
+    async def save_identity(self, paired: PairedIdentity) -> None:
+        """Save what pairing brought."""
+        assert self.credentials is not None
+        credentials = Credentials(self.credentials.keys, paired)
+        await self._database.write(_save_identity, self._device_id, credentials)
+        self.credentials = credentials
+
+    async def forget_keys(self) -> None:
+        """Delete everything that belongs to the linked account."""
+        await self._database.write(devices.forget_keys, self._device_id)
+        self._sessions.clear()
+        self.credentials = None
+
+    async def save_rest(self, rest: Rest | None) -> None:
+        """Save why the device rests, or that it does not."""
+        await self._database.write(devices.set_rest, self._device_id, rest)
+
+    async def make_prekeys(self, count: int) -> PreKeysMade:
+        """Bring the prekeys that the server may lack up to a count."""
+        stored = await self._database.read(sessions.prekeys_not_uploaded, self._device_id)
+        highest = await self._database.read(sessions.highest_prekey_id, self._device_id)
+        # Hundreds of key pairs take longer than the event loop may be kept waiting.
+        prekeys = await trio.to_thread.run_sync(
+            _make_prekeys, stored[:count], count, highest, limiter=self._keygen
+        )
+        fresh = [(p.key_id, p.key_pair.private_key) for p in prekeys[len(stored) :]]
+        await self._database.write(sessions.add_prekeys, self._device_id, fresh)
+        return PreKeysMade(prekeys)
+
+    async def mark_uploaded(self, key_ids: tuple[int, ...]) -> None:
+        """Note which prekeys the server has."""
+        await self._database.write(sessions.mark_uploaded, self._device_id, key_ids)
+
+    # --- the outbox ---
+
+    async def next_row(self) -> RowLoaded:
+        """Load the row to send next."""
+        return RowLoaded(await self._database.read(outbox.next_row, self._device_id))
+
+    async def load_sessions(self, wanted: tuple[Jid, ...]) -> SessionsLoaded:
+        """Bring these devices' sessions to hand."""
+        found = await self._sessions_of(address_of(jid) for jid in wanted)
+        return SessionsLoaded(frozenset(jid for jid in wanted if address_of(jid) not in found))
+
+    async def arm(self, command: Arm) -> Armed | NotArmed:
+        """Encrypt and commit."""
+        assert self.credentials is not None
+        addresses = [address_of(jid) for jid in command.devices + command.own_devices]
+        armed = arm(command, self.credentials, await self._sessions_of(addresses))
+        if armed is None:
+            return NotArmed(command.row, "no_devices")
+        committed = await self._database.write(
+            outbox.arm,
+            self._device_id,
+            command.row.id,
+            armed.stanza,
+            sessions=_serialised(armed.sessions),
+            identities={},
+            participants=" ".join(map(str, armed.devices)).encode(),
+            phash=None,
+        )
+        if not committed:
+            return NotArmed(command.row, None)
+        self._keep(armed.sessions)
+        return Armed(command.row, armed.stanza)
+
+    async def mark(self, command: Mark) -> None:
+        """Move a row on and tell who waits for it."""
+        row, write = command.row, self._database.write
+        match command.state:
+            case RowState.SENT:
+                server_time = _utc(command.server_time)
+                await write(outbox.mark_sent, self._device_id, row.wa_message_id, server_time)
+            case RowState.FAILED:
+                await write(outbox.mark_failed, self._device_id, row.id, command.reason or "")
+            case RowState.UNKNOWN:
+                await write(outbox.mark_unknown, self._device_id, row.id, command.reason or "")
+            case state:
+                raise AssertionError(f"the machine does not mark rows {state}")
+        self._outcomes.announce(row.message_id, command.state, command.reason)
+
+    async def mark_late(self, command: MarkLate) -> None:
+        """Note an ack that came after its row was given up."""
+        server_time = _utc(command.server_time)
+        await self._database.write(
+            outbox.mark_sent, self._device_id, command.wa_message_id, server_time
+        )
+
+    def hold(self, command: Hold) -> None:
+        """Say why a row waits, to who waits for it."""
+        self._outcomes.announce(command.row.message_id, RowState.ACCEPTED, command.reason)
+
+    async def settle_logged_out(self) -> None:
+        """End every row that waits: nothing will go."""
+        for settled in await self._database.write(outbox.settle_logged_out, self._device_id):
+            self._outcomes.announce(settled.message_id, settled.state, settled.reason)
+
+    async def mark_receipt(self, command: MarkReceipt) -> Answer:
+        """Move the rows a receipt names on."""
+        got = command.receipt
+        state = _state_of(got.type)
+        sender = got.participant or got.from_
+        if state is not None and sender is not None:
+            peer = await self._number_of(sender)
+            at = _utc(got.t) or datetime.now(UTC)
+            if peer is not None:
+                await self._database.write(
+                    outbox.mark_receipt, self._device_id, got.ids, state, at, {peer}
+                )
+        return Answer((command.ack,))
+
+    # --- what comes in ---
+
+    async def learn(self, pn: Jid, lid: Jid) -> None:
+        """Remember that a number has this LID."""
+        known = await self._database.read(sessions.lid_of, self._device_id, pn.user)
+        if known != lid.user:
+            await self._database.write(sessions.learn_mapping, self._device_id, pn.user, lid.user)
+            self._drop_cached(pn.bare)
+            self._drop_cached(lid.bare)
+
+    async def drop_sessions(self, user: Jid) -> None:
+        """Delete the sessions with a person whose identity changed, under number and LID."""
+        people = [user.bare]
+        if user.is_lid:
+            number = await self._database.read(sessions.pn_of, self._device_id, user.user)
+            people += [Jid(number, "s.whatsapp.net")] if number else []
+        else:
+            lid = await self._database.read(sessions.lid_of, self._device_id, user.user)
+            people += [Jid(lid, "lid")] if lid else []
+        for person in people:
+            await self._database.write(sessions.delete_sessions, self._device_id, str(person))
+            self._drop_cached(person)
+
+    async def receive(self, node: Node) -> Answer:
+        """Decrypt and store a message; the answer is due once this returns."""
+        assert self.credentials is not None
+        paired = self.credentials.paired
+        assert paired is not None
+        try:
+            message = parse_incoming(node, paired.jid, paired.lid)
+        except RemoteProtocolError as error:
+            _log.warning("message.unparsable", device_id=self._device_id, error=str(error))
+            return _nack(node, paired, UNPARSABLE)
+        if message.mapping is not None:
+            # Before decrypting: the session may be about to move to the LID.
+            await self.learn(message.mapping.pn, message.mapping.lid)
+        sender = await self._signal_address(message.sender)
+        answers: list[Node] = []
+        for enc in message.encs:
+            if enc.kind not in receiving.PAIRWISE:
+                continue  # a group's text: its keys are not kept, so it is acknowledged only
+            opened = await self._open(enc, sender)
+            if isinstance(opened, Unreadable):
+                return await self._ask_again(node, message, enc, opened, paired)
+            if isinstance(opened, Opening):
+                answers += await self._store(message, enc, sender, opened, paired)
+        self._asked_again.pop(message.id, None)
+        if not any(enc.kind in receiving.PAIRWISE for enc in message.encs):
+            return Answer((receipt.ack(node, paired.jid),))
+        confirmation = receipt.delivery(node, active=False, from_me=message.from_me)
+        return Answer((confirmation, *answers))
+
+    async def _open(self, enc: Enc, sender: Address) -> Opening | Repeated | Unreadable:
+        assert self.credentials is not None
+        digest = receiving.digest_of(enc)
+        if await self._database.read(inbox.seen_ciphertext, self._device_id, digest):
+            return Repeated()
+        record = (await self._sessions_of([sender])).get(sender)
+        prekey = None
+        try:
+            prekey_id = receiving.needed_prekey(enc, record)
+        except RemoteProtocolError:
+            prekey_id = None  # open_pairwise says what is wrong with it
+        if prekey_id is not None:
+            private_key = await self._database.read(sessions.prekey, self._device_id, prekey_id)
+            prekey = None if private_key is None else KeyPair.from_private(private_key)
+        return receiving.open_pairwise(enc, record, self.credentials.keys, prekey)
+
+    async def _store(
+        self,
+        message: IncomingMessage,
+        enc: Enc,
+        sender: Address,
+        opened: Opening,
+        paired: PairedIdentity,
+    ) -> list[Node]:
+        """Commit session, spent prekey and inbox row in one transaction."""
+        content = opened.content
+        if content is not None and content.destination is not None and not message.from_me:
+            content = None  # only our own account may speak for us
+        stepped = {sender: opened.record}
+        await self._database.write(
+            inbox.receive,
+            self._device_id,
+            None if content is None else await self._incoming(message, content),
+            sessions=_serialised(stepped),
+            identities={},
+            used_prekey_id=opened.spent_prekey_id,
+            ciphertext_digests=[receiving.digest_of(enc)],
+        )
+        self._keep(stepped)
+        if content is not None and content.kind == "history_sync" and message.from_me:
+            return [receipt.history_sync(message.id, paired.jid)]
+        return []
+
+    async def _incoming(self, message: IncomingMessage, content: Content) -> Incoming | None:
+        if content.text is None or message.category == "peer" or message.is_group:
+            return None
+        chat = content.destination or message.chat
+        number = await self._number_of(chat)
+        peer = number or str(chat.bare)
+        return Incoming(
+            wa_message_id=message.id,
+            chat=peer,
+            sender=str(message.sender.bare),
+            from_me=message.from_me,
+            text=content.text,
+            timestamp=_utc(message.t) or datetime.now(UTC),
+            push_name=message.push_name,
+        )
+
+    async def _ask_again(
+        self,
+        node: Node,
+        message: IncomingMessage,
+        enc: Enc,
+        unreadable: Unreadable,
+        paired: PairedIdentity,
+    ) -> Answer:
+        """Ask the sender to encrypt anew; after some attempts let the message go."""
+        assert self.credentials is not None
+        count = 1 + max(self._asked_again.get(message.id, 0), enc.count)
+        _log.warning(
+            "message.unreadable",
+            device_id=self._device_id,
+            code=unreadable.code,
+            kind=enc.kind,
+            count=count,
+        )
+        if count > MAX_RETRY_COUNT:
+            return Answer((receipt.ack(node, paired.jid),))
+        self._asked_again[message.id] = count
+        if len(self._asked_again) > MAX_RETRIES:
+            self._asked_again.popitem(last=False)
+        prekey = None
+        if count > 1 or unreadable.needs_keys:
+            prekey = await self._spare_prekey()
+        again = receipt.retry_receipt(
+            node,
+            count,
+            self.credentials.keys,
+            prekey=prekey,
+            device_identity=paired.signed_identity if prekey else None,
+            error=unreadable.code,
+        )
+        return Answer((again, receipt.ack(node, paired.jid, UNHANDLED)))
+
+    async def _spare_prekey(self) -> PreKey:
+        """A prekey for one sender alone: saved, and never uploaded."""
+        highest = await self._database.read(sessions.highest_prekey_id, self._device_id)
+        prekey = PreKey(prekey_id_after(highest), KeyPair.generate())
+        stored = [(prekey.key_id, prekey.key_pair.private_key)]
+        await self._database.write(sessions.add_prekeys, self._device_id, stored)
+        await self._database.write(sessions.mark_uploaded, self._device_id, [prekey.key_id])
+        return prekey
+
+    # --- sessions and names ---
+
+    async def _signal_address(self, sender: Jid) -> Address:
+        """Under which address the session with a sender stands: by LID, once that is known."""
+        if not sender.is_lid:
+            lid = await self._database.read(sessions.lid_of, self._device_id, sender.user)
+            if lid is not None:
+                return address_of(Jid(lid, "lid", sender.device))
+        return address_of(sender)
+
+    async def _number_of(self, jid: Jid) -> str | None:
+        """The phone number of a person, digits; None if only a LID is known."""
+        if not jid.is_lid:
+            return jid.user
+        paired = self.credentials.paired if self.credentials else None
+        if paired is not None and jid.user == paired.lid.user:
+            return paired.jid.user
+        return await self._database.read(sessions.pn_of, self._device_id, jid.user)
+
+    async def _sessions_of(self, addresses: Iterable[Address]) -> dict[Address, SessionRecord]:
+        wanted = list(addresses)
+        missing = [address for address in wanted if address not in self._sessions]
+        if missing:
+            stored = await self._database.read(sessions.load_sessions_of, self._device_id, missing)
+            self._keep({a: SessionRecord.from_bytes(data) for a, data in stored.items()})
+        found = {}
+        for address in wanted:
+            record = self._sessions.get(address)
+            if record is not None:
+                self._sessions.move_to_end(address)
+                found[address] = record
+        while len(self._sessions) > MAX_SESSIONS:
+            self._sessions.popitem(last=False)
+        return found
+
+    def _keep(self, records: Mapping[Address, SessionRecord]) -> None:
+        """Take over what is committed."""
+        self._sessions.update(records)
+
+    def _drop_cached(self, user: Jid) -> None:
+        for address in [a for a in self._sessions if a[0] == str(user)]:
+            del self._sessions[address]
+
+
+def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None:
+    """Store what pairing brought, all in one transaction."""
+    assert credentials.paired is not None
+    pn, lid = credentials.paired.jid.user, credentials.paired.lid.user
+    sessions.save_credentials(unit, device_id, credentials.to_bytes())
+    sessions.learn_mapping(unit, device_id, pn, lid)
+    devices.set_phone(unit, device_id, pn)
+
+
+def _make_prekeys(stored: list[tuple[int, bytes]], count: int, highest: int) -> tuple[PreKey, ...]:
+    prekeys = [PreKey(key_id, KeyPair.from_private(private)) for key_id, private in stored]
+    for step in range(1, count - len(prekeys) + 1):
+        prekeys.append(PreKey(prekey_id_after(highest, step), KeyPair.generate()))
+    return tuple(prekeys)
+
+
+def _serialised(records: Mapping[Address, SessionRecord]) -> dict[Address, bytes]:
+    return {address: record.to_bytes() for address, record in records.items()}
+
+
+def _nack(node: Node, paired: PairedIdentity, code: int) -> Answer:
+    try:
+        return Answer((receipt.ack(node, paired.jid, code),))
+    except RemoteProtocolError:
+        return Answer(())  # it names nobody to answer
+
+
+def _state_of(receipt_type: str | None) -> Literal["delivered", "read"] | None:
+    if receipt_type in _DELIVERED_TYPES:
+        return "delivered"
+    return "read" if receipt_type in _READ_TYPES else None
+
+
+def _utc(unix_s: int | None) -> datetime | None:
+    return None if unix_s is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=unix_s)

@@ -1,0 +1,41 @@
+"""What may be put into a device's mailbox.
+
+Messages have no answers: who wants to know looks where the result will stand (the row, the handle,
+the status board), so a crash loses no reply. Events of the machine are events.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sitpayd.actors.events import NetworkEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """The doorbell: there may be a row to send."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartPairing:
+    """Show QR codes, if the device is not linked and no round is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logout:
+    """Log out at WhatsApp, now or at the next connect, then rest for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Something the device's own reader or writer saw.
+
+    Attributes:
+        generation: number of the connection it belongs to; older ones are dropped.
+    """
+
+    generation: int
+    event: NetworkEvent
+
+
+Message = Deliver | StartPairing | Logout | Network

@@ -1,0 +1,51 @@
+"""What an error in a message's ack means: data, one row per code. Pure.
+
+A refusal is certain: WhatsApp did not take the message. What it is answered with over HTTP stands
+in api/errors.py, by the reason.
+
+Source: public issue threads of Baileys and whatsmeow; codes 401 to 406 are read as HTTP means them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The reaction to one error code.
+
+    Attributes:
+        reason: the public word, kept on the row.
+        resends: how often the same bytes go out again before the row fails.
+        forget_devices: what is cached of the recipient's devices was wrong: ask anew next time.
+        pause_s: seconds in which this device sends nothing.
+    """
+
+    reason: str
+    resends: int = 0
+    forget_devices: bool = False
+    pause_s: float = 0.0
+
+
+REFUSALS: Final[dict[int, Refusal]] = {
+    400: Refusal("malformed"),
+    401: Refusal("not_authorised"),
+    403: Refusal("forbidden"),
+    404: Refusal("recipient_unknown", forget_devices=True),
+    405: Refusal("not_allowed"),
+    406: Refusal("not_acceptable"),
+    421: Refusal("stale_addressing", forget_devices=True),
+    429: Refusal("rate_limited", pause_s=120.0),
+    463: Refusal("reachout_locked"),
+    475: Refusal("new_chat_limit"),
+    479: Refusal("stale_addressing", forget_devices=True),
+    500: Refusal("server_error", resends=3, pause_s=10.0),
+    503: Refusal("server_unavailable", resends=3, pause_s=10.0),
+}
+
+
+def refusal_of(code: int) -> Refusal:
+    """Look a code up; an unknown one fails the row and is named in the reason."""
+    return REFUSALS.get(code) or Refusal(f"refused_{code}")

@@ -1,0 +1,126 @@
+"""DeviceRegistry: how the rest of the daemon reaches a device.
+
+A handle holds the mailbox, the doorbell and the QR code on show. It lives in the supervisor's slot
+and outlives a crashed actor, so no message and no QR is lost with one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import trio
+
+from sitpayd.actors.messages import Deliver, Message
+from sitpayd.errors import SitpaydError
+from sitpayd.storage.records import DeviceRecord
+
+MAILBOX_SIZE: Final = 64
+# New devices wait here for the supervisor; a full queue makes the creating request wait.
+MAX_ARRIVALS: Final = 256
+
+
+class DeviceBusyError(SitpaydError):
+    """The device's mailbox is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownQr:
+    """A QR text on show; expires_at is UTC. Never logged, never on the status board."""
+
+    text: str
+    expires_at: datetime
+
+    def __repr__(self) -> str:
+        return f"ShownQr(expires_at={self.expires_at.isoformat()})"
+
+
+class DeviceHandle:
+    """The outside of one device.
+
+    Attributes:
+        doorbell: set by `ring`, cleared by the actor; true means there may be a row to send.
+        qr: the QR code on show, if any.
+        mailbox: the actor's end.
+    """
+
+    __slots__ = ("_changed", "_mail", "doorbell", "mailbox", "qr", "record")
+
+    def __init__(self, record: DeviceRecord) -> None:
+        self.record = record
+        self._mail, self.mailbox = trio.open_memory_channel[Message](MAILBOX_SIZE)
+        self.doorbell = False
+        self.qr: ShownQr | None = None
+        self._changed: trio.Event | None = None
+
+    @property
+    def session_id(self) -> str:
+        """The device's public name."""
+        return self.record.session_id
+
+    def ring(self) -> None:
+        """Say that there may be a row to send. Cannot fail: the actor looks at the flag."""
+        self.doorbell = True
+        # If the mailbox is full, the actor will look at the flag soon anyway.
+        with suppress(trio.WouldBlock):
+            self._mail.send_nowait(Deliver())
+
+    def post(self, message: Message) -> None:
+        """Put a message into the mailbox.
+
+        Raises:
+            DeviceBusyError: If it is full.
+        """
+        try:
+            self._mail.send_nowait(message)
+        except trio.WouldBlock:
+            raise DeviceBusyError(f"mailbox of {self.session_id} is full") from None
+
+    async def deliver(self, message: Message) -> None:
+        """Put a message into the mailbox, waiting for room: for the device's own reader."""
+        await self._mail.send(message)
+
+    def show_qr(self, qr: ShownQr | None) -> None:
+        """Put a QR code on show, or take it away."""
+        self.qr = qr
+        self.notify()
+
+    def notify(self) -> None:
+        """Wake who waits in `changed`."""
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def changed(self) -> None:
+        """Wait until the QR code or the status changes; the caller brings the deadline."""
+        if self._changed is None:
+            self._changed = trio.Event()
+        await self._changed.wait()
+
+
+class DeviceRegistry:
+    """Every device the daemon runs, by session id."""
+
+    def __init__(self) -> None:
+        self._handles: dict[str, DeviceHandle] = {}
+        self._arriving, self.arrivals = trio.open_memory_channel[DeviceHandle](MAX_ARRIVALS)
+
+    def __iter__(self) -> Iterator[DeviceHandle]:
+        return iter(tuple(self._handles.values()))
+
+    def get(self, session_id: str) -> DeviceHandle | None:
+        """The handle of a device; None if the daemon does not run it."""
+        return self._handles.get(session_id)
+
+    async def adopt(self, record: DeviceRecord) -> DeviceHandle:
+        """Take a device in; the supervisor starts its actor."""
+        handle = self._handles[record.session_id] = DeviceHandle(record)
+        await self._arriving.send(handle)
+        return handle
+
+    def release(self, session_id: str) -> None:
+        """Forget a device whose actor has ended for good."""
+        self._handles.pop(session_id, None)

@@ -1,0 +1,94 @@
+"""DeviceSupervisor: runs every device's actor and is the only one that starts it again.
+
+A crash of one device never touches another. Network trouble is no crash: the machine deals with it.
+The heartbeat shows that the loop still turns; the systemd watchdog is fed only while it is fresh.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+import trio
+
+from sitpayd.actors.device import DeviceActor, World
+from sitpayd.actors.phase import Phase
+from sitpayd.actors.registry import DeviceHandle, DeviceRegistry
+from sitpayd.actors.restarts import Escalate, RestartPolicy
+from sitpayd.actors.status import DeviceStatus
+from sitpayd.errors import SitpaydError
+from sitpayd.log import get_logger
+
+HEARTBEAT_S: Final = 1.0
+
+_log = get_logger()
+
+
+class EscalationError(SitpaydError):
+    """Too many devices crashed at once: the process had better start anew."""
+
+
+class DeviceSupervisor:
+    """Runs the actors of a registry.
+
+    Attributes:
+        beat_at: clock seconds of the last heartbeat.
+    """
+
+    def __init__(self, registry: DeviceRegistry, world: World) -> None:
+        self._registry = registry
+        self._world = world
+        self._policy = RestartPolicy()
+        self._count = 0
+        self.beat_at = -float("inf")
+
+    async def run(self) -> None:
+        """Start an actor for every device that arrives, until cancelled.
+
+        Raises:
+            EscalationError: If too many different devices crash within a minute; in a group.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._beat)
+            async for handle in self._registry.arrivals:
+                nursery.start_soon(self._supervise, handle)
+
+    async def _supervise(self, handle: DeviceHandle) -> None:
+        self._count += 1
+        try:
+            while not await self._life(handle):
+                pass
+        finally:
+            self._count -= 1
+        self._policy.forget(handle.session_id)
+        self._registry.release(handle.session_id)
+        self._world.board.remove(handle.session_id, datetime.now(UTC))
+
+    async def _life(self, handle: DeviceHandle) -> bool:
+        """One life of an actor; whether it ended for good."""
+        try:
+            await DeviceActor(handle, self._world).run()
+        except Exception:
+            verdict = self._policy.crashed(handle.session_id, self._count, trio.current_time())
+            _log.exception("device.crashed", session_id=handle.session_id)
+        else:
+            return True
+        if isinstance(verdict, Escalate):
+            raise EscalationError(f"{verdict.devices} devices crashed within a minute")
+        if verdict.faulted:
+            record = handle.record
+            now = datetime.now(UTC)
+            self._world.board.publish(
+                DeviceStatus(
+                    record.session_id, record.partner_id, Phase.FAULTED.value, "crashing", now
+                )
+            )
+            handle.notify()
+            _log.error("device.faulted", session_id=handle.session_id, restart_in_s=verdict.delay_s)
+        await trio.sleep(verdict.delay_s)
+        return False
+
+    async def _beat(self) -> None:
+        while True:
+            self.beat_at = trio.current_time()
+            await trio.sleep(HEARTBEAT_S)

@@ -1,0 +1,192 @@
+"""The wire of one device: dials, moves bytes, reports what it saw.
+
+No decision here: every end of a connection is one `Lost`, and the machine says what follows. One
+task writes: a WebSocket write that is cancelled half-way leaves a truncated frame behind, so a
+write past its deadline ends the connection. This is the only file of the daemon that imports
+websockets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.trio.client import ClientConnection, connect
+
+from sitpayd.actors.dials import DialBucket
+from sitpayd.actors.events import LossKind, Lost, NetworkEvent, Opened, Received
+from sitpayd.log import get_logger
+from sitpayd.whatsapp.connection import Connection
+from sitpayd.whatsapp.errors import HandshakeError, LocalProtocolError, RemoteProtocolError
+from sitpayd.whatsapp.events import HandshakeCompleted, NodeReceived, NodeRejected
+from sitpayd.whatsapp.frames import MAX_FRAME_LEN
+from sitpayd.whatsapp.node import Node
+
+ORIGIN: Final = "https://web.whatsapp.com"
+# A browser's, in agreement with what ClientInfo announces.
+USER_AGENT: Final = (
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/143.0.0.0 Safari/537.36"
+)
+DIAL_S: Final = 20.0
+HANDSHAKE_S: Final = 20.0
+WRITE_S: Final = 20.0
+CLOSE_S: Final = 2.0
+# Stanzas that wait for the writer; a full queue means that the socket is stuck.
+MAX_OUTGOING: Final = 256
+
+Outgoing = Node | bytes
+Report = Callable[[NetworkEvent], Awaitable[None]]
+
+_log = get_logger()
+
+
+async def converse(
+    url: str,
+    make_connection: Callable[[], Connection],
+    outgoing: trio.MemoryReceiveChannel[Outgoing],
+    bucket: DialBucket,
+    report: Report,
+) -> None:
+    """Run one connection from dial to end; the last report is the `Lost`.
+
+    Args:
+        make_connection: makes the protocol's side when its turn to dial has come.
+        outgoing: nodes, and encoded stanzas as bytes; closing it at the other end hangs up after
+            what is in it was written, and then nothing is reported.
+    """
+    try:
+        await bucket.take()
+        connection = make_connection()
+        with trio.fail_after(DIAL_S) as dialling:
+            async with connect(
+                url,
+                origin=ORIGIN,  # type: ignore[arg-type]  # a NewType of str
+                user_agent_header=USER_AGENT,
+                compression=None,
+                proxy=None,
+                ping_interval=None,
+                open_timeout=None,
+                close_timeout=CLOSE_S,
+                max_size=MAX_FRAME_LEN + 16,
+            ) as socket:
+                dialling.deadline = float("inf")
+                lost = await _speak(socket, connection, outgoing, report)
+    except trio.TooSlowError:
+        lost = Lost(LossKind.NETWORK, "dial timed out")
+    except InvalidStatus as error:
+        status = error.response.status_code
+        refused = 400 <= status < 500 and status != 408
+        lost = Lost(LossKind.HTTP if refused else LossKind.NETWORK, f"HTTP {status}")
+    except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed, EOFError) as error:
+        lost = Lost(LossKind.NETWORK, type(error).__name__)
+    if lost is not None:
+        await report(lost)
+
+
+async def _speak(
+    socket: ClientConnection,
+    connection: Connection,
+    outgoing: trio.MemoryReceiveChannel[Outgoing],
+    report: Report,
+) -> Lost | None:
+    try:
+        with trio.fail_after(HANDSHAKE_S):
+            early = await _shake_hands(socket, connection)
+    except trio.TooSlowError:
+        return Lost(LossKind.NETWORK, "handshake timed out")
+    except HandshakeError as error:
+        return Lost(LossKind.CERTIFICATE, str(error))
+    except RemoteProtocolError as error:
+        return Lost(LossKind.PROTOCOL, str(error))
+    except ConnectionClosed:
+        return Lost(LossKind.CLOSED, "during the handshake")
+    lost: list[Lost | None] = []
+    async with trio.open_nursery() as nursery:
+
+        async def end_with(end: Awaitable[Lost | None]) -> None:
+            lost.append(await end)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(end_with, _write(socket, connection, outgoing))
+        await report(Opened())
+        await end_with(_read(socket, connection, early, report))
+    return lost[0]
+
+
+async def _shake_hands(socket: ClientConnection, connection: Connection) -> list[Node]:
+    """Complete the handshake; gives the stanzas that came right behind it."""
+    while True:
+        for data in connection.data_to_send():
+            await socket.send(data)
+        events = connection.receive(await _next(socket))
+        if events and isinstance(events[0], HandshakeCompleted):
+            for data in connection.data_to_send():
+                await socket.send(data)
+            return _nodes(events[1:])
+
+
+async def _next(socket: ClientConnection) -> bytes:
+    while True:
+        message = await socket.recv()
+        if isinstance(message, bytes):
+            return message
+        _log.debug("socket.text_ignored", length=len(message))
+
+
+async def _read(
+    socket: ClientConnection, connection: Connection, nodes: list[Node], report: Report
+) -> Lost:
+    try:
+        while True:
+            for node in nodes:
+                await report(Received(node))
+            data = b"" if connection.has_failed else await _next(socket)
+            nodes = _nodes(connection.receive(data))
+    except ConnectionClosed as error:
+        code = error.rcvd.code if error.rcvd is not None else None
+        kind = LossKind.CLOSED if code is not None else LossKind.NETWORK
+        return Lost(kind, f"close code {code}")
+    except RemoteProtocolError as error:
+        return Lost(LossKind.PROTOCOL, str(error))
+
+
+async def _write(
+    socket: ClientConnection,
+    connection: Connection,
+    outgoing: trio.MemoryReceiveChannel[Outgoing],
+) -> Lost | None:
+    try:
+        async for item in outgoing:
+            try:
+                if isinstance(item, bytes):
+                    connection.send_encoded(item)
+                else:
+                    connection.send(item)
+            except LocalProtocolError as error:
+                # One stanza that cannot be written is ours to mend; the connection is in step.
+                _log.error("stanza.unwritable", error=str(error))
+            with trio.fail_after(WRITE_S):
+                for data in connection.data_to_send():
+                    await socket.send(data)
+    except trio.TooSlowError:
+        return Lost(LossKind.NETWORK, "write timed out")
+    except ConnectionClosed:
+        # The reader may still hold what the server said before it closed: let it report.
+        await trio.sleep(CLOSE_S)
+        return Lost(LossKind.CLOSED, "while writing")
+    return None
+
+
+def _nodes(events: list[HandshakeCompleted | NodeReceived | NodeRejected]) -> list[Node]:
+    nodes = []
+    for event in events:
+        if isinstance(event, NodeReceived):
+            nodes.append(event.node)
+        elif isinstance(event, NodeRejected):
+            _log.warning(
+                "stanza.rejected", length=event.length, digest=event.digest, error=event.error
+            )
+    return nodes

@@ -1,0 +1,120 @@
+"""The daemon: builds the supervision tree and wires everything.
+
+The database is outermost, so that whatever ends can still commit. Any exception that escapes ends
+the process; systemd starts it again. SIGTERM and SIGINT stop it in order: no new requests, what is
+in flight is answered, the devices' sockets are closed.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import trio
+
+from sitpayd import systemd
+from sitpayd.actors.device import World
+from sitpayd.actors.dials import DialBucket
+from sitpayd.actors.outcomes import Outcomes
+from sitpayd.actors.pacing import PacingLimits
+from sitpayd.actors.registry import DeviceRegistry
+from sitpayd.actors.status import StatusBoard
+from sitpayd.actors.supervisor import DeviceSupervisor
+from sitpayd.api.app import create_app
+from sitpayd.api.server import serve
+from sitpayd.log import get_logger
+from sitpayd.settings import Settings, load_secret
+from sitpayd.storage import devices, outbox
+from sitpayd.storage.database import Database, open_database
+from sitpayd.storage.vault import Vault
+from sitpayd.whatsapp.noise import WHATSAPP_ROOT_KEY
+from sitpayd.whatsapp.stanzas.login import ClientInfo
+
+KEYGEN_THREADS: Final = 1
+EXPIRY_INTERVAL_S: Final = 60.0
+# A removed or logged-out device's keys are dropped after this time, logged out at WhatsApp or not.
+KEEP_KEYS: Final = timedelta(hours=24)
+KEEP_TEXTS: Final = timedelta(days=7)
+WATCHDOG_INTERVAL_S: Final = 10.0
+# A heartbeat older than this means that the event loop or the supervisor is stuck.
+FRESH_S: Final = 5.0
+
+_log = get_logger()
+
+
+async def run_daemon(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        ready: called once requests are answered.
+
+    Raises:
+        ConfigurationError: If a setting cannot be honoured, for example because the port is taken.
+        StorageError: If the database cannot be opened.
+    """
+    vault = Vault(load_secret(settings))
+    async with open_database(settings.database_url, vault) as database:
+        registry, board, outcomes = DeviceRegistry(), StatusBoard(), Outcomes()
+        world = World(
+            database=database,
+            board=board,
+            outcomes=outcomes,
+            url=settings.whatsapp_url,
+            root_key=settings.whatsapp_root_key or WHATSAPP_ROOT_KEY,
+            client=ClientInfo(),
+            limits=PacingLimits() if settings.is_paced else None,
+            bucket=DialBucket(),
+            keygen=trio.CapacityLimiter(KEYGEN_THREADS),
+        )
+        supervisor = DeviceSupervisor(registry, world)
+        app = create_app(registry, database, board, outcomes, settings)
+        stopping = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.run)
+            nursery.start_soon(_expire, database, registry, outcomes)
+            for record in await database.read(devices.devices_to_run):
+                await registry.adopt(record)
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                nursery.start_soon(_stop_on_signal, signals, stopping)
+                async with trio.open_nursery() as front:
+                    await front.start(serve, app, settings, stopping)
+                    systemd.notify("READY=1")
+                    front.start_soon(_feed_watchdog, supervisor)
+                    if ready is not None:
+                        ready()
+                    _log.info(
+                        "daemon.ready", listen=settings.listen, whatsapp=settings.whatsapp_url
+                    )
+                    await stopping.wait()
+                    systemd.notify("STOPPING=1")
+                    front.cancel_scope.deadline = trio.current_time() + 15.0
+            nursery.cancel_scope.cancel()
+    _log.info("daemon.stopped")
+
+
+async def _stop_on_signal(signals: object, stopping: trio.Event) -> None:
+    async for number in signals:  # type: ignore[attr-defined]
+        _log.info("daemon.stopping", signal=signal.Signals(number).name)
+        stopping.set()
+
+
+async def _feed_watchdog(supervisor: DeviceSupervisor) -> None:
+    while True:
+        if trio.current_time() - supervisor.beat_at < FRESH_S:
+            systemd.notify("WATCHDOG=1")
+        await trio.sleep(WATCHDOG_INTERVAL_S)
+
+
+async def _expire(database: Database, registry: DeviceRegistry, outcomes: Outcomes) -> None:
+    """End what has lived too long: rows, texts, keys of devices that are gone."""
+    while True:
+        await trio.sleep(EXPIRY_INTERVAL_S)
+        now = datetime.now(UTC)
+        for settled in await database.write(outbox.expire, now):
+            outcomes.announce(settled.message_id, settled.state, settled.reason)
+        await database.write(outbox.forget_texts, now - KEEP_TEXTS)
+        for record in await database.read(devices.devices_to_forget, now - KEEP_KEYS):
+            await database.write(devices.forget_keys, record.id)
+            _log.info("device.keys_forgotten", session_id=record.session_id)
