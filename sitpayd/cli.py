@@ -31,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SitpaydError as error:
         _fail(error)
     except BaseExceptionGroup as group:
-        error = _only_ours(group)
-        if error is None:
+        ours = _only_ours(group)
+        if ours is None:
             raise
-        _fail(error)
+        _fail(ours)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,11 +111,8 @@ def _fail(error: SitpaydError) -> None:
 
 def _only_ours(group: BaseExceptionGroup[BaseException]) -> SitpaydError | None:
     """The error of ours in a group that holds nothing else."""
-    ours, rest = group.split(SitpaydError)
-    if rest is not None or ours is None:
-        return None
-    error: BaseException = ours
+    _, rest = group.split(SitpaydError)
+    error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, SitpaydError)
-    return error
+    return error if rest is None and isinstance(error, SitpaydError) else None
