@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hmac
+import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, Literal
 
-from sqlalchemy import Row
-
-from sitpayd.storage.database import Unit
+from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.outbox import settle_logged_out
 from sitpayd.storage.records import DeviceRecord, Rest, from_micros, to_micros
 from sitpayd.storage.vault import is_token, new_session_id, new_token
@@ -33,7 +32,7 @@ _KEY_TABLES: Final = (
 def create_device(unit: Unit, partner_id: int, user_id: int, name: str) -> DeviceRecord:
     """Make a device of one of the partner's users, with its session id and token (`dt_`)."""
     session_id, token = new_session_id(), new_token("dt")
-    row = unit.connection.exec_driver_sql(
+    row = unit.one(
         "INSERT INTO device (session_id, partner_id, user_id, name, token_digest, token_sealed,"
         " desired, last_seq, last_prekey_id, sent_count, created_at)"
         " VALUES (?, ?, ?, ?, ?, ?, 'running', 0, 0, 0, ?) RETURNING id",
@@ -47,9 +46,9 @@ def create_device(unit: Unit, partner_id: int, user_id: int, name: str) -> Devic
             unit.vault.seal("device", 0, "token", session_id, token.encode()),
             to_micros(unit.now),
         ),
-    ).one()
+    )
     return DeviceRecord(
-        id=row.id,
+        id=row["id"],
         session_id=session_id,
         partner_id=partner_id,
         user_id=user_id,
@@ -65,11 +64,11 @@ def create_device(unit: Unit, partner_id: int, user_id: int, name: str) -> Devic
 
 def device_by_session_id(unit: Unit, partner_id: int, session_id: str) -> DeviceRecord | None:
     """Find a partner's device; another partner's or a removed one is None."""
-    row = unit.connection.exec_driver_sql(
+    row = unit.row(
         f"SELECT {_COLUMNS} FROM device"
         " WHERE session_id = ? AND partner_id = ? AND removed_at IS NULL",
         (session_id, partner_id),
-    ).one_or_none()
+    )
     return _device(unit, row) if row else None
 
 
@@ -78,19 +77,17 @@ def device_by_token(unit: Unit, token: str) -> DeviceRecord | None:
     if not is_token("dt", token):
         return None
     digest = unit.vault.digest(token)
-    row = unit.connection.exec_driver_sql(
+    row = unit.row(
         f"SELECT {_COLUMNS} FROM device WHERE token_digest = ? AND removed_at IS NULL", (digest,)
-    ).one_or_none()
-    if row is None or not hmac.compare_digest(row.token_digest, digest):
+    )
+    if row is None or not hmac.compare_digest(row["token_digest"], digest):
         return None
     return _device(unit, row)
 
 
 def device_by_id(unit: Unit, device_id: int) -> DeviceRecord | None:
     """Find a device, also a removed one."""
-    row = unit.connection.exec_driver_sql(
-        f"SELECT {_COLUMNS} FROM device WHERE id = ?", (device_id,)
-    ).one_or_none()
+    row = unit.row(f"SELECT {_COLUMNS} FROM device WHERE id = ?", (device_id,))
     return _device(unit, row) if row else None
 
 
@@ -100,7 +97,7 @@ def devices_of_user(
     """List a user's devices in the order they were made, without removed ones."""
     return _devices(
         unit,
-        unit.connection.exec_driver_sql(
+        unit.rows(
             f"SELECT {_COLUMNS} FROM device WHERE partner_id = ? AND user_id = ?"
             " AND removed_at IS NULL AND id > ? ORDER BY id LIMIT ?",
             (partner_id, user_id, after or 0, limit),
@@ -114,7 +111,7 @@ def devices_of_partner(
     """List a partner's devices in the order they were made, without removed ones."""
     return _devices(
         unit,
-        unit.connection.exec_driver_sql(
+        unit.rows(
             f"SELECT {_COLUMNS} FROM device WHERE partner_id = ? AND removed_at IS NULL"
             " AND id > ? ORDER BY id LIMIT ?",
             (partner_id, after or 0, limit),
@@ -126,9 +123,7 @@ def all_devices(unit: Unit) -> list[DeviceRecord]:
     """List every device that is not removed, for the operator."""
     return _devices(
         unit,
-        unit.connection.exec_driver_sql(
-            f"SELECT {_COLUMNS} FROM device WHERE removed_at IS NULL ORDER BY id"
-        ),
+        unit.rows(f"SELECT {_COLUMNS} FROM device WHERE removed_at IS NULL ORDER BY id"),
     )
 
 
@@ -140,7 +135,7 @@ def devices_to_run(unit: Unit) -> list[DeviceRecord]:
     """
     return _devices(
         unit,
-        unit.connection.exec_driver_sql(
+        unit.rows(
             f"SELECT {_COLUMNS} FROM device WHERE desired = 'running' OR (desired = 'removed'"
             " AND EXISTS (SELECT 1 FROM credentials WHERE device_id = device.id)) ORDER BY id"
         ),
@@ -158,11 +153,11 @@ def set_desired(unit: Unit, device_id: int, desired: Literal["running", "paused"
 
 def set_rest(unit: Unit, device_id: int, rest: Rest | None) -> None:
     """Store why a device rests; None: it does not."""
-    values: tuple[object, ...] = (None, None, None, None)
+    values: tuple[SqlValue, ...] = (None, None, None, None)
     if rest:
         until = to_micros(rest.until) if rest.until else None
         values = (rest.phase, rest.reason, to_micros(rest.since), until)
-    unit.connection.exec_driver_sql(
+    unit.run(
         "UPDATE device SET rest_phase = ?, rest_reason = ?, rest_since = ?, rest_until = ?"
         " WHERE id = ?",
         (*values, device_id),
@@ -172,9 +167,7 @@ def set_rest(unit: Unit, device_id: int, rest: Rest | None) -> None:
 def set_phone(unit: Unit, device_id: int, phone: str | None) -> None:
     """Store the number a device is linked to, digits."""
     sealed = phone and unit.vault.seal("device", device_id, "phone", "", phone.encode())
-    unit.connection.exec_driver_sql(
-        "UPDATE device SET phone_sealed = ? WHERE id = ?", (sealed, device_id)
-    )
+    unit.run("UPDATE device SET phone_sealed = ? WHERE id = ?", (sealed, device_id))
 
 
 def remove_device(unit: Unit, device_id: int) -> bool:
@@ -195,7 +188,7 @@ def devices_to_forget(unit: Unit, removed_before: datetime) -> list[DeviceRecord
     before = to_micros(removed_before)
     return _devices(
         unit,
-        unit.connection.exec_driver_sql(
+        unit.rows(
             f"SELECT {_COLUMNS} FROM device WHERE forgotten_at IS NULL AND (removed_at < ?"
             " OR (rest_phase = 'logged_out' AND rest_since < ?)) ORDER BY id",
             (before, before),
@@ -211,51 +204,53 @@ def forget_keys(unit: Unit, device_id: int) -> None:
     # Without keys nothing waiting can be sent any more.
     settle_logged_out(unit, device_id)
     for table in _KEY_TABLES:
-        unit.connection.exec_driver_sql(f"DELETE FROM {table} WHERE device_id = ?", (device_id,))
-    unit.connection.exec_driver_sql(
+        unit.run(f"DELETE FROM {table} WHERE device_id = ?", (device_id,))
+    unit.run(
         "UPDATE outbox SET text_sealed = NULL, stanza_sealed = NULL, participants_sealed = NULL"
         " WHERE device_id = ?",
         (device_id,),
     )
-    unit.connection.exec_driver_sql(
+    unit.run(
         "UPDATE inbox SET text_sealed = NULL, push_name_sealed = NULL WHERE device_id = ?",
         (device_id,),
     )
-    unit.connection.exec_driver_sql(
+    unit.run(
         "UPDATE device SET forgotten_at = ?,"
         " phone_sealed = CASE WHEN removed_at IS NULL THEN phone_sealed END WHERE id = ?",
         (to_micros(unit.now), device_id),
     )
 
 
-def _changed(unit: Unit, statement: str, values: tuple[object, ...]) -> bool:
-    return unit.connection.exec_driver_sql(statement, values).rowcount > 0
+def _changed(unit: Unit, statement: str, values: tuple[SqlValue, ...]) -> bool:
+    return unit.run(statement, values) > 0
 
 
-def _devices(unit: Unit, rows: Iterable[Row[*tuple[object, ...]]]) -> list[DeviceRecord]:
+def _devices(unit: Unit, rows: Iterable[sqlite3.Row]) -> list[DeviceRecord]:
     return [_device(unit, row) for row in rows]
 
 
-def _device(unit: Unit, row: Row[*tuple[object, ...]]) -> DeviceRecord:
+def _device(unit: Unit, row: sqlite3.Row) -> DeviceRecord:
     token = phone = None
-    if row.token_sealed is not None:
-        token = unit.vault.open("device", 0, "token", row.session_id, row.token_sealed).decode()
-    if row.phone_sealed is not None:
-        phone = unit.vault.open("device", row.id, "phone", "", row.phone_sealed).decode()
+    if row["token_sealed"] is not None:
+        token = unit.vault.open(
+            "device", 0, "token", row["session_id"], row["token_sealed"]
+        ).decode()
+    if row["phone_sealed"] is not None:
+        phone = unit.vault.open("device", row["id"], "phone", "", row["phone_sealed"]).decode()
     rest = None
-    if row.rest_phase is not None:
-        until = None if row.rest_until is None else from_micros(row.rest_until)
-        rest = Rest(row.rest_phase, row.rest_reason, from_micros(row.rest_since), until)
+    if row["rest_phase"] is not None:
+        until = None if row["rest_until"] is None else from_micros(row["rest_until"])
+        rest = Rest(row["rest_phase"], row["rest_reason"], from_micros(row["rest_since"]), until)
     return DeviceRecord(
-        id=row.id,
-        session_id=row.session_id,
-        partner_id=row.partner_id,
-        user_id=row.user_id,
-        name=row.name,
+        id=row["id"],
+        session_id=row["session_id"],
+        partner_id=row["partner_id"],
+        user_id=row["user_id"],
+        name=row["name"],
         token=token or "",
-        desired=row.desired,
+        desired=row["desired"],
         rest=rest,
         phone=phone,
-        removed_at=None if row.removed_at is None else from_micros(row.removed_at),
-        created_at=from_micros(row.created_at),
+        removed_at=None if row["removed_at"] is None else from_micros(row["removed_at"]),
+        created_at=from_micros(row["created_at"]),
     )

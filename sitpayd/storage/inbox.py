@@ -6,11 +6,10 @@ twice. What the server sends again is recognised by either and only acknowledged
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
-
-from sqlalchemy import Row
 
 from sitpayd.storage.database import Unit
 from sitpayd.storage.records import (
@@ -77,7 +76,7 @@ def receive(
     if used_prekey_id is not None:
         delete_prekey(unit, device_id, used_prekey_id)
     for digest in ciphertext_digests:
-        unit.connection.exec_driver_sql(
+        unit.run(
             "INSERT INTO seen_ciphertext (device_id, digest, seen_at) VALUES (?, ?, ?)"
             " ON CONFLICT (device_id, digest) DO NOTHING",
             (device_id, digest, to_micros(unit.now)),
@@ -87,18 +86,18 @@ def receive(
 
 def seen_ciphertext(unit: Unit, device_id: int, digest: bytes) -> bool:
     """Whether a ciphertext with this digest was decrypted and committed before."""
-    found = unit.connection.exec_driver_sql(
+    found = unit.row(
         "SELECT 1 FROM seen_ciphertext WHERE device_id = ? AND digest = ?", (device_id, digest)
     )
-    return found.scalar() is not None
+    return found is not None
 
 
 def message(unit: Unit, device_id: int, message_id: str) -> MessageView | None:
     """Find an incoming message of the device."""
-    row = unit.connection.exec_driver_sql(
+    row = unit.row(
         f"SELECT {_COLUMNS} FROM inbox WHERE message_id = ? AND device_id = ?",
         (message_id, device_id),
-    ).one_or_none()
+    )
     return _view(unit, row) if row else None
 
 
@@ -106,29 +105,29 @@ def messages_after(
     unit: Unit, device_id: int, seq: int, limit: int
 ) -> list[tuple[int, MessageView]]:
     """List incoming messages from behind a place in the device's order, with their places."""
-    rows = unit.connection.exec_driver_sql(
+    rows = unit.rows(
         f"SELECT {_COLUMNS} FROM inbox WHERE device_id = ? AND seq > ? ORDER BY seq LIMIT ?",
         (device_id, seq, limit),
     )
-    return [(row.seq, _view(unit, row)) for row in rows]
+    return [(row["seq"], _view(unit, row)) for row in rows]
 
 
 def forget_texts(unit: Unit, before: datetime, limit: int = 1000) -> int:
     """Delete texts received before that time; returns how many, at most `limit`."""
-    return unit.connection.exec_driver_sql(
+    return unit.run(
         "UPDATE inbox SET text_sealed = NULL, push_name_sealed = NULL WHERE id IN"
         " (SELECT id FROM inbox WHERE text_sealed IS NOT NULL AND received_at < ? LIMIT ?)",
         (to_micros(before), limit),
-    ).rowcount
+    )
 
 
 def forget_ciphertexts(unit: Unit, before: datetime, limit: int = 1000) -> int:
     """Delete hashes seen before that time; returns how many, at most `limit`."""
-    return unit.connection.exec_driver_sql(
+    return unit.run(
         "DELETE FROM seen_ciphertext WHERE rowid IN"
         " (SELECT rowid FROM seen_ciphertext WHERE seen_at < ? LIMIT ?)",
         (to_micros(before), limit),
-    ).rowcount
+    )
 
 
 def _insert(unit: Unit, device_id: int, incoming: Incoming) -> bool:
@@ -138,7 +137,8 @@ def _insert(unit: Unit, device_id: int, incoming: Incoming) -> bool:
         return unit.vault.seal("inbox", device_id, column, message_id, value.encode())
 
     known_by = f"{device_id}|{incoming.chat}|{incoming.sender}|{incoming.wa_message_id}"
-    seq = unit.connection.exec_driver_sql(
+    seq = unit.value(
+        int,
         _INSERT,
         (
             message_id,
@@ -153,28 +153,28 @@ def _insert(unit: Unit, device_id: int, incoming: Incoming) -> bool:
             to_micros(unit.now),
             device_id,
         ),
-    ).scalar()
+    )
     if seq is None:
         return False
-    unit.connection.exec_driver_sql("UPDATE device SET last_seq = ? WHERE id = ?", (seq, device_id))
+    unit.run("UPDATE device SET last_seq = ? WHERE id = ?", (seq, device_id))
     return True
 
 
-def _view(unit: Unit, row: Row[*tuple[object, ...]]) -> MessageView:
+def _view(unit: Unit, row: sqlite3.Row) -> MessageView:
     def opened(column: str, sealed: bytes) -> str:
-        value = unit.vault.open("inbox", row.device_id, column, row.message_id, sealed)
+        value = unit.vault.open("inbox", row["device_id"], column, row["message_id"], sealed)
         return value.decode()
 
     # What the account wrote on another device of its own is outgoing to whoever reads this.
-    state = RowState.SENT if row.from_me else RECEIVED
+    state = RowState.SENT if row["from_me"] else RECEIVED
     return MessageView(
-        message_id=row.message_id,
-        wa_message_id=row.wa_message_id,
-        direction="out" if row.from_me else "in",
-        peer=opened("chat", row.chat_sealed),
-        text=None if row.text_sealed is None else opened("text", row.text_sealed),
+        message_id=row["message_id"],
+        wa_message_id=row["wa_message_id"],
+        direction="out" if row["from_me"] else "in",
+        peer=opened("chat", row["chat_sealed"]),
+        text=None if row["text_sealed"] is None else opened("text", row["text_sealed"]),
         state=state,
         reason=None,
-        timestamp=from_micros(row.timestamp),
-        history=(StateChange(state, from_micros(row.received_at)),),
+        timestamp=from_micros(row["timestamp"]),
+        history=(StateChange(state, from_micros(row["received_at"])),),
     )

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import hmac
 import json
+import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from heapq import merge
 from itertools import islice
 from typing import Final, Literal
 
-from sqlalchemy import Row
-
 from sitpayd.storage import inbox
-from sitpayd.storage.database import Unit
+from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.records import (
     CAME_FROM,
     Acceptance,
@@ -91,8 +90,7 @@ _MARK_SENT: Final = (
     f" AND state IN ({_came_from(RowState.SENT)}) RETURNING message_id"
 )
 _SETTLE_BY_ID: Final = {
-    state: f"{_SETTLE} WHERE id = :id AND device_id = :device_id"
-    f" AND state IN ({_came_from(state)}) RETURNING message_id"
+    state: f"{_SETTLE} WHERE id = :id AND device_id = :device_id AND state IN ({_came_from(state)})"
     for state in (RowState.FAILED, RowState.UNKNOWN, RowState.DELIVERED, RowState.READ)
 }
 _CANCEL: Final = (
@@ -112,7 +110,7 @@ def accept(unit: Unit, message: NewMessage) -> Acceptance:
         key_digest = vault.digest(f"idempotency|{device_id}|{message.idempotency_key}")
     body_digest = vault.digest(b"body|" + message.body_hash)
     now, expires_at = to_micros(unit.now), to_micros(message.expires_at)
-    inserted = unit.connection.exec_driver_sql(
+    inserted = unit.row(
         _ACCEPT,
         (
             message.message_id,
@@ -128,17 +126,15 @@ def accept(unit: Unit, message: NewMessage) -> Acceptance:
             device_id,
             message.max_queued,
         ),
-    ).one_or_none()
+    )
     if inserted is None:
         return _not_accepted(unit, device_id, key_digest, body_digest)
-    unit.connection.exec_driver_sql(
-        "UPDATE device SET last_seq = ? WHERE id = ?", (inserted.seq, device_id)
-    )
+    unit.run("UPDATE device SET last_seq = ? WHERE id = ?", (inserted["seq"], device_id))
     return Accepted(
         OutboxRow(
-            id=inserted.id,
+            id=inserted["id"],
             device_id=device_id,
-            seq=inserted.seq,
+            seq=inserted["seq"],
             message_id=message.message_id,
             wa_message_id=message.wa_message_id,
             recipient=message.recipient,
@@ -160,16 +156,14 @@ def _not_accepted(
     unit: Unit, device_id: int, key_digest: bytes | None, body_digest: bytes
 ) -> Repeated | QueueFull | DeviceGone:
     if key_digest is not None:
-        row = unit.connection.exec_driver_sql(
+        row = unit.row(
             f"SELECT {_COLUMNS} FROM outbox WHERE device_id = ? AND idempotency_digest = ?",
             (device_id, key_digest),
-        ).one_or_none()
+        )
         if row is not None:
-            same_body = hmac.compare_digest(row.body_digest, body_digest)
+            same_body = hmac.compare_digest(row["body_digest"], body_digest)
             return Repeated(_row(unit, row), same_body)
-    here = unit.connection.exec_driver_sql(
-        "SELECT 1 FROM device WHERE id = ? AND removed_at IS NULL", (device_id,)
-    ).scalar()
+    here = unit.row("SELECT 1 FROM device WHERE id = ? AND removed_at IS NULL", (device_id,))
     return QueueFull() if here else DeviceGone()
 
 
@@ -187,11 +181,11 @@ def repeated(unit: Unit, device_id: int, idempotency_key: str, body_hash: bytes)
 def next_row(unit: Unit, device_id: int) -> OutboxRow | None:
     """The row to be sent now: an armed one first, then the oldest accepted one."""
     for state in (RowState.ARMED, RowState.ACCEPTED):
-        row = unit.connection.exec_driver_sql(
+        row = unit.row(
             f"SELECT {_COLUMNS} FROM outbox WHERE device_id = ? AND state = ? AND {_OPEN}"
             " ORDER BY seq LIMIT 1",
             (device_id, state),
-        ).one_or_none()
+        )
         if row is not None:
             return _row(unit, row)
     return None
@@ -199,10 +193,10 @@ def next_row(unit: Unit, device_id: int) -> OutboxRow | None:
 
 def row_by_wa_message_id(unit: Unit, device_id: int, wa_message_id: str) -> OutboxRow | None:
     """Find a row by WhatsApp's id, for acknowledgements and retry receipts."""
-    row = unit.connection.exec_driver_sql(
+    row = unit.row(
         f"SELECT {_COLUMNS} FROM outbox WHERE device_id = ? AND wa_message_id = ?",
         (device_id, wa_message_id),
-    ).one_or_none()
+    )
     return _row(unit, row) if row else None
 
 
@@ -227,13 +221,14 @@ def arm(
         False if the row is not `accepted` any more: then nothing is stored, and the caller throws
         its copies of the sessions away.
     """
-    message_id = unit.connection.exec_driver_sql(
+    message_id = unit.value(
+        str,
         "SELECT message_id FROM outbox WHERE id = ? AND device_id = ? AND state = 'accepted'",
         (row_id, device_id),
-    ).scalar()
+    )
     if message_id is None:
         return False
-    unit.connection.exec_driver_sql(
+    unit.run(
         _ARM,
         (
             _seal(unit, device_id, "stanza", message_id, stanza),
@@ -251,13 +246,12 @@ def arm(
 
 def count_attempt(unit: Unit, device_id: int, row_id: int) -> int:
     """Count one more writing of the stanza; returns how many there were."""
-    return int(
-        unit.connection.exec_driver_sql(
-            "UPDATE outbox SET attempts = attempts + 1 WHERE id = ? AND device_id = ?"
-            " RETURNING attempts",
-            (row_id, device_id),
-        ).scalar_one()
+    row = unit.one(
+        "UPDATE outbox SET attempts = attempts + 1 WHERE id = ? AND device_id = ?"
+        " RETURNING attempts",
+        (row_id, device_id),
     )
+    return int(row["attempts"])
 
 
 def mark_sent(
@@ -268,11 +262,12 @@ def mark_sent(
     Returns:
         The message id; None if no such row waits for it.
     """
-    message_id: str | None = unit.connection.exec_driver_sql(
+    message_id = unit.value(
+        str,
         _MARK_SENT,
         _settling(unit, RowState.SENT, server_time=server_time)
         | {"device_id": device_id, "wa_message_id": wa_message_id},
-    ).scalar()
+    )
     if message_id is not None:
         _count_sent(unit, device_id)
     return message_id
@@ -290,11 +285,11 @@ def mark_unknown(unit: Unit, device_id: int, row_id: int, reason: str) -> bool:
 
 def cancel(unit: Unit, device_id: int, message_id: str) -> bool:
     """Take a row back that is still `accepted`. False: it is not, so it may arrive."""
-    cancelled = unit.connection.exec_driver_sql(
+    cancelled = unit.run(
         _CANCEL,
         _settling(unit, RowState.CANCELED) | {"device_id": device_id, "message_id": message_id},
     )
-    return cancelled.rowcount > 0
+    return cancelled > 0
 
 
 def mark_receipt(
@@ -319,19 +314,19 @@ def mark_receipt(
     digests = {_recipient_digest(unit, device_id, peer) for peer in peers}
     moved = []
     for wa_message_id in wa_message_ids:
-        row = unit.connection.exec_driver_sql(
+        row = unit.row(
             "SELECT id, message_id, recipient_digest, state FROM outbox"
             " WHERE device_id = ? AND wa_message_id = ?",
             (device_id, wa_message_id),
-        ).one_or_none()
-        if row is None or row.recipient_digest not in digests:
+        )
+        if row is None or row["recipient_digest"] not in digests:
             continue
-        if not _settle(unit, device_id, row.id, state, None, at):
+        if not _settle(unit, device_id, row["id"], state, None, at):
             continue
-        if row.state in (RowState.ARMED, RowState.UNKNOWN):
+        if row["state"] in (RowState.ARMED, RowState.UNKNOWN):
             # The receipt came before the acknowledgement, which it proves.
             _count_sent(unit, device_id)
-        moved.append(row.message_id)
+        moved.append(row["message_id"])
     return moved
 
 
@@ -341,21 +336,21 @@ def expire(unit: Unit, now: datetime, limit: int = 1000) -> list[Settled]:
     Args:
         limit: rows; if as many come back, there may be more.
     """
-    rows = unit.connection.exec_driver_sql(
+    rows = unit.rows(
         f"SELECT id, device_id, message_id, state FROM outbox WHERE {_OPEN} AND expires_at <= ?"
         " ORDER BY expires_at LIMIT ?",
         (to_micros(now), limit),
-    ).all()
+    )
     return _settle_open(unit, rows, RowState.EXPIRED, REASON_EXPIRED, REASON_UNANSWERED)
 
 
 def settle_logged_out(unit: Unit, device_id: int) -> list[Settled]:
     """Settle all rows of a device that lost its login: accepted `failed`, armed `unknown`."""
-    rows = unit.connection.exec_driver_sql(
+    rows = unit.rows(
         f"SELECT id, device_id, message_id, state FROM outbox WHERE {_OPEN} AND device_id = ?"
         " ORDER BY seq",
         (device_id,),
-    ).all()
+    )
     return _settle_open(unit, rows, RowState.FAILED, REASON_LOGGED_OUT, REASON_LOGGED_OUT)
 
 
@@ -367,20 +362,20 @@ def forget_texts(unit: Unit, before: datetime, limit: int = 1000) -> int:
     Returns:
         How many; as many as `limit`: there may be more.
     """
-    return unit.connection.exec_driver_sql(
+    return unit.run(
         "UPDATE outbox SET text_sealed = NULL, participants_sealed = NULL WHERE id IN"
         " (SELECT id FROM outbox WHERE text_sealed IS NOT NULL AND settled_at IS NOT NULL"
         " AND settled_at < ? LIMIT ?)",
         (to_micros(before), limit),
-    ).rowcount
+    )
 
 
 def message(unit: Unit, device_id: int, message_id: str) -> MessageView | None:
     """Find a message of the device, of either direction."""
-    row = unit.connection.exec_driver_sql(
+    row = unit.row(
         f"SELECT {_COLUMNS} FROM outbox WHERE message_id = ? AND device_id = ?",
         (message_id, device_id),
-    ).one_or_none()
+    )
     return _view(unit, row) if row else inbox.message(unit, device_id, message_id)
 
 
@@ -397,18 +392,19 @@ def messages(
     """
     seq: int | None = 0
     if after is not None:
-        seq = unit.connection.exec_driver_sql(
+        seq = unit.value(
+            int,
             "SELECT seq FROM outbox WHERE message_id = ?1 AND device_id = ?2 UNION ALL"
             " SELECT seq FROM inbox WHERE message_id = ?1 AND device_id = ?2",
             (after, device_id),
-        ).scalar()
+        )
     if seq is None:
         return None
-    rows = unit.connection.exec_driver_sql(
+    rows = unit.rows(
         f"SELECT {_COLUMNS} FROM outbox WHERE device_id = ? AND seq > ? ORDER BY seq LIMIT ?",
         (device_id, seq, limit + 1),
     )
-    outgoing = ((row.seq, _view(unit, row)) for row in rows)
+    outgoing = ((row["seq"], _view(unit, row)) for row in rows)
     incoming = inbox.messages_after(unit, device_id, seq, limit + 1)
     ordered = merge(outgoing, incoming, key=lambda numbered: numbered[0])
     views = tuple(view for _, view in islice(ordered, limit + 1))
@@ -422,7 +418,7 @@ def _settling(
     *,
     server_time: datetime | None = None,
     at: datetime | None = None,
-) -> dict[str, object]:
+) -> dict[str, SqlValue]:
     return {
         "state": state,
         "reason": reason,
@@ -440,16 +436,16 @@ def _settle(
     reason: str | None,
     at: datetime | None = None,
 ) -> bool:
-    settled = unit.connection.exec_driver_sql(
+    settled = unit.run(
         _SETTLE_BY_ID[state],
         _settling(unit, state, reason, at=at) | {"id": row_id, "device_id": device_id},
     )
-    return settled.one_or_none() is not None
+    return settled > 0
 
 
 def _settle_open(
     unit: Unit,
-    rows: Iterable[Row[*tuple[object, ...]]],
+    rows: Iterable[sqlite3.Row],
     accepted_end: RowState,
     accepted_reason: str,
     armed_reason: str,
@@ -457,19 +453,15 @@ def _settle_open(
     settled = []
     for row in rows:
         state, reason = accepted_end, accepted_reason
-        if row.state == RowState.ARMED:
+        if row["state"] == RowState.ARMED:
             state, reason = RowState.UNKNOWN, armed_reason
-        unit.connection.exec_driver_sql(
-            f"{_SETTLE} WHERE id = :id", _settling(unit, state, reason) | {"id": row.id}
-        )
-        settled.append(Settled(row.device_id, row.message_id, state, reason))
+        unit.run(f"{_SETTLE} WHERE id = :id", _settling(unit, state, reason) | {"id": row["id"]})
+        settled.append(Settled(row["device_id"], row["message_id"], state, reason))
     return settled
 
 
 def _count_sent(unit: Unit, device_id: int) -> None:
-    unit.connection.exec_driver_sql(
-        "UPDATE device SET sent_count = sent_count + 1 WHERE id = ?", (device_id,)
-    )
+    unit.run("UPDATE device SET sent_count = sent_count + 1 WHERE id = ?", (device_id,))
 
 
 def _recipient_digest(unit: Unit, device_id: int, recipient: str) -> bytes:
@@ -480,48 +472,48 @@ def _seal(unit: Unit, device_id: int, column: str, message_id: str, value: bytes
     return unit.vault.seal("outbox", device_id, column, message_id, value)
 
 
-def _open(
-    unit: Unit, row: Row[*tuple[object, ...]], column: str, sealed: bytes | None
-) -> bytes | None:
+def _open(unit: Unit, row: sqlite3.Row, column: str, sealed: bytes | None) -> bytes | None:
     if sealed is None:
         return None
-    return unit.vault.open("outbox", row.device_id, column, row.message_id, sealed)
+    return unit.vault.open("outbox", row["device_id"], column, row["message_id"], sealed)
 
 
-def _row(unit: Unit, row: Row[*tuple[object, ...]]) -> OutboxRow:
-    text = _open(unit, row, "text", row.text_sealed)
-    recipient = _open(unit, row, "recipient", row.recipient_sealed)
+def _row(unit: Unit, row: sqlite3.Row) -> OutboxRow:
+    text = _open(unit, row, "text", row["text_sealed"])
+    recipient = _open(unit, row, "recipient", row["recipient_sealed"])
     return OutboxRow(
-        id=row.id,
-        device_id=row.device_id,
-        seq=row.seq,
-        message_id=row.message_id,
-        wa_message_id=row.wa_message_id,
+        id=row["id"],
+        device_id=row["device_id"],
+        seq=row["seq"],
+        message_id=row["message_id"],
+        wa_message_id=row["wa_message_id"],
         recipient=(recipient or b"").decode(),
         text=(text or b"").decode(),
-        state=RowState(row.state),
-        reason=row.reason,
-        stanza=_open(unit, row, "stanza", row.stanza_sealed),
-        participants=_open(unit, row, "participants", row.participants_sealed),
-        phash=row.phash,
-        attempts=row.attempts,
-        server_time=None if row.server_time is None else from_micros(row.server_time),
-        created_at=from_micros(row.created_at),
-        expires_at=from_micros(row.expires_at),
+        state=RowState(row["state"]),
+        reason=row["reason"],
+        stanza=_open(unit, row, "stanza", row["stanza_sealed"]),
+        participants=_open(unit, row, "participants", row["participants_sealed"]),
+        phash=row["phash"],
+        attempts=row["attempts"],
+        server_time=None if row["server_time"] is None else from_micros(row["server_time"]),
+        created_at=from_micros(row["created_at"]),
+        expires_at=from_micros(row["expires_at"]),
     )
 
 
-def _view(unit: Unit, row: Row[*tuple[object, ...]]) -> MessageView:
-    text = _open(unit, row, "text", row.text_sealed)
-    recipient = _open(unit, row, "recipient", row.recipient_sealed)
+def _view(unit: Unit, row: sqlite3.Row) -> MessageView:
+    text = _open(unit, row, "text", row["text_sealed"])
+    recipient = _open(unit, row, "recipient", row["recipient_sealed"])
     return MessageView(
-        message_id=row.message_id,
-        wa_message_id=row.wa_message_id,
+        message_id=row["message_id"],
+        wa_message_id=row["wa_message_id"],
         direction="out",
         peer=(recipient or b"").decode(),
         text=None if text is None else text.decode(),
-        state=row.state,
-        reason=row.reason,
-        timestamp=from_micros(row.created_at),
-        history=tuple(StateChange(state, from_micros(at)) for state, at in json.loads(row.history)),
+        state=row["state"],
+        reason=row["reason"],
+        timestamp=from_micros(row["created_at"]),
+        history=tuple(
+            StateChange(state, from_micros(at)) for state, at in json.loads(row["history"])
+        ),
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sitpayd.storage.database import Unit
+from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.records import Address, to_micros
 
 PN_SUFFIX: Final = "@s.whatsapp.net"
@@ -71,9 +71,9 @@ def start_anew(unit: Unit, device_id: int, credentials: bytes) -> None:
 
 def load_credentials(unit: Unit, device_id: int) -> bytes | None:
     """Load what the device logs in with; None: it was never linked, or its keys are forgotten."""
-    sealed = unit.row(
-        "SELECT blob_sealed FROM credentials WHERE device_id = ?", (device_id,)
-    )  # SCALAR
+    sealed = unit.value(
+        bytes, "SELECT blob_sealed FROM credentials WHERE device_id = ?", (device_id,)
+    )
     return sealed and unit.vault.open("credentials", device_id, "blob", "", sealed)
 
 
@@ -81,7 +81,7 @@ def add_prekeys(unit: Unit, device_id: int, prekeys: Sequence[tuple[int, bytes]]
     """Store fresh one-time prekeys, id and private key, in the order they were numbered."""
     if not prekeys:
         return
-    unit.run(
+    unit.run_many(
         "INSERT INTO prekey (device_id, key_id, private_key_sealed, uploaded)"
         " VALUES (?, ?, ?, 0) ON CONFLICT (device_id, key_id)"
         " DO UPDATE SET private_key_sealed = excluded.private_key_sealed, uploaded = 0",
@@ -95,9 +95,7 @@ def add_prekeys(unit: Unit, device_id: int, prekeys: Sequence[tuple[int, bytes]]
         ],
     )
     # Kept apart from the rows: a used prekey is deleted, and its id must not come back soon.
-    unit.run(
-        "UPDATE device SET last_prekey_id = ? WHERE id = ?", (prekeys[-1][0], device_id)
-    )
+    unit.run("UPDATE device SET last_prekey_id = ? WHERE id = ?", (prekeys[-1][0], device_id))
 
 
 def prekeys_not_uploaded(unit: Unit, device_id: int) -> list[tuple[int, bytes]]:
@@ -121,27 +119,23 @@ def mark_uploaded(unit: Unit, device_id: int, key_ids: Iterable[int]) -> None:
 
 def prekey(unit: Unit, device_id: int, key_id: int) -> bytes | None:
     """Load the private key of one prekey; None: it was used, or never made."""
-    sealed = unit.row(
+    sealed = unit.value(
+        bytes,
         "SELECT private_key_sealed FROM prekey WHERE device_id = ? AND key_id = ?",
         (device_id, key_id),
-    )  # SCALAR
+    )
     return sealed and _open_prekey(unit, device_id, key_id, sealed)
 
 
 def delete_prekey(unit: Unit, device_id: int, key_id: int) -> None:
     """Forget a prekey that was used."""
-    unit.run(
-        "DELETE FROM prekey WHERE device_id = ? AND key_id = ?", (device_id, key_id)
-    )
+    unit.run("DELETE FROM prekey WHERE device_id = ? AND key_id = ?", (device_id, key_id))
 
 
 def highest_prekey_id(unit: Unit, device_id: int) -> int:
     """The id numbered last, whether that prekey still exists or not; 0: none was made."""
-    return int(
-        unit.row(
-            "SELECT last_prekey_id FROM device WHERE id = ?", (device_id,)
-        )  # SCALAR
-    )
+    row = unit.one("SELECT last_prekey_id FROM device WHERE id = ?", (device_id,))
+    return int(row["last_prekey_id"])
 
 
 def load_sessions(unit: Unit, device_id: int, user_key: str) -> dict[int, bytes]:
@@ -203,10 +197,11 @@ def learn_mapping(unit: Unit, device_id: int, pn: str, lid: str) -> bool:
     """
     pn_digest = _user_digest(unit, device_id, pn + PN_SUFFIX)
     lid_digest = _user_digest(unit, device_id, lid + LID_SUFFIX)
-    known = unit.row(
+    known = unit.value(
+        bytes,
         "SELECT lid_digest FROM lid_mapping WHERE device_id = ? AND pn_digest = ?",
         (device_id, pn_digest),
-    )  # SCALAR
+    )
     if known == lid_digest:
         return False
     unit.run(
@@ -299,7 +294,7 @@ def _save(
     if not values:
         return
     digests = {user_key: _user_digest(unit, device_id, user_key) for user_key, _ in values}
-    unit.run(
+    unit.run_many(
         family.upsert,
         [
             _sealed_row(unit, family, device_id, digests[user_key], number, value) + more
@@ -310,7 +305,7 @@ def _save(
 
 def _sealed_row(
     unit: Unit, family: _Family, device_id: int, digest: bytes, number: int, value: bytes
-) -> tuple[object, ...]:
+) -> tuple[SqlValue, ...]:
     place = family.place(digest, number)
     sealed = unit.vault.seal(family.table, device_id, family.column, place, value)
     return (device_id, digest, number, sealed)
