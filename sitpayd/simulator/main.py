@@ -1,0 +1,99 @@
+"""Simulator: the server on its sockets, in a program of its own or inside a test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+import trio
+from websockets.trio.server import serve
+
+from .options import Options
+from .phone import Phone
+from .server import Server
+
+_PATH: Final = "/ws/chat"
+_MAX_MESSAGE: Final = 2**24 + 16
+# A thousand clients may dial at once.
+_BACKLOG: Final = 2048
+_OPEN_TIMEOUT_S: Final = 30
+
+
+class Simulator:
+    """A running simulated WhatsApp.
+
+    Attributes:
+        url: where clients connect.
+        control_url: the HTTP control API; None if it was not asked for.
+        server: its state.
+    """
+
+    def __init__(self, server: Server, url: str, control_url: str | None) -> None:
+        self.server = server
+        self.url = url
+        self.control_url = control_url
+
+    @property
+    def root_key(self) -> bytes:
+        """The key clients must trust instead of WhatsApp's own: 32 bytes."""
+        return self.server.root_key
+
+    @classmethod
+    @asynccontextmanager
+    async def start(
+        cls,
+        options: Options | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        control_port: int | None = None,
+    ) -> AsyncIterator[Simulator]:
+        """Run a simulator as long as the block runs.
+
+        Args:
+            port: 0 takes a free one.
+            control_port: 0 takes a free one; None serves no control API.
+
+        Raises:
+            OSError: If a port cannot be taken.
+        """
+        server = Server(options or Options())
+        async with trio.open_nursery() as nursery:
+            listeners = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
+            await nursery.start(
+                partial(
+                    serve,
+                    server.serve,
+                    listeners=listeners,
+                    compression=None,
+                    ping_interval=None,
+                    open_timeout=_OPEN_TIMEOUT_S,
+                    close_timeout=1,
+                    max_size=_MAX_MESSAGE,
+                    server_header=None,
+                )
+            )
+            nursery.start_soon(server.keep_house)
+            nursery.start_soon(server.waker.run)
+            bound = listeners[0].socket.getsockname()[1]
+            control_url = None
+            yield cls(server, f"ws://{host}:{bound}{_PATH}", control_url)
+            nursery.cancel_scope.cancel()
+
+    def make_account(self, number: str | None = None, name: str = "") -> Phone:
+        """Make an account; its phone scans, sends and decrypts.
+
+        Raises:
+            ValueError: If the number has an account already.
+        """
+        return self.server.add_account(number, name)
+
+    def phone(self, number: str) -> Phone:
+        """The phone of a number.
+
+        Raises:
+            KeyError: If the number has no account.
+        """
+        return self.server.phone(number)

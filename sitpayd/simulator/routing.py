@@ -1,0 +1,434 @@
+"""Router: takes stanzas from one device and queues them for others.
+
+Sockets and phones come in by the same door: `message`, `receipt` and `ack` take a device and a
+stanza and return what to answer. Everything is synchronous; whom a stanza goes to learns it through
+its queue. A message is acknowledged only after its copies stand in the queues.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from sitpayd.whatsapp.errors import RemoteProtocolError
+from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER, Jid
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.stanzas import message as messages
+from sitpayd.whatsapp.stanzas import notification as notifications
+from sitpayd.whatsapp.stanzas import receipt as receipts
+from sitpayd.whatsapp.stanzas.pairing import verify_signed_identity
+
+from .accounts import PHONE, Account, Accounts, Device
+from .ciphertexts import CiphertextLedger
+from .faults import FaultKind, Faults
+from .journal import Entry, Journal
+from .options import Options, Repeats
+from .queues import Pending
+from .violations import Kind, Violations
+
+# Error codes of message acks.
+MIXED_ADDRESSES: Final = 400
+UNKNOWN_RECIPIENT: Final = 404
+# Sent ids remembered per device, to tell a repetition.
+_MAX_SENT: Final = 2_000
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sender of a stanza gets.
+
+    Attributes:
+        delay_s: seconds to wait before it.
+        drops: whether the sender's socket is cut instead.
+    """
+
+    nodes: tuple[Node, ...] = ()
+    delay_s: float = 0
+    drops: bool = False
+
+
+class Router:
+    """The switchboard of one server."""
+
+    def __init__(
+        self, accounts: Accounts, options: Options, faults: Faults, violations: Violations
+    ) -> None:
+        self.accounts = accounts
+        self.options = options
+        self.faults = faults
+        self.violations = violations
+        self.journal = Journal()
+        self._ledger = CiphertextLedger()
+        self._sent: dict[Device, OrderedDict[str, dict[Device, bytes]]] = {}
+
+    # --- messages ---
+
+    def message(self, sender: Device, node: Node) -> Answer:
+        """Take a message."""
+        try:
+            sent = messages.parse_outgoing(node)
+        except RemoteProtocolError as malformed:
+            self.violations.record(sender, Kind.STANZA, f"message: {malformed}")
+            if node.text("id") is None:
+                return Answer()
+            return Answer((receipts.message_ack(node, now(), error=MIXED_ADDRESSES),))
+        fault = None
+        if sender.number != PHONE:
+            fault = self.faults.take(
+                sender,
+                FaultKind.NACK,
+                FaultKind.LOSE,
+                FaultKind.LOSE_ACK,
+                FaultKind.REPEAT_ACK,
+                FaultKind.DELAY_ACK,
+                FaultKind.DROP_BEFORE,
+                FaultKind.DROP_AFTER,
+            )
+        kind = fault.kind if fault else None
+        if kind == FaultKind.DROP_BEFORE:
+            return Answer(drops=True)
+        if kind == FaultKind.LOSE:
+            return Answer()
+        if fault and kind == FaultKind.NACK:
+            self.journal.sent(sender, sent.id, sent.to, fault.code)
+            return Answer((receipts.message_ack(node, now(), error=fault.code),))
+
+        error, phash = self.submit(sender, sent, is_fanout=node.child("participants") is not None)
+        ack = receipts.message_ack(node, now(), error=error, phash=phash)
+        if kind == FaultKind.DROP_AFTER:
+            return Answer(drops=True)
+        if kind == FaultKind.LOSE_ACK:
+            return Answer()
+        if kind == FaultKind.REPEAT_ACK:
+            return Answer((ack, ack))
+        delay_s = fault.seconds or 0 if fault and kind == FaultKind.DELAY_ACK else 0
+        return Answer((ack,), delay_s)
+
+    def submit(
+        self, sender: Device, sent: messages.OutgoingMessage, *, is_fanout: bool = True
+    ) -> tuple[int | None, str | None]:
+        """Queue the copies of a message.
+
+        Args:
+            is_fanout: whether it is meant for every device, not for a single one.
+
+        Returns:
+            The error code if it is refused, and the server's hash of the devices if the sender
+            missed some.
+        """
+        recipient = self.accounts.of(sent.to)
+        error = self._refusal(sender, sent, recipient)
+        entry = self.journal.sent(sender, sent.id, sent.to, error)
+        if error is not None or recipient is None:
+            return error, None
+        self._check_identity(sender, sent)
+        targets = self._targets(sender, recipient, sent)
+        sent_before = self._sent_ids(sender).get(sent.id)
+        if is_fanout and sent_before is None:
+            self._check_fanout(sender, recipient, targets)
+        for target, enc in targets.items():
+            if self._is_to_deliver(sender, sent.id, target, enc):
+                self._deliver_copy(sender, recipient, target, sent, enc, entry)
+        if not is_fanout:
+            return None, None
+        reached = {sender, *self._sent_ids(sender)[sent.id]} if targets else {sender}
+        wanted = {*recipient.devices.values(), *sender.account.devices.values()}
+        if reached == wanted:
+            return None, None
+        return None, messages.phash(device.address(sent.to.server) for device in wanted)
+
+    def _refusal(
+        self, sender: Device, sent: messages.OutgoingMessage, recipient: Account | None
+    ) -> int | None:
+        if sent.group_body is not None or not sent.to.is_user:
+            self.violations.unsupported(sender, f"message to {sent.to.server}")
+            return UNKNOWN_RECIPIENT
+        if recipient is None:
+            return UNKNOWN_RECIPIENT
+        if any(jid.server != sent.to.server for jid, _ in sent.participants):
+            self.violations.record(
+                sender, Kind.ADDRESS, f"message {sent.id} mixes addresses by number and by LID"
+            )
+            return MIXED_ADDRESSES
+        is_by_number = sent.to.server == PN_SERVER and recipient is not sender.account
+        return self.options.pn_refusal if is_by_number and sender.number != PHONE else None
+
+    def _targets(
+        self, sender: Device, recipient: Account, sent: messages.OutgoingMessage
+    ) -> dict[Device, messages.Enc]:
+        targets: dict[Device, messages.Enc] = {}
+        for jid, enc in sent.participants:
+            account = self.accounts.of(jid)
+            device = None if account is None else account.devices.get(jid.device)
+            if account not in (recipient, sender.account) or account is None:
+                self._fault(sender, Kind.FANOUT, sent.id, f"a ciphertext for a stranger, {jid}")
+            elif device is None:
+                # One that was told and has been removed since is no fault.
+                if jid.device not in sender.told.get(account.lid_user, ()):
+                    self._fault(sender, Kind.FANOUT, sent.id, f"for the unknown device {jid}")
+            elif device is sender:
+                self._fault(sender, Kind.FANOUT, sent.id, "a ciphertext for the sender itself")
+            elif device in targets:
+                self._fault(sender, Kind.FANOUT, sent.id, f"two ciphertexts for {jid}")
+            else:
+                targets[device] = enc
+        return targets
+
+    def _check_fanout(
+        self, sender: Device, recipient: Account, targets: dict[Device, messages.Enc]
+    ) -> None:
+        for account in {recipient, sender.account}:
+            told = sender.told.get(account.lid_user, frozenset())
+            for device in account.devices.values():
+                is_known = device.number in told and device not in sender.refused
+                if is_known and device is not sender and device not in targets:
+                    self.violations.record(
+                        sender, Kind.FANOUT, f"a message leaves out the device {device}"
+                    )
+
+    def _check_identity(self, sender: Device, sent: messages.OutgoingMessage) -> None:
+        if sender.number == PHONE or all(enc.kind != "pkmsg" for _, enc in sent.participants):
+            return
+        identity = sent.device_identity
+        if identity is None:
+            self._fault(sender, Kind.IDENTITY, sent.id, "a pkmsg without device-identity")
+        elif identity != sender.signed_identity:
+            try:
+                verify_signed_identity(identity, sender.identity)
+            except RemoteProtocolError as error:
+                self._fault(sender, Kind.IDENTITY, sent.id, str(error))
+
+    def _is_to_deliver(self, sender: Device, id: str, target: Device, enc: messages.Enc) -> bool:
+        """Whether a copy goes out; remembers it."""
+        sent = self._sent_ids(sender)
+        copies = sent.setdefault(id, {})
+        if len(sent) > _MAX_SENT:
+            sent.popitem(last=False)
+        digest = hashlib.sha256(enc.body).digest()
+        before = copies.get(target)
+        copies[target] = digest
+        if before == digest:
+            return self.options.repeats == Repeats.DELIVER
+        if before is not None and not enc.count:
+            self._fault(sender, Kind.DUPLICATE, id, f"another ciphertext for {target}")
+        for fault in self._ledger.faults(sender, target, enc.kind, enc.body):
+            self._fault(sender, Kind.SIGNAL, id, f"to {target}: {fault}")
+        return True
+
+    def _deliver_copy(
+        self,
+        sender: Device,
+        recipient: Account,
+        target: Device,
+        sent: messages.OutgoingMessage,
+        enc: messages.Enc,
+        entry: Entry,
+    ) -> None:
+        server = sent.to.server
+        other = PN_SERVER if server == LID_SERVER else LID_SERVER
+        is_peer = sent.category == "peer"
+        is_own = target.account is sender.account and not is_peer
+        chat = None
+        if is_own:
+            chat = (sent.recipient or sent.to).bare
+        chat_account = None if chat is None else self.accounts.of(chat)
+        alternate = sender.account if is_peer else chat_account
+        node = messages.deliver(
+            sent,
+            (enc,),
+            from_=sender.address(server),
+            t=now(),
+            recipient=chat,
+            sender_alt=None if is_peer else sender.account.address(other),
+            recipient_alt=None if alternate is None else alternate.address(other),
+            push_name=sender.account.name or None,
+        )
+        times = 2 if self.faults.take(target, FaultKind.REPEAT_MESSAGE) else 1
+        for _ in range(times):
+            self.journal.delivered(entry, target)
+            self.deliver(target, node)
+
+    def _sent_ids(self, sender: Device) -> OrderedDict[str, dict[Device, bytes]]:
+        return self._sent.setdefault(sender, OrderedDict())
+
+    def _fault(self, sender: Device, kind: Kind, id: str, text: str) -> None:
+        self.violations.record(sender, kind, f"message {id}: {text}")
+
+    # --- receipts and acks ---
+
+    def receipt(self, sender: Device, node: Node) -> Answer:
+        """Take a receipt: it answers a message, and its author learns of it."""
+        try:
+            parsed = receipts.parse_receipt(node)
+            answer = receipts.receipt_ack(node)
+        except RemoteProtocolError as error:
+            self.violations.record(sender, Kind.STANZA, f"receipt: {error}")
+            return Answer()
+        for id in parsed.ids:
+            self.journal.receipt(sender, id, parsed.type)
+            if parsed.type != "retry":
+                self._answer(sender, "message", id, parsed.to, "receipt")
+        if parsed.retry is not None and parsed.retry.bundle is not None:
+            self._remember_retry_keys(sender, parsed.retry)
+        for target in self._receipt_targets(sender, parsed):
+            to = parsed.to or target.pn
+            is_own = target.account is sender.account
+            forwarded = receipts.forward(
+                node,
+                from_=sender.address(to.server),
+                t=now(),
+                recipient=parsed.recipient if is_own else None,
+            )
+            self.deliver(target, forwarded)
+        return Answer((answer,))
+
+    def _receipt_targets(self, sender: Device, receipt: receipts.Receipt) -> list[Device]:
+        match receipt.type:
+            case "hist_sync" | "peer_msg" | "server-error":
+                targets: Iterable[Device] = (sender.account.phone,)
+            case "retry" | "sender":
+                device = None if receipt.to is None else self.accounts.device(receipt.to)
+                targets = () if device is None else (device,)
+            case "read-self" | "played-self":
+                targets = sender.account.devices.values()
+            case _:
+                account = None if receipt.to is None else self.accounts.of(receipt.to)
+                targets = () if account is None else account.devices.values()
+        return [target for target in targets if target is not sender]
+
+    def _remember_retry_keys(self, sender: Device, retry: receipts.Retry) -> None:
+        bundle = retry.bundle
+        if bundle is None:
+            return
+        if bundle.identity != sender.identity:
+            self.violations.record(sender, Kind.IDENTITY, "a retry receipt with a foreign identity")
+        sender.signed_prekey_ids.add(bundle.signed_prekey_id)
+        if bundle.prekey_id is not None and bundle.prekey is not None:
+            if bundle.prekey_id in sender.known_prekeys:
+                self.violations.record(
+                    sender, Kind.PREKEYS, f"a retry receipt with a used prekey {bundle.prekey_id}"
+                )
+            sender.known_prekeys[bundle.prekey_id] = bundle.prekey
+        if sender.number != PHONE and retry.device_identity is None:
+            self.violations.record(
+                sender, Kind.IDENTITY, "keys in a retry receipt without device-identity"
+            )
+
+    def ack(self, sender: Device, node: Node) -> Answer:
+        """Take an ack: the stanza it answers is forgotten."""
+        try:
+            parsed = receipts.parse_ack(node)
+        except RemoteProtocolError as error:
+            self.violations.record(sender, Kind.STANZA, f"ack: {error}")
+            return Answer()
+        answer = "ack" if parsed.error is None else str(parsed.error)
+        self._answer(sender, parsed.stanza, parsed.id, parsed.to, answer, expected=True)
+        return Answer()
+
+    def _answer(
+        self,
+        device: Device,
+        tag: str,
+        id: str,
+        to: Jid | None,
+        answer: str,
+        *,
+        expected: bool = False,
+    ) -> None:
+        """Forget the stanza that is answered.
+
+        Args:
+            to: whom the answer addresses; a receipt of Baileys may name nobody.
+            expected: whether it is a fault to answer what does not wait.
+        """
+        queue = device.queue
+        for pending in queue.candidates(tag, id):
+            if to is None or self._is_same_person(pending.sender, to):
+                queue.answer(pending)
+                if tag == "message":
+                    self.journal.answered(device, id, answer)
+                if pending.told is not None:
+                    lid_user, numbers = pending.told
+                    device.told[lid_user] = numbers
+                if device.link is not None:
+                    device.link.wake()
+                return
+        if expected and not queue.was_answered(tag, id):
+            self.violations.record(
+                device, Kind.UNEXPECTED, f"an answer to {tag} {id}, which does not wait for one"
+            )
+
+    def _is_same_person(self, left: Jid | None, right: Jid) -> bool:
+        if left is None or left.bare == right.bare:
+            return True
+        account = self.accounts.of(left)
+        return account is not None and account is self.accounts.of(right)
+
+    # --- from the server itself ---
+
+    def deliver(
+        self, device: Device, node: Node, told: tuple[str, frozenset[int]] | None = None
+    ) -> None:
+        """Queue a stanza for a device, which holds it until the device answers."""
+        if not device.queue.put(Pending(node, told)):
+            _log.warning("queue full device=%s stanza=%s", device, node.tag)
+            return
+        if device.link is not None:
+            device.link.wake()
+
+    def notify(
+        self,
+        device: Device,
+        value: notifications.Notification,
+        *,
+        from_: Jid | None = None,
+        told: tuple[str, frozenset[int]] | None = None,
+    ) -> None:
+        """Queue a notification."""
+        if self.faults.take(device, FaultKind.LOSE_NOTIFICATION):
+            return
+        arguments = {} if from_ is None else {"from_": from_}
+        id = str(secrets.randbits(31))
+        self.deliver(device, notifications.notification(id, value, t=now(), **arguments), told=told)
+
+    def devices_changed(
+        self, account: Account, changed: Device, action: notifications.DeviceAction
+    ) -> None:
+        """Tell the own devices and all who asked that a device was added or removed."""
+        told = (account.lid_user, account.numbers)
+        own = notifications.OwnDevices(
+            tuple(device.pn for device in account.devices.values()), account.hash(PN_SERVER)
+        )
+        for device in account.devices.values():
+            if device is not changed:
+                self.notify(device, own, from_=account.pn, told=told)
+        listed = notifications.ListedDevice(changed.pn, changed.lid, changed.key_index)
+        others = notifications.DevicesChanged(
+            account.pn, account.lid, action, (listed,), account.hash(PN_SERVER)
+        )
+        for watcher in account.watchers - {account}:
+            for device in watcher.devices.values():
+                if account.lid_user in device.told:
+                    self.notify(device, others, told=told)
+
+    def prekeys_taken(self, device: Device) -> None:
+        """Tell a device that few of its one-time prekeys are left."""
+        if device.number != PHONE and len(device.prekeys) <= self.options.low_prekeys:
+            self.notify(device, notifications.PreKeyCount(len(device.prekeys)))
+
+    def forget(self, device: Device) -> None:
+        """Drop what is remembered of a device that is gone."""
+        self._sent.pop(device, None)
+        device.queue.clear()
+
+
+def now() -> int:
+    """The server's time, UTC seconds."""
+    return int(time.time())

@@ -1,0 +1,167 @@
+"""Server: the state of one simulated WhatsApp and what concerns more than one of its rooms.
+
+Accepting sockets is main.py's, one socket is client.py's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import trio
+from websockets.trio.server import ServerConnection
+
+from sitpayd.whatsapp.keys import KeyPair
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.noise import ServerKeys
+from sitpayd.whatsapp.stanzas import iq
+from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
+
+from .accounts import Account, Accounts, Device
+from .client import Client, Stage
+from .faults import Faults
+from .iqs import IqDesk
+from .linking import Linking
+from .options import Options
+from .phone import Phone, Waker
+from .routing import Router
+from .violations import Violations
+
+_TICK_S: Final = 1.0
+
+
+class Server:
+    """One simulated WhatsApp.
+
+    Attributes:
+        root_key: public key that signs its certificates, 32 bytes.
+        linkings: registrations that wait for a phone, by ref.
+        clients: every open socket.
+    """
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        root = KeyPair.generate()
+        self.root_key = root.public_key
+        self.keys = ServerKeys.generate(root, time.time())
+        self.violations = Violations()
+        self.faults = Faults()
+        self.accounts = Accounts()
+        self.router = Router(self.accounts, options, self.faults, self.violations)
+        self.desk = IqDesk(self.router)
+        self.linkings: dict[str, Linking] = {}
+        self.clients: set[Client] = set()
+        self.waker = Waker()
+        self._phones: dict[Account, Phone] = {}
+
+    # --- people ---
+
+    def add_account(
+        self,
+        number: str | None = None,
+        name: str = "",
+        *,
+        platform: str = "android",
+        business_name: str | None = None,
+    ) -> Phone:
+        """Make an account with its phone.
+
+        Raises:
+            ValueError: If the number has an account already.
+        """
+        account = self.accounts.add(number, name, platform=platform, business_name=business_name)
+        phone = Phone(account, self.router, self.linkings, self.waker)
+        self._phones[account] = phone
+        return phone
+
+    def phone(self, number: str) -> Phone:
+        """The phone of a number.
+
+        Raises:
+            KeyError: If the number has no account.
+        """
+        account = self.accounts.by_number(number)
+        if account is None:
+            raise KeyError(number)
+        return self._phones[account]
+
+    def client(self, device: Device) -> Client | None:
+        """The socket of a device, if it is connected."""
+        return device.link if isinstance(device.link, Client) else None
+
+    # --- linking ---
+
+    def begin_linking(self, linking: Linking) -> None:
+        """Let phones find a registration by its refs."""
+        self.linkings.update(dict.fromkeys(linking.refs, linking))
+
+    def end_linking(self, linking: Linking) -> None:
+        """Let phones find it no longer; who waits for its outcome learns that it is over."""
+        for ref in linking.refs:
+            self.linkings.pop(ref, None)
+        linking.settle("the companion's connection is gone")
+
+    def linked(self, device: Device) -> None:
+        """A companion has signed: the other devices learn of it."""
+        self._phones[device.account].sign_devices()
+        self.router.devices_changed(device.account, device, "add")
+
+    def welcome(self, device: Device) -> None:
+        """Let the phone greet a companion that is ready for it: it has prekeys and is active."""
+        if not device.is_welcomed and device.known_prekeys:
+            self._phones[device.account].welcome(device)
+
+    def unlink(self, device: Device) -> None:
+        """Remove a companion, as its phone does."""
+        account = device.account
+        if account.devices.pop(device.number, None) is None:
+            return
+        self._phones[account].sign_devices()
+        self.router.devices_changed(account, device, "remove")
+        client = self.client(device)
+        if client is not None:
+            client.end(stream_error(StreamError(code=401, conflict="device_removed")))
+        self.router.forget(device)
+
+    # --- stanzas that are nobody else's ---
+
+    def answer_stranger(self, name: str, node: Node) -> Node:
+        """Answer a request of a client that is not logged in.
+
+        Raises:
+            RemoteProtocolError: If the request has no id.
+        """
+        if iq.is_ping(node):
+            return iq.result(node)
+        self.violations.unsupported(name, f"iq {node.text('xmlns')} before login")
+        return iq.error(node, 501, "feature-not-implemented")
+
+    def presence(self, device: Device, node: Node) -> tuple[Node, ...]:
+        """Take a presence or a chat state."""
+        if node.tag == "presence" and node.text("type") in (None, "available", "unavailable"):
+            device.is_available = node.text("type") != "unavailable"
+        return ()
+
+    # --- the shell ---
+
+    async def serve(self, websocket: ServerConnection) -> None:
+        """Serve one socket until it ends."""
+        client = Client(self, websocket)
+        self.clients.add(client)
+        try:
+            await client.run()
+        finally:
+            self.clients.discard(client)
+
+    async def keep_house(self) -> None:
+        """Look at every client's deadlines each second, until cancelled."""
+        while True:
+            await trio.sleep(_TICK_S)
+            moment = trio.current_time()
+            for client in list(self.clients):
+                client.tick(moment)
+
+    @property
+    def connected(self) -> list[Client]:
+        """The sockets of devices that are logged in."""
+        return [client for client in self.clients if client.stage in (Stage.PASSIVE, Stage.ACTIVE)]
