@@ -10,14 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sitpayd.actors.commands import Arm
-from sitpayd.storage.records import Address
+from sitpayd.storage.records import Address, OutboxRow
 from sitpayd.whatsapp.codec import encode
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import Jid
+from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle, SessionRecord, encrypt, start
 from sitpayd.whatsapp.stanzas.content import device_sent, pad, text_message
-from sitpayd.whatsapp.stanzas.message import Participant, outgoing, unhosted
+from sitpayd.whatsapp.stanzas.message import Participant, outgoing, resend, unhosted
+from sitpayd.whatsapp.stanzas.receipt import Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,47 @@ def arm(
         device_identity=paired.signed_identity,
     )
     return ArmedMessage(encode(stanza), fanout.stepped, tuple(reached))
+
+
+@dataclass(frozen=True, slots=True)
+class ArmedResend:
+    """A message encrypted anew for one device: the same id, new bytes."""
+
+    stanza: Node
+    sessions: Mapping[Address, SessionRecord]
+
+
+def arm_resend(
+    row: OutboxRow, asked: Receipt, credentials: Credentials, record: SessionRecord | None
+) -> ArmedResend | None:
+    """Encrypt a sent message for the device whose retry receipt asks for it.
+
+    Args:
+        record: our session with that device. Keys in the receipt begin a new one.
+
+    None: there is neither a session nor usable keys.
+    """
+    paired, retry, device = credentials.paired, asked.retry, asked.from_
+    assert paired is not None
+    assert retry is not None
+    assert device is not None
+    message = text_message(row.text)
+    if device.user in (paired.jid.user, paired.lid.user):
+        message = device_sent(asked.recipient or device.bare, message)
+    bundles = {} if retry.bundle is None else {device: retry.bundle}
+    sessions = {} if record is None else {address_of(device): record}
+    fanout = _Fanout(credentials, sessions, bundles)
+    if not fanout.add((device,), message):
+        return None
+    stanza = resend(
+        row.wa_message_id,
+        fanout.participants[0],
+        count=retry.count,
+        t=retry.t or int(row.created_at.timestamp()),
+        recipient=asked.recipient,
+        device_identity=paired.signed_identity,
+    )
+    return ArmedResend(stanza, fanout.stepped)
 
 
 class _Fanout:

@@ -189,6 +189,14 @@ class MarkReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Resend:
+    """Encrypt a message anew for the one device that could not read it; back as `Answer`."""
+
+    receipt: Receipt
+    ack: Node
+
+
+@dataclass(frozen=True, slots=True)
 class Receive:
     """Decrypt and store a message, then answer it; back as `Answer`."""
 
@@ -228,6 +236,7 @@ Command = (
     | Mark
     | MarkLate
     | MarkReceipt
+    | Resend
     | Receive
     | SettleLoggedOut
     | Finish

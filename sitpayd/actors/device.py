@@ -40,6 +40,7 @@ from sitpayd.actors.commands import (
     MarkUploaded,
     NextRow,
     Receive,
+    Resend,
     SaveIdentity,
     SaveRest,
     Send,
@@ -193,6 +194,8 @@ class DeviceActor:
                 await memory.mark_late(command)
             case MarkReceipt():
                 return await memory.mark_receipt(command)
+            case Resend():
+                return await memory.resend(command)
             case Receive():
                 return await memory.receive(command.node)
             case Learn():

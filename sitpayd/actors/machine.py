@@ -36,6 +36,7 @@ from sitpayd.actors.commands import (
     MarkReceipt,
     MarkUploaded,
     Receive,
+    Resend,
     SaveIdentity,
     SaveRest,
     Send,
@@ -286,7 +287,8 @@ class DeviceMachine:
                 case "message":
                     return [Receive(node)] if self._paired is not None else []
                 case "receipt":
-                    return [MarkReceipt(receipt.parse_receipt(node), self._ack(node))]
+                    got, answer = receipt.parse_receipt(node), self._ack(node)
+                    return [MarkReceipt(got, answer) if got.retry is None else Resend(got, answer)]
                 case "ack":
                     return self._message_ack(node, now)
                 case "notification":

@@ -7,6 +7,7 @@ the actor away and the cache with it. This file decides nothing and knows no soc
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -15,8 +16,8 @@ from typing import Final, Literal
 import trio
 
 from sitpayd.actors import receiving
-from sitpayd.actors.arming import address_of, arm
-from sitpayd.actors.commands import Arm, Hold, Mark, MarkLate, MarkReceipt
+from sitpayd.actors.arming import address_of, arm, arm_resend
+from sitpayd.actors.commands import Arm, Hold, Mark, MarkLate, MarkReceipt, Resend
 from sitpayd.actors.events import Answer, Armed, NotArmed, PreKeysMade, RowLoaded, SessionsLoaded
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.receiving import Opening, Repeated, Unreadable
@@ -41,6 +42,8 @@ MAX_SESSIONS: Final = 32
 MAX_RETRIES: Final = 128
 # Beyond this many requests a message that cannot be read is let go. Source: whatsmeow retry.go.
 MAX_RETRY_COUNT: Final = 4
+# A device may ask this often for one message.
+MAX_RESENDS: Final = 5
 # The server's reason code for a stanza whose handling failed. Source: whatsmeow retry.go.
 UNHANDLED: Final = 500
 UNPARSABLE: Final = 487
@@ -71,6 +74,9 @@ class DeviceMemory:
         self._keygen = keygen
         self._sessions: OrderedDict[Address, SessionRecord] = OrderedDict()
         self._asked_again: OrderedDict[str, int] = OrderedDict()
+        # Resends by message and device. Infinite where the device has said that it has the message:
+        # some clients ask again for a repetition that they have read.
+        self._resends: OrderedDict[tuple[str, Jid], float] = OrderedDict()
         self.credentials: Credentials | None = None
 
     # --- keys ---
@@ -191,6 +197,8 @@ class DeviceMemory:
         state = _state_of(got.type)
         sender = got.participant or got.from_
         if state is not None and sender is not None:
+            for wa_message_id in got.ids:
+                self._count_resend(wa_message_id, sender, math.inf)
             peer = await self._number_of(sender)
             at = _utc(got.t) or datetime.now(UTC)
             if peer is not None:
@@ -198,6 +206,36 @@ class DeviceMemory:
                     outbox.mark_receipt, self._device_id, got.ids, state, at, {peer}
                 )
         return Answer((command.ack,))
+
+    async def resend(self, command: Resend) -> Answer:
+        """Encrypt a message anew for a device that could not read it, if it is entitled to that."""
+        assert self.credentials is not None
+        asked = command.receipt
+        device, wa_message_id = asked.from_, asked.ids[0]
+        refused = Answer((command.ack,))
+        row = await self._database.read(outbox.row_by_wa_message_id, self._device_id, wa_message_id)
+        if device is None or row is None or not row.text:
+            return refused
+        if str(device) not in (row.participants or b"").decode().split():
+            return refused  # it was never sent to this device
+        resends = self._resends.get((wa_message_id, device), 0)
+        if resends >= MAX_RESENDS:
+            return refused
+        address = address_of(device)
+        record = (await self._sessions_of([address])).get(address)
+        armed = arm_resend(row, asked, self.credentials, record)
+        if armed is None:
+            return refused
+        self._count_resend(wa_message_id, device, resends + 1)
+        sessions_after = _serialised(armed.sessions)
+        await self._database.write(sessions.save_sessions, self._device_id, sessions_after)
+        self._keep(armed.sessions)
+        return Answer((armed.stanza, command.ack))
+
+    def _count_resend(self, wa_message_id: str, device: Jid, count: float) -> None:
+        self._resends[wa_message_id, device] = count
+        if len(self._resends) > MAX_RETRIES:
+            self._resends.popitem(last=False)
 
     # --- what comes in ---
 

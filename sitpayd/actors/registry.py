@@ -27,7 +27,8 @@ class DeviceBusyError(SitpaydError):
     """The device's mailbox is full."""
 
 
-@dataclass(frozen=True, slots=True)
+# weakref_slot: the API keeps a code's picture for as long as the code is on show.
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ShownQr:
     """A QR text on show; expires_at is UTC. Never logged, never on the status board."""
 

@@ -6,6 +6,7 @@ comes by its status is machine.py; the WebSocket is api/feed.py.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +86,10 @@ class StatusBoard:
     def get(self, session_id: str) -> DeviceStatus | None:
         """The latest status of a device; None if it is not known."""
         return self._devices.get(session_id)
+
+    def count(self, partner_id: int) -> Counter[str]:
+        """How many devices of a partner are in each status."""
+        return Counter(d.status for d in self._devices.values() if d.partner_id == partner_id)
 
     def publish(self, status: DeviceStatus) -> None:
         """Make a status the latest one; says nothing if nothing but the time differs."""
