@@ -306,6 +306,15 @@ def test_damaged_plaintext_gives_a_content_or_a_remote_error(
         return
 
 
-def test_texts_and_keys_do_not_show() -> None:
-    shown = repr(parse_message(text_message("secret"))) + repr(AppStateKey(b"i", b"secret", 1))
-    assert "secret" not in shown
+@pytest.mark.parametrize(
+    "value",
+    [
+        parse_message(text_message("secret")),
+        AppStateKey(b"id", b"secret", 1),
+        SenderKey("123@g.us", b"secret"),
+        HistorySync(0, b"secret"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_texts_and_keys_do_not_show(value: object) -> None:
+    assert "secret" not in repr(value)

@@ -236,6 +236,12 @@ def test_lid_without_device_takes_the_number_of_the_other_address() -> None:
     assert accept_pair_success(node, KEYS)[0].lid == OWN_LID
 
 
+def test_platform_and_business_name_may_be_missing() -> None:
+    node = pair_success("Y", signed_by_phone(), jid=OWN_PN, lid=OWN_LID, platform="")
+    paired, _ = accept_pair_success(sent(node), KEYS)
+    assert (paired.platform, paired.business_name, paired.server_time) == ("", None, None)
+
+
 def test_unknown_fields_of_the_identity_are_not_stored() -> None:
     def with_unknown_field(inside: pb.ADVSignedDeviceIdentity) -> None:
         inside.MergeFromString(b"\x7a\x01x")
