@@ -200,7 +200,8 @@ class DeviceMemory:
             for wa_message_id in got.ids:
                 self._count_resend(wa_message_id, sender, math.inf)
             peer = await self._number_of(sender)
-            at = _utc(got.t) or datetime.now(UTC)
+            # A live receipt is as new as now; its own time is cut to the second.
+            at = (_utc(got.t) if got.offline else None) or datetime.now(UTC)
             if peer is not None:
                 await self._database.write(
                     outbox.mark_receipt, self._device_id, got.ids, state, at, {peer}
