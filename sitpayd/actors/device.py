@@ -302,8 +302,8 @@ class DeviceActor:
 
     def _publish(self) -> None:
         now = (self._machine.phase, self._machine.reason)
-        if now == self._published:
-            return
+        if now == self._published or self._machine.leaving:
+            return  # nothing new, or removed: nobody is told of it any more
         first = self._published is None
         self._published = now
         since = datetime.now(UTC)

@@ -138,6 +138,7 @@ class DeviceMachine:
     Attributes:
         phase: where it stands; reason: the public word beside it.
         until_s: seconds the phase is said to last from its start, where that is known.
+        leaving: removed, and only to be logged out.
     """
 
     def __init__(self, random: Random, limits: PacingLimits | None) -> None:
@@ -151,7 +152,7 @@ class DeviceMachine:
         self._delivery = DeliveryMachine(self._queries, Pacing(limits, random))
         self._keys: DeviceKeys | None = None
         self._paired: PairedIdentity | None = None
-        self._leaving = False
+        self.leaving = False
         self._unix_offset_s = 0.0
         self._server_offset_s = 0.0
         self._connected_at: float | None = None
@@ -221,7 +222,7 @@ class DeviceMachine:
 
     def _started(self, event: Started) -> list[Command]:
         self._keys, self._paired = event.keys, event.paired
-        self._leaving = event.leaving
+        self.leaving = event.leaving
         self._unix_offset_s = event.unix_offset_s
         rests = event.rest is not None
         if event.leaving and (event.paired is None or rests):
@@ -239,7 +240,7 @@ class DeviceMachine:
 
     def _start_pairing(self, now: float) -> list[Command]:
         unlinked = self._paired is None and self.phase in (Phase.UNPAIRED, Phase.ACTION_REQUIRED)
-        if self._leaving or not (unlinked or self.phase is Phase.LOGGED_OUT):
+        if self.leaving or not (unlinked or self.phase is Phase.LOGGED_OUT):
             return []
         if not self._pairing.may_begin(now):
             self.reason = "qr_limit"
@@ -250,7 +251,7 @@ class DeviceMachine:
         return [ClearRest(), MakeKeys()] if rested else [MakeKeys()]
 
     def _logout(self, now: float) -> list[Command]:
-        self._leaving = True
+        self.leaving = True
         if self._paired is None or self.phase in RESTING or self.phase is Phase.PAUSED:
             return [*self._hang_up(now), *self._gone()]
         if self.phase is Phase.CONNECTED:
@@ -433,7 +434,7 @@ class DeviceMachine:
         t = node.number("t")
         if t is not None:
             self._server_offset_s = t - (now + self._unix_offset_s)
-        if self._leaving:
+        if self.leaving:
             return [self._ask_logout(now)]
         return [self._queries.ask(_Purpose.COUNT, prekeys.count_query, now)]
 
@@ -488,7 +489,7 @@ class DeviceMachine:
         commands.append(SaveRest(verdict.phase, verdict.reason, verdict.until_s))
         if verdict.phase is Phase.LOGGED_OUT:
             commands.append(SettleLoggedOut())
-            if self._leaving:
+            if self.leaving:
                 commands += self._gone()
         return commands
 
