@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import ipaddress
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -77,10 +78,19 @@ class Simulator:
             )
             nursery.start_soon(server.keep_house)
             nursery.start_soon(server.waker.run)
-            bound = listeners[0].socket.getsockname()[1]
+            stop = trio.Event()
             control_url = None
-            yield cls(server, f"ws://{host}:{bound}{_PATH}", control_url)
-            nursery.cancel_scope.cancel()
+            if control_port is not None:
+                # Imported here: most tests do without, and Quart takes half a second to import.
+                from .control import serve_control
+
+                control_url = await nursery.start(serve_control, server, host, control_port, stop)
+            bound = listeners[0].socket.getsockname()[1]
+            try:
+                yield cls(server, f"ws://{host}:{bound}{_PATH}", control_url)
+            finally:
+                stop.set()
+                nursery.cancel_scope.cancel()
 
     def make_account(self, number: str | None = None, name: str = "") -> Phone:
         """Make an account; its phone scans, sends and decrypts.
@@ -97,3 +107,36 @@ class Simulator:
             KeyError: If the number has no account.
         """
         return self.server.phone(number)
+
+
+async def run_simulator(
+    host: str,
+    port: int,
+    control_port: int,
+    *,
+    announce: Callable[[dict[str, str]], None],
+    options: Options | None = None,
+) -> None:
+    """Run a simulator until cancelled.
+
+    Args:
+        host: a loopback address: whoever reaches the control API commands every phone.
+        announce: told once, when both ports listen: url, root_key (hex) and control.
+
+    Raises:
+        ValueError: If the host is no loopback address.
+        OSError: If a port cannot be taken.
+    """
+    if not ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback:
+        raise ValueError("the simulator listens on a loopback address only")
+    async with Simulator.start(
+        options, host=host, port=port, control_port=control_port
+    ) as simulator:
+        announce(
+            {
+                "url": simulator.url,
+                "root_key": simulator.root_key.hex(),
+                "control": simulator.control_url or "",
+            }
+        )
+        await trio.sleep_forever()

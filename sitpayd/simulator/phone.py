@@ -62,12 +62,14 @@ class Received:
     """A message as the phone decrypted it.
 
     Attributes:
+        seq: counts up by one with each message of this phone, from 1.
         peer: digits of the other person.
         from_me: whether a companion of the own account sent it.
         kind: as in `content.Content`.
         t: server time, UTC seconds.
     """
 
+    seq: int
     id: str
     peer: str
     sender: str
@@ -89,6 +91,7 @@ class Phone:
 
     Attributes:
         inbox: what it decrypted, oldest first.
+        received: how many messages that were in all.
         receipts: types of receipts that came for its messages, by id.
     """
 
@@ -98,6 +101,7 @@ class Phone:
         self.account = account
         self.keys = DeviceKeys.generate()
         self.inbox: list[Received] = []
+        self.received = 0
         self.receipts: OrderedDict[str, list[str]] = OrderedDict()
         self._router = router
         self._linkings = linkings
@@ -356,8 +360,10 @@ class Phone:
         if incoming.from_me and self._account(chat) is not self._account(incoming.chat):
             self._fault(incoming, Kind.CONTENT, "the copy names another chat than its stanza")
         peer, author = self._account(chat), self._account(incoming.sender)
+        self.received += 1
         self.inbox.append(
             Received(
+                seq=self.received,
                 id=incoming.id,
                 peer=chat.user if peer is None else peer.number,
                 sender=incoming.sender.user if author is None else author.number,

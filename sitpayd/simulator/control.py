@@ -1,0 +1,432 @@
+"""The control API: people, phones, faults and what was seen, over HTTP with JSON.
+
+For tests and people on the same machine: there is no authentication, and it listens on loopback
+only. Every error is `{"type": "error", "message", "field"}`. docs/simulator.md shows each route.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Final
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
+from quart import Response, jsonify, request
+from quart_trio import QuartTrio
+
+from sitpayd.whatsapp.errors import RemoteProtocolError
+from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER, Jid
+from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
+
+from .accounts import PHONE, Account, Device
+from .client import Client
+from .faults import Fault, FaultKind
+from .linking import ScanError
+from .phone import Phone
+from .server import Server
+
+_SCAN_S: Final = 30.0
+_MAX_WAIT_S: Final = 60.0
+_GRACE_S: Final = 0.2
+_MAX_NUMBER_LEN: Final = 15
+
+
+class ControlError(Exception):
+    """A request that cannot be done.
+
+    Attributes:
+        status: the HTTP status.
+        field: the field that is wrong; None if none is.
+    """
+
+    def __init__(self, status: int, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.field = field
+
+
+class Body:
+    """A JSON body, read field by field."""
+
+    def __init__(self, value: object) -> None:
+        if not isinstance(value, dict):
+            raise ControlError(400, "the body is not a JSON object")
+        self._fields: dict[str, object] = value
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A text field."""
+        value = self._fields.get(name, default)
+        if not isinstance(value, str):
+            raise ControlError(422, f"{name} must be a text", name)
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        """A text field that may be absent or null."""
+        return None if self._fields.get(name) is None else self.text(name)
+
+    def number(self, name: str, default: int | None = None) -> int:
+        """A whole number."""
+        value = self._fields.get(name, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ControlError(422, f"{name} must be a whole number", name)
+        return value
+
+    def optional_number(self, name: str) -> int | None:
+        """A whole number that may be absent or null."""
+        return None if self._fields.get(name) is None else self.number(name)
+
+    def optional_seconds(self, name: str) -> float | None:
+        """A number of seconds that may be absent or null."""
+        value = self._fields.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+            raise ControlError(422, f"{name} must be a number of seconds", name)
+        return float(value)
+
+
+async def serve_control(
+    server: Server,
+    host: str,
+    port: int,
+    stop: trio.Event,
+    *,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the control API until `stop` is set; started with its address."""
+    config = Config()
+    config.bind = [f"{host}:{port}"]
+    config.errorlog = None
+    config.graceful_timeout = _GRACE_S
+    app = create_control(server)
+    async with trio.open_nursery() as nursery:
+
+        async def run(*, task_status: trio.TaskStatus[list[str]]) -> None:
+            await serve(app, config, shutdown_trigger=stop.wait, task_status=task_status)
+
+        addresses: list[str] = await nursery.start(run)
+        task_status.started(addresses[0])
+
+
+def create_control(server: Server) -> QuartTrio:
+    """Make the application."""
+    app = QuartTrio(__name__)
+    # A field added later stays where it was put: people read these answers.
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Quart's default provider has it
+    _add_errors(app)
+    _add_accounts(app, server)
+    _add_devices(app, server)
+    _add_observations(app, server)
+    return app
+
+
+def _add_errors(app: QuartTrio) -> None:
+    def answer(status: int, message: str, field: str | None = None) -> Response:
+        response = jsonify({"type": "error", "message": message, "field": field})
+        response.status_code = status
+        return response
+
+    @app.errorhandler(ControlError)
+    async def control_error(error: ControlError) -> Response:
+        return answer(error.status, str(error), error.field)
+
+    @app.errorhandler(ScanError)
+    async def scan_error(error: ScanError) -> Response:
+        return answer(422 if error.field else 409, str(error), error.field)
+
+    @app.errorhandler(400)
+    async def malformed(_: Exception) -> Response:
+        return answer(400, "the body is not JSON")
+
+    @app.errorhandler(404)
+    async def unknown(_: Exception) -> Response:
+        return answer(404, "there is no such route")
+
+    @app.errorhandler(405)
+    async def wrong_method(_: Exception) -> Response:
+        return answer(405, "this route has other methods")
+
+
+def _add_accounts(app: QuartTrio, server: Server) -> None:
+    @app.get("/accounts")
+    async def list_accounts() -> Response:
+        return jsonify([_account(account) for account in server.accounts])
+
+    @app.post("/accounts")
+    async def make_account() -> Response:
+        body = await _body(optional=True)
+        number = body.optional_text("phone")
+        if number is not None:
+            number = number.removeprefix("+")
+            if not (number.isascii() and number.isdigit() and len(number) <= _MAX_NUMBER_LEN):
+                raise ControlError(422, "phone must be digits in international form", "phone")
+        try:
+            phone = server.add_account(
+                number,
+                body.text("name", ""),
+                platform=body.text("platform", "android"),
+                business_name=body.optional_text("business_name"),
+            )
+        except ValueError as error:
+            raise ControlError(409, str(error), "phone") from error
+        response = jsonify(_account(phone.account))
+        response.status_code = 201
+        return response
+
+    @app.get("/accounts/<number>")
+    async def show_account(number: str) -> Response:
+        return jsonify(_account(_phone(server, number).account))
+
+    @app.post("/accounts/<number>/scan")
+    async def scan(number: str) -> Response:
+        phone, body = _phone(server, number), await _body()
+        qr_text = body.text("qr")
+        with trio.move_on_after(_SCAN_S):
+            return jsonify(_device(server, await phone.scan(qr_text)))
+        raise ControlError(504, "the companion did not answer")
+
+    @app.post("/accounts/<number>/messages")
+    async def send(number: str) -> Response:
+        phone, body = _phone(server, number), await _body()
+        to = _phone(server, body.text("to"), "to").account
+        text = body.text("text")
+        addressing = body.text("addressing", "lid")
+        if addressing not in ("lid", "pn"):
+            raise ControlError(422, "addressing must be lid or pn", "addressing")
+        form = LID_SERVER if addressing == "lid" else PN_SERVER
+        return jsonify({"id": phone.send(to, text, server=form)})
+
+    @app.get("/accounts/<number>/inbox")
+    async def inbox(number: str) -> Response:
+        phone = _phone(server, number)
+        after = _query_number("after", 0)
+        with trio.move_on_after(min(_query_seconds("wait"), _MAX_WAIT_S)):
+            while phone.received <= after:
+                await phone.arrival()
+        return jsonify([asdict(item) for item in phone.inbox if item.seq > after])
+
+    @app.post("/accounts/<number>/read")
+    async def read(number: str) -> Response:
+        phone, body = _phone(server, number), await _body()
+        if not phone.read(body.text("id")):
+            raise ControlError(404, "no such message in the inbox", "id")
+        return jsonify({})
+
+
+def _add_devices(app: QuartTrio, server: Server) -> None:
+    @app.get("/devices")
+    async def list_devices() -> Response:
+        return jsonify(
+            [
+                _device(server, device)
+                for account in server.accounts
+                for device in account.companions
+            ]
+        )
+
+    @app.get("/devices/<jid>")
+    async def show_device(jid: str) -> Response:
+        return jsonify(_device(server, _companion(server, jid)))
+
+    @app.delete("/devices/<jid>")
+    async def unlink(jid: str) -> Response:
+        server.unlink(_companion(server, jid))
+        return jsonify({})
+
+    @app.post("/devices/<jid>/drop")
+    async def drop(jid: str) -> Response:
+        await _client(server, jid).drop()
+        return jsonify({})
+
+    @app.post("/devices/<jid>/ping")
+    async def ping(jid: str) -> Response:
+        _client(server, jid).ping()
+        return jsonify({})
+
+    @app.post("/devices/<jid>/stream-error")
+    async def end_stream(jid: str) -> Response:
+        client, body = _client(server, jid), await _body()
+        conflict = body.optional_text("conflict")
+        client.end(stream_error(StreamError(body.optional_number("code"), conflict)))
+        return jsonify({})
+
+    @app.post("/devices/<jid>/fail-next-login")
+    async def fail_next_login(jid: str) -> Response:
+        device, body = _companion(server, jid), await _body()
+        fault = Fault(
+            FaultKind.FAIL_LOGIN,
+            device.account.number,
+            device.number,
+            count=body.number("count", 1),
+            code=body.number("reason"),
+            seconds=body.optional_seconds("expire"),
+            ban_code=body.optional_number("code"),
+        )
+        server.faults.add(fault)
+        return jsonify(_fault(fault))
+
+
+def _add_observations(app: QuartTrio, server: Server) -> None:
+    @app.get("/")
+    async def describe() -> Response:
+        routes = sorted(
+            f"{method} {rule.rule}"
+            for rule in app.url_map.iter_rules()
+            for method in set(rule.methods or ()) - {"HEAD", "OPTIONS"}
+            if not rule.rule.startswith("/static")
+        )
+        return jsonify(
+            {"name": "sitpayd simulator", "root_key": server.root_key.hex(), "routes": routes}
+        )
+
+    @app.get("/faults")
+    async def list_faults() -> Response:
+        return jsonify([_fault(fault) for fault in server.faults.waiting])
+
+    @app.post("/faults")
+    async def add_fault() -> Response:
+        body = await _body()
+        kinds = [kind.value for kind in FaultKind]
+        if body.text("kind") not in kinds:
+            raise ControlError(422, f"kind must be one of {', '.join(kinds)}", "kind")
+        number, device = body.optional_text("phone"), body.optional_text("device")
+        fault = Fault(
+            FaultKind(body.text("kind")),
+            None if number is None else _phone(server, number, "phone").account.number,
+            count=body.number("count", 1),
+            code=body.number("code", 500),
+            seconds=body.optional_seconds("seconds"),
+        )
+        if device is not None:
+            target = _any_device(server, device, "device")
+            fault = Fault(
+                fault.kind,
+                target.account.number,
+                target.number,
+                fault.count,
+                fault.code,
+                fault.seconds,
+            )
+        server.faults.add(fault)
+        response = jsonify(_fault(fault))
+        response.status_code = 201
+        return response
+
+    @app.delete("/faults")
+    async def clear_faults() -> Response:
+        server.faults.clear()
+        return jsonify({})
+
+    @app.get("/violations")
+    async def violations() -> Response:
+        return jsonify(
+            {
+                "violations": [asdict(item) for item in server.violations.broken],
+                "unsupported": [asdict(item) for item in server.violations.refused],
+            }
+        )
+
+    @app.delete("/violations")
+    async def clear_violations() -> Response:
+        server.violations.clear()
+        return jsonify({})
+
+    @app.get("/messages/<message_id>")
+    async def show_message(message_id: str) -> Response:
+        entry = server.router.journal.find(message_id)
+        if entry is None:
+            raise ControlError(404, "no message has this id", "id")
+        return jsonify(asdict(entry))
+
+
+# --- reading requests ---
+
+
+async def _body(*, optional: bool = False) -> Body:
+    data = await request.get_data()
+    if not data and optional:
+        return Body({})
+    return Body(await request.get_json(force=True))
+
+
+def _query_number(name: str, default: int) -> int:
+    value = request.args.get(name, str(default))
+    if not (value.isascii() and value.isdigit()):
+        raise ControlError(422, f"{name} must be a whole number", name)
+    return int(value)
+
+
+def _query_seconds(name: str) -> float:
+    try:
+        value = float(request.args.get(name, "0"))
+    except ValueError as error:
+        raise ControlError(422, f"{name} must be a number of seconds", name) from error
+    if not 0 <= value < float("inf"):
+        raise ControlError(422, f"{name} must be a number of seconds", name)
+    return value
+
+
+def _phone(server: Server, number: str, field: str = "phone") -> Phone:
+    try:
+        return server.phone(number.removeprefix("+"))
+    except KeyError as error:
+        raise ControlError(404, "this number has no account", field) from error
+
+
+def _any_device(server: Server, text: str, field: str = "jid") -> Device:
+    try:
+        jid = Jid.parse(text if "@" in text else f"{text}@{PN_SERVER}")
+    except RemoteProtocolError as error:
+        raise ControlError(422, str(error), field) from error
+    device = server.accounts.device(jid)
+    if device is None:
+        raise ControlError(404, "there is no such device", field)
+    return device
+
+
+def _companion(server: Server, text: str) -> Device:
+    device = _any_device(server, text)
+    if device.number == PHONE:
+        raise ControlError(409, "this is the phone itself", "jid")
+    return device
+
+
+def _client(server: Server, text: str) -> Client:
+    client = server.client(_companion(server, text))
+    if client is None:
+        raise ControlError(409, "the device is not connected", "jid")
+    return client
+
+
+# --- writing answers ---
+
+
+def _account(account: Account) -> dict[str, object]:
+    return {
+        "phone": account.number,
+        "lid": str(account.lid),
+        "name": account.name,
+        "devices": [str(device.pn) for device in account.devices.values()],
+    }
+
+
+def _device(server: Server, device: Device) -> dict[str, object]:
+    client = server.client(device)
+    return {
+        "jid": str(device.pn),
+        "lid": str(device.lid),
+        "phone": device.account.number,
+        "name": device.name,
+        "key_index": device.key_index,
+        "connected": client is not None,
+        "state": "offline" if client is None else client.stage.name.lower(),
+        "available": device.is_available,
+        "prekeys": len(device.prekeys),
+        "queued": len(device.queue),
+        "unanswered": device.queue.in_flight,
+    }
+
+
+def _fault(fault: Fault) -> dict[str, object]:
+    return {**asdict(fault), "kind": fault.kind.value}
