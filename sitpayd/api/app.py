@@ -1,0 +1,125 @@
+"""The front door: every route in one table, and the application that serves them.
+
+What a route does stands in its own file; who may ask in auth.py; what errors look like in
+errors.py; what happens before any of it in gate.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from quart import Response, request
+from quart.typing import ResponseReturnValue
+from quart_trio import QuartTrio
+
+from sitpayd.actors.outcomes import Outcomes
+from sitpayd.actors.registry import DeviceRegistry
+from sitpayd.actors.status import StatusBoard
+from sitpayd.api import devices, errors, feed, health, messages, pairing, partners, sending
+from sitpayd.api.auth import Guard
+from sitpayd.api.drain import Drain
+from sitpayd.api.gate import Gate
+from sitpayd.api.limits import RegistrationLimit
+from sitpayd.api.notes import current_notes
+from sitpayd.api.qr import Pictures
+from sitpayd.api.services import Services
+from sitpayd.settings import Settings
+from sitpayd.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route: method, rule and what answers."""
+
+    method: str
+    rule: str
+    handler: Callable[..., Awaitable[ResponseReturnValue]]
+
+
+ROUTES: Final = (
+    Route("POST", "/partner/register", partners.register),
+    Route("GET", "/partner/me", partners.profile),
+    Route("POST", "/partner/users", partners.create_user),
+    Route("GET", "/partner/users", partners.list_users),
+    Route("GET", "/partner/users/<user_token>/devices", devices.list_of_user),
+    Route("POST", "/partner/devices", devices.create),
+    Route("GET", "/partner/devices/<session_id>/qr", pairing.show_qr),
+    Route("GET", "/partner/devices/<session_id>/status", devices.status),
+    Route("DELETE", "/partner/devices/<session_id>", devices.remove),
+    Route("POST", "/wa/<device_token>/send", sending.send),
+    Route("GET", "/wa/<device_token>/messages", messages.list_messages),
+    Route("GET", "/wa/<device_token>/messages/<message_id>", messages.show_message),
+    Route("GET", "/healthz", health.healthz),
+    Route("GET", "/readyz", health.readyz),
+)
+FEED_RULE: Final = "/admin/feed"
+
+
+class Api(QuartTrio):
+    """The application.
+
+    Attributes:
+        drain: begin it when the daemon stops, before the server.
+    """
+
+    drain: Drain
+
+
+def create_app(
+    registry: DeviceRegistry,
+    database: Database,
+    board: StatusBoard,
+    outcomes: Outcomes,
+    settings: Settings,
+) -> Api:
+    """Make the application from the rest of the daemon."""
+    app = Api("sitpayd", static_folder=None)
+    app.drain = Drain()
+    services = Services(
+        registry=registry,
+        database=database,
+        board=board,
+        outcomes=outcomes,
+        settings=settings,
+        guard=Guard(database, settings.admin_key),
+        registrations=RegistrationLimit(
+            settings.registrations_per_address, settings.registrations_per_hour
+        ),
+        pictures=Pictures(),
+        drain=app.drain,
+    )
+    # A rule that nearly matches must not answer with a redirect: it would repeat the path.
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
+    for route in ROUTES:
+        app.add_url_rule(
+            route.rule,
+            f"{route.method} {route.rule}",
+            partial(route.handler, services),
+            methods=[route.method],
+            strict_slashes=True,
+        )
+    app.add_websocket(FEED_RULE, "feed", partial(feed.feed, services))
+    app.before_request(_note_route)
+    app.before_websocket(_note_feed)
+    app.register_error_handler(Exception, _answer_error)
+    # The gate stands around everything, also around what the framework answers by itself.
+    app.asgi_app = Gate(app.asgi_app, settings.base_url)  # type: ignore[method-assign]
+    return app
+
+
+async def _note_route() -> None:
+    if request.url_rule is not None:
+        current_notes().route = request.url_rule.rule
+
+
+async def _note_feed() -> None:
+    current_notes().route = FEED_RULE
+
+
+async def _answer_error(error: Exception) -> Response:
+    return errors.of_exception(error).response()

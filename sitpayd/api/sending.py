@@ -1,0 +1,247 @@
+"""The send route: from a request to a row, and from what became of the row to an answer.
+
+200 with the contract's words is kept for "WhatsApp's server acknowledged it". Every other answer is
+either certain (nothing was and nothing will be sent) or says that the outcome is still open. A
+client that did not say that it understands queueing gets its row taken back when the wait is over.
+All answers are derived from the row, so a repeated request gets the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Final
+
+from quart import Response, request
+
+from sitpayd.actors.outcomes import Watch
+from sitpayd.actors.phase import NEEDS_A_PERSON, Phase
+from sitpayd.actors.status import DeviceStatus
+from sitpayd.api.auth import unknown_device_token
+from sitpayd.api.errors import ApiError, refused
+from sitpayd.api.notes import current_notes
+from sitpayd.api.schemas import SendBody, read_body, read_idempotency_key, read_prefer
+from sitpayd.api.services import Services
+from sitpayd.storage import outbox
+from sitpayd.storage.records import (
+    Accepted,
+    DeviceGone,
+    DeviceRecord,
+    NewMessage,
+    QueueFull,
+    Repeated,
+    RowState,
+    utc_now,
+)
+from sitpayd.storage.vault import new_message_id
+from sitpayd.whatsapp.message_id import new_wa_message_id
+
+OFFLINE_RETRY_S: Final = 10
+PACED_RETRY_S: Final = 30
+QUEUE_RETRY_S: Final = 60
+REPLAYED_HEADER: Final = "Idempotency-Replayed"
+
+_ARRIVED: Final = (RowState.SENT, RowState.DELIVERED, RowState.READ)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """One request.
+
+    Attributes:
+        opted_in: the client understands that a message may be queued.
+        at_once: it does not want to wait at all.
+    """
+
+    device: DeviceRecord
+    body: SendBody
+    key: str | None
+    wait_s: float
+    at_once: bool
+
+    @property
+    def opted_in(self) -> bool:
+        return self.key is not None or self.at_once
+
+    @property
+    def body_hash(self) -> bytes:
+        """Digest of what the request asks for, however its JSON was written."""
+        asked = json.dumps([self.body.to, self.body.message])
+        return hashlib.sha256(asked.encode("ascii")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What an answer needs to know of a row."""
+
+    message_id: str
+    wa_message_id: str
+    state: RowState
+    reason: str | None
+
+
+async def send(api: Services, device_token: str) -> Response:
+    """POST /wa/:device_token/send."""
+    device = await api.guard.device(device_token)
+    current_notes().session_id = device.session_id
+    body = await read_body(request, SendBody)
+    key = read_idempotency_key(request.headers)
+    wait_s, at_once = read_prefer(request.headers)
+    sending = _Sending(
+        device, body, key, api.settings.send_wait_s if wait_s is None else wait_s, at_once
+    )
+    known = api.status_of(device)
+    if known.status not in NEEDS_A_PERSON:
+        return await _accept(api, sending)
+    if key is not None:
+        # A repeat is answered even where the device has been logged out since.
+        repeated = await api.database.read(outbox.repeated, device.id, key, sending.body_hash)
+        if repeated is not None:
+            return await _repeat(api, sending, repeated)
+    raise _needs_a_person(known)
+
+
+async def _accept(api: Services, sending: _Sending) -> Response:
+    device, message_id = sending.device, new_message_id()
+    # Watched from before the insert: the actor may be done before we come back.
+    with api.outcomes.watch(message_id) as watch:
+        acceptance = await api.database.write(
+            outbox.accept,
+            NewMessage(
+                device_id=device.id,
+                message_id=message_id,
+                wa_message_id=new_wa_message_id(),
+                recipient=sending.body.to,
+                text=sending.body.message,
+                idempotency_key=sending.key,
+                body_hash=sending.body_hash,
+                expires_at=utc_now() + timedelta(seconds=api.settings.message_ttl_s),
+            ),
+        )
+        match acceptance:
+            case Repeated():
+                return await _repeat(api, sending, acceptance)
+            case QueueFull():
+                raise ApiError(
+                    "queue_full",
+                    "Too many messages of this device wait already.",
+                    retry_after_s=QUEUE_RETRY_S,
+                )
+            case DeviceGone():
+                raise unknown_device_token()
+            case Accepted(row):
+                current_notes().message_id = row.message_id
+                # Only after the commit: before it the actor would find nothing.
+                handle = api.registry.get(device.session_id)
+                if handle is not None:
+                    handle.ring()
+                first = _Row(row.message_id, row.wa_message_id, row.state, row.reason)
+                return await _outcome(api, sending, first, watch)
+
+
+async def _repeat(api: Services, sending: _Sending, repeated: Repeated) -> Response:
+    message_id = repeated.row.message_id
+    current_notes().message_id = message_id
+    if not repeated.same_body:
+        raise ApiError(
+            "idempotency_key_reused",
+            "This Idempotency-Key was used for another message.",
+            field="idempotency-key",
+        )
+    with api.outcomes.watch(message_id) as watch:
+        # Read again: it may have moved between the look-up and the watch.
+        row = await _read(api, sending, message_id)
+        if not row.state.is_settled:
+            return await _outcome(api, sending, row, watch)
+    answer = _answer(api, sending.device, row)
+    answer.headers[REPLAYED_HEADER] = "true"
+    return answer
+
+
+async def _outcome(api: Services, sending: _Sending, row: _Row, watch: Watch) -> Response:
+    """Wait for what becomes of a row, then answer."""
+    device = sending.device
+    if not sending.at_once:
+        with api.drain.budget(sending.wait_s):
+            while not (watch.state is not None and watch.state.is_settled):
+                await watch.changed()
+    if watch.state is not None and watch.state.is_settled:
+        settled = _Row(row.message_id, row.wa_message_id, watch.state, watch.reason)
+        return _answer(api, device, settled)
+    if not sending.opted_in and await api.database.write(outbox.cancel, device.id, row.message_id):
+        raise _taken_back(api.status_of(device), watch)
+    return _answer(api, device, await _read(api, sending, row.message_id))
+
+
+async def _read(api: Services, sending: _Sending, message_id: str) -> _Row:
+    view = await api.database.read(outbox.message, sending.device.id, message_id)
+    if view is None:
+        raise AssertionError("an accepted row is never deleted")
+    return _Row(view.message_id, view.wa_message_id, RowState(view.state), view.reason)
+
+
+def _answer(api: Services, device: DeviceRecord, row: _Row) -> Response:
+    ids = {"message_id": row.message_id, "wa_message_id": row.wa_message_id}
+    if row.state in _ARRIVED:
+        return _json(
+            HTTPStatus.OK,
+            {"type": "success", "message": "Message sent", "device": device.name, **ids},
+        )
+    match row.state:
+        case RowState.ACCEPTED:
+            kind, text = "queued", "Message queued"
+        case RowState.ARMED | RowState.UNKNOWN:
+            # It may have arrived or may still arrive: never told as failed.
+            kind, text = "pending", "Message pending"
+        case RowState.CANCELED:
+            return ApiError("canceled", "The message was taken back.", extra=ids).response()
+        case RowState.EXPIRED:
+            return ApiError("expired", "The message was not sent in time.", extra=ids).response()
+        case _:
+            return refused(row.reason, ids).response()
+    return _json(
+        HTTPStatus.ACCEPTED,
+        {
+            "type": kind,
+            "message": text,
+            "device": device.name,
+            **ids,
+            "status_url": api.message_url(device, row.message_id),
+        },
+    )
+
+
+def _taken_back(known: DeviceStatus, watch: Watch) -> ApiError:
+    """The answer for a row that was taken back when the wait was over: certain."""
+    if known.status in NEEDS_A_PERSON:
+        return _needs_a_person(known)
+    # Held by the actor, or behind other messages of a device that is there.
+    if watch.state is RowState.ACCEPTED or known.status == Phase.CONNECTED:
+        return ApiError(
+            "paced",
+            "The device has to send more slowly; this message was not sent.",
+            retry_after_s=PACED_RETRY_S,
+        )
+    return ApiError(
+        "device_offline",
+        "The device is not connected; this message was not sent.",
+        retry_after_s=OFFLINE_RETRY_S,
+    )
+
+
+def _needs_a_person(known: DeviceStatus) -> ApiError:
+    extra: dict[str, object] = {"reason": known.reason}
+    if known.until is not None:
+        extra["until"] = known.until.isoformat()
+    return ApiError(
+        f"device_{known.status}",
+        "The device cannot send until somebody acts; this message was not stored.",
+        extra=extra,
+    )
+
+
+def _json(status: HTTPStatus, body: dict[str, object]) -> Response:
+    return Response(json.dumps(body), status, content_type="application/json")

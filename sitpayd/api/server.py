@@ -1,0 +1,179 @@
+"""Server: hypercorn's HTTP/1.1 and WebSocket on a listening socket of our own.
+
+The accept loop is ours, so that a plain port never speaks HTTP/2, a WebSocket never inflates our
+memory for its compression, and a peer that reads nothing does not hold a shutdown back.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from functools import partial
+from typing import Final, cast
+
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.utils import wrap_app
+
+from sitpayd.api.app import Api
+from sitpayd.api.drain import DRAIN_S
+from sitpayd.errors import ConfigurationError
+from sitpayd.log import get_logger
+from sitpayd.settings import Settings
+
+log = get_logger()
+
+BACKLOG: Final = 4096
+# A peer that takes nothing for so long is gone. hypercorn shields its sends, so that without it one
+# such peer would hold a shutdown for ever.
+TCP_USER_TIMEOUT_MS: Final = 4000
+# Also the time for a request's head: nothing else runs while it is awaited.
+KEEP_ALIVE_S: Final = 10.0
+MAX_REQUESTS: Final = 10_000  # of one connection
+MAX_FEED_MESSAGE_LEN: Final = 4096
+FEED_PING_S: Final = 20.0
+# Connections that are still open after the drain are cut.
+GRACE_S: Final = DRAIN_S + 2.0
+
+async def serve(
+    app: Api,
+    settings: Settings,
+    *,
+    shutdown: trio.Event,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the API until `shutdown`, then let go: at most GRACE_S seconds.
+
+    Reports the address it listens on once it does.
+
+    Raises:
+        ConfigurationError: If it cannot listen there.
+    """
+    listener = open_listener(settings.host, settings.port)
+    await serve_on(listener, app, shutdown=shutdown, task_status=task_status)
+
+
+def open_listener(host: str, port: int) -> trio.SocketListener:
+    """Listen on the first address of a host.
+
+    Raises:
+        ConfigurationError: If the host is unknown, or the port taken or forbidden.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Accepted sockets inherit it.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+            listening.bind(address)
+            listening.listen(BACKLOG)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        raise ConfigurationError(f"listen: cannot use {host}:{port}: {error.strerror}") from None
+    return trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+
+
+async def serve_on(
+    listener: trio.SocketListener,
+    app: Api,
+    *,
+    shutdown: trio.Event,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the API on a listening socket until `shutdown`."""
+    config = _config()
+    context = WorkerContext(None)
+    wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
+    handler = partial(_converse, wrapped, config, context)
+    async with trio.open_nursery() as connections:
+        async with trio.open_nursery() as accepting:
+            accepting.start_soon(
+                partial(trio.serve_listeners, handler, [listener], handler_nursery=connections)
+            )
+            host, port, *_ = listener.socket.getsockname()
+            log.info("api.listening", host=host, port=port)
+            task_status.started(f"{host}:{port}")
+            await shutdown.wait()
+            # Before the connections are told: the feed sends its closing frames by it.
+            app.drain.begin()
+            accepting.cancel_scope.cancel()
+        await context.terminated.set()
+        connections.cancel_scope.deadline = trio.current_time() + GRACE_S
+
+
+def _config() -> Config:
+    config = Config()
+    config.accesslog = None  # it would contain send tokens
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.include_server_header = False
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.keep_alive_max_requests = MAX_REQUESTS
+    config.websocket_max_message_size = MAX_FEED_MESSAGE_LEN
+    config.websocket_ping_interval = FEED_PING_S
+    return config
+
+
+async def _converse(
+    app: AppWrapper, config: Config, context: WorkerContext, stream: trio.SocketStream
+) -> None:
+    await _Connection(app, config, context, stream).run()
+
+
+class _Connection(TCPServer):
+    """One accepted connection."""
+
+    def __init__(
+        self, app: AppWrapper, config: Config, context: WorkerContext, stream: trio.SocketStream
+    ) -> None:
+        # hypercorn's annotation knows TLS only; it takes a plain stream as well.
+        super().__init__(
+            app, config, context, {}, cast("trio.SSLStream[trio.SocketStream]", stream)
+        )
+
+    async def _read_data(self) -> None:
+        # The wrapper chooses the protocol and would change it to HTTP/2; it is ours from the first
+        # byte on.
+        wrapper = self.protocol
+        wrapper.protocol = _Http1(
+            wrapper.app,
+            wrapper.config,
+            cast(WorkerContext, wrapper.context),
+            wrapper.task_group,
+            ConnectionState(wrapper.state.copy()),
+            wrapper.ssl,
+            wrapper.client,
+            wrapper.server,
+            wrapper.send,
+        )
+        await super()._read_data()
+
+
+class _Http1(H11Protocol):
+    """HTTP/1.1 that stays HTTP/1.1."""
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Never change the protocol: an offer of HTTP/2 is answered in HTTP/1.1, or refused."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        # hypercorn takes every compression a WebSocket offers, at 130 KiB each.
+        headers = [
+            (name, value) for name, value in request.headers if name != b"sec-websocket-extensions"
+        ]
+        await super()._create_stream(
+            h11.Request(
+                method=request.method,
+                headers=headers,
+                target=request.target,
+                http_version=request.http_version,
+            )
+        )

@@ -1,0 +1,128 @@
+"""A device's actor without WhatsApp: it does to rows, board and handle what the real one does.
+
+Rows are read from the database and moved through the real queries; outcomes are announced after the
+commit. What "WhatsApp" answers is chosen by the test.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import trio
+
+from sitpayd.actors.messages import Deliver, Logout, StartPairing
+from sitpayd.actors.outcomes import Outcomes
+from sitpayd.actors.phase import Phase
+from sitpayd.actors.registry import DeviceHandle, ShownQr
+from sitpayd.actors.status import DeviceStatus, StatusBoard
+from sitpayd.storage import devices, outbox
+from sitpayd.storage.database import Database
+from sitpayd.storage.records import OutboxRow, RowState
+
+QR_TEXT = "2@" + "ref" * 20 + ",noise,identity,secret"
+
+# ack: sent. arm: no acknowledgement ever. hold: paced. away: rows stay where they are.
+# Anything else is the reason of a refusal.
+Behaviour = Literal["ack", "arm", "hold", "away"] | str
+
+
+class FakeActor:
+    """Answers one handle's mailbox."""
+
+    def __init__(
+        self, handle: DeviceHandle, database: Database, board: StatusBoard, outcomes: Outcomes
+    ) -> None:
+        self.handle = handle
+        self.behaviour: Behaviour = "ack"
+        self.qr_text: str | None = QR_TEXT
+        self.rounds = 0
+        self.logged_out = False
+        self._database = database
+        self._board = board
+        self._outcomes = outcomes
+
+    async def run(self) -> None:
+        """Answer the mailbox until logged out."""
+        async for message in self.handle.mailbox:
+            match message:
+                case Deliver():
+                    await self.deliver()
+                case StartPairing():
+                    self._start_pairing()
+                case Logout():
+                    self.logged_out = True
+                    return
+                case _:
+                    raise AssertionError(f"the API does not send {message}")
+
+    async def deliver(self) -> None:
+        """Do with the waiting rows as the behaviour says."""
+        device_id = self.handle.record.id
+        while self.behaviour != "away":
+            row = await self._database.read(outbox.next_row, device_id)
+            if row is None or row.state is not RowState.ACCEPTED:
+                return
+            if self.behaviour == "hold":
+                self._outcomes.announce(row.message_id, RowState.ACCEPTED, "paced")
+                return
+            await self._arm(row)
+            if self.behaviour == "ack":
+                await self.acknowledge(row)
+            elif self.behaviour != "arm":
+                await self._database.write(outbox.mark_failed, device_id, row.id, self.behaviour)
+                self._outcomes.announce(row.message_id, RowState.FAILED, self.behaviour)
+
+    async def acknowledge(self, row: OutboxRow) -> None:
+        """WhatsApp's server has taken the armed row."""
+        now = datetime.now(UTC)
+        await self._database.write(outbox.mark_sent, self.handle.record.id, row.wa_message_id, now)
+        self._outcomes.announce(row.message_id, RowState.SENT)
+
+    async def armed_row(self) -> OutboxRow:
+        """The row in flight."""
+        row = await self._database.read(outbox.next_row, self.handle.record.id)
+        assert row is not None
+        assert row.state is RowState.ARMED
+        return row
+
+    def enter(
+        self, phase: Phase, reason: str | None = None, *, age_s: float = 0, for_s: float = 0
+    ) -> None:
+        """Come into a phase, some seconds ago."""
+        since = datetime.now(UTC) - timedelta(seconds=age_s)
+        until = since + timedelta(seconds=for_s) if for_s else None
+        record = self.handle.record
+        self._board.publish(
+            DeviceStatus(record.session_id, record.partner_id, phase, reason, since, until)
+        )
+        self.handle.notify()
+
+    def show_qr(self, text: str, seconds: float = 60) -> None:
+        """Show a code."""
+        self.handle.show_qr(ShownQr(text, datetime.now(UTC) + timedelta(seconds=seconds)))
+
+    async def link(self, phone: str) -> None:
+        """Become linked to this number, and connected."""
+        self.handle.show_qr(None)
+        await self._database.write(devices.set_phone, self.handle.record.id, phone)
+        self.enter(Phase.CONNECTED)
+
+    async def _arm(self, row: OutboxRow) -> None:
+        armed = await self._database.write(
+            outbox.arm,
+            self.handle.record.id,
+            row.id,
+            b"stanza",
+            sessions={},
+            identities={},
+            participants=b"",
+            phash=None,
+        )
+        assert armed
+
+    def _start_pairing(self) -> None:
+        self.rounds += 1
+        self.enter(Phase.PAIRING)
+        if self.qr_text is not None:
+            self.show_qr(self.qr_text)
