@@ -127,6 +127,7 @@ class Account:
         raw_id: the account's number for its list of devices.
         key_index_list: serialised ADVSignedKeyIndexList and its time, made by the phone.
         business_name: what `<biz>` says in pair-success; None for an ordinary account.
+        former: numbers of removed devices.
         watchers: accounts that asked for this one's devices and hear of changes.
     """
 
@@ -141,6 +142,7 @@ class Account:
         self.raw_id = secrets.randbits(31)
         self.devices: dict[int, Device] = {}
         self.key_index_list: tuple[bytes, int] | None = None
+        self.former: set[int] = set()
         self.watchers: set[Account] = set()
         self._last_number = PHONE
         self._last_key_index = 0

@@ -255,8 +255,8 @@ class Phone:
         if device.account is self.account:
             message = contents.device_sent(to.address(server), message)
         enc = self._encrypt(device, message)
-        if self._router.faults.take(self.device, FaultKind.CORRUPT):
-            return replace(enc, body=enc.body[:-1] + bytes((enc.body[-1] ^ 1,)))
+        if device.number != PHONE and self._router.faults.take(self.device, FaultKind.CORRUPT):
+            return replace(enc, body=_corrupted(enc))
         return enc
 
     def _encrypt(self, device: Device, message: bytes, count: int = 0) -> Enc:
@@ -496,6 +496,15 @@ def _outgoing(
         phash=None,
         device_identity=None,
     )
+
+
+def _corrupted(enc: Enc) -> bytes:
+    """The ciphertext with a flipped bit in its MAC."""
+    if enc.kind == "msg":
+        return enc.body[:-1] + bytes((enc.body[-1] ^ 1,))
+    version, outer = enc.body[:1], pb.PreKeySignalMessage.FromString(enc.body[1:])
+    outer.message = outer.message[:-1] + bytes((outer.message[-1] ^ 1,))
+    return version + outer.SerializeToString()
 
 
 def _new_id() -> str:

@@ -67,6 +67,7 @@ class Router:
         self.journal = Journal()
         self._ledger = CiphertextLedger()
         self._sent: dict[Device, OrderedDict[str, dict[Device, bytes]]] = {}
+        self._asked_again: OrderedDict[tuple[Device, str], None] = OrderedDict()
 
     # --- messages ---
 
@@ -170,8 +171,8 @@ class Router:
             if account not in (recipient, sender.account) or account is None:
                 self._fault(sender, Kind.FANOUT, sent.id, f"a ciphertext for a stranger, {jid}")
             elif device is None:
-                # One that was told and has been removed since is no fault.
-                if jid.device not in sender.told.get(account.lid_user, ()):
+                # A list may be older than the removal of a device; the hash of the ack tells.
+                if jid.device not in account.former:
                     self._fault(sender, Kind.FANOUT, sent.id, f"for the unknown device {jid}")
             elif device is sender:
                 self._fault(sender, Kind.FANOUT, sent.id, "a ciphertext for the sender itself")
@@ -216,7 +217,8 @@ class Router:
         copies[target] = digest
         if before == digest:
             return self.options.repeats == Repeats.DELIVER
-        if before is not None and not enc.count:
+        # After a retry receipt of a phone Baileys encrypts for all devices anew.
+        if before is not None and not enc.count and (sender, id) not in self._asked_again:
             self._fault(sender, Kind.DUPLICATE, id, f"another ciphertext for {target}")
         for fault in self._ledger.faults(sender, target, enc.kind, enc.body):
             self._fault(sender, Kind.SIGNAL, id, f"to {target}: {fault}")
@@ -278,6 +280,10 @@ class Router:
         if parsed.retry is not None and parsed.retry.bundle is not None:
             self._remember_retry_keys(sender, parsed.retry)
         for target in self._receipt_targets(sender, parsed):
+            if parsed.type == "retry":
+                self._asked_again[target, parsed.ids[0]] = None
+                if len(self._asked_again) > _MAX_SENT:
+                    self._asked_again.popitem(last=False)
             to = parsed.to or target.pn
             is_own = target.account is sender.account
             forwarded = receipts.forward(

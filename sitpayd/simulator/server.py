@@ -116,6 +116,7 @@ class Server:
         account = device.account
         if account.devices.pop(device.number, None) is None:
             return
+        account.former.add(device.number)
         self._phones[account].sign_devices()
         self.router.devices_changed(account, device, "remove")
         client = self.client(device)
