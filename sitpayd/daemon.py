@@ -8,8 +8,9 @@ in flight is answered, the devices' sockets are closed.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
 
 import trio
@@ -79,7 +80,7 @@ async def run_daemon(settings: Settings, *, ready: Callable[[], None] | None = N
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(_stop_on_signal, signals, stopping)
                 async with trio.open_nursery() as front:
-                    await front.start(serve, app, settings, stopping)
+                    await front.start(partial(serve, app, settings, shutdown=stopping))
                     systemd.notify("READY=1")
                     front.start_soon(_feed_watchdog, supervisor)
                     if ready is not None:
@@ -94,8 +95,8 @@ async def run_daemon(settings: Settings, *, ready: Callable[[], None] | None = N
     _log.info("daemon.stopped")
 
 
-async def _stop_on_signal(signals: object, stopping: trio.Event) -> None:
-    async for number in signals:  # type: ignore[attr-defined]
+async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event) -> None:
+    async for number in signals:
         _log.info("daemon.stopping", signal=signal.Signals(number).name)
         stopping.set()
 
