@@ -8,7 +8,7 @@ in flight is answered, the devices' sockets are closed.
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -39,17 +39,16 @@ EXPIRY_INTERVAL_S: Final = 60.0
 KEEP_KEYS: Final = timedelta(hours=24)
 KEEP_TEXTS: Final = timedelta(days=7)
 WATCHDOG_INTERVAL_S: Final = 10.0
+# The API drains itself in less; whatever hangs is cut, so that the process is gone within 20 s.
+STOP_WITHIN_S: Final = 15.0
 # A heartbeat older than this means that the event loop or the supervisor is stuck.
 FRESH_S: Final = 5.0
 
 _log = get_logger()
 
 
-async def run_daemon(settings: Settings, *, ready: Callable[[], None] | None = None) -> None:
+async def run_daemon(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT.
-
-    Args:
-        ready: called once requests are answered.
 
     Raises:
         ConfigurationError: If a setting cannot be honoured, for example because the port is taken.
@@ -82,15 +81,13 @@ async def run_daemon(settings: Settings, *, ready: Callable[[], None] | None = N
                 async with trio.open_nursery() as front:
                     await front.start(partial(serve, app, settings, shutdown=stopping))
                     systemd.notify("READY=1")
-                    front.start_soon(_feed_watchdog, supervisor)
-                    if ready is not None:
-                        ready()
+                    nursery.start_soon(_feed_watchdog, supervisor)
                     _log.info(
                         "daemon.ready", listen=settings.listen, whatsapp=settings.whatsapp_url
                     )
                     await stopping.wait()
                     systemd.notify("STOPPING=1")
-                    front.cancel_scope.deadline = trio.current_time() + 15.0
+                    front.cancel_scope.deadline = trio.current_time() + STOP_WITHIN_S
             nursery.cancel_scope.cancel()
     _log.info("daemon.stopped")
 
