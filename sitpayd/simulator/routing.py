@@ -177,7 +177,10 @@ class Router:
             elif device is sender:
                 self._fault(sender, Kind.FANOUT, sent.id, "a ciphertext for the sender itself")
             elif device in targets:
-                self._fault(sender, Kind.FANOUT, sent.id, f"two ciphertexts for {jid}")
+                # In a note to oneself the recipient's devices are the own ones, and both Baileys
+                # and whatsmeow encrypt for them in either quality.
+                if recipient is not sender.account:
+                    self._fault(sender, Kind.FANOUT, sent.id, f"two ciphertexts for {jid}")
             else:
                 targets[device] = enc
         return targets
@@ -248,7 +251,9 @@ class Router:
             from_=sender.address(server),
             t=now(),
             recipient=chat,
-            sender_alt=None if is_peer else sender.account.address(other),
+            # Not beside `recipient`: Baileys takes it for the other address of the chat, and
+            # from then on for that of the wrong person.
+            sender_alt=None if is_peer or is_own else sender.account.address(other),
             recipient_alt=None if alternate is None else alternate.address(other),
             push_name=sender.account.name or None,
         )
@@ -417,7 +422,12 @@ class Router:
                 self.notify(device, own, from_=account.pn, told=told)
         listed = notifications.ListedDevice(changed.pn, changed.lid, changed.key_index)
         others = notifications.DevicesChanged(
-            account.pn, account.lid, action, (listed,), account.hash(PN_SERVER)
+            account.pn,
+            account.lid,
+            action,
+            (listed,),
+            account.hash(PN_SERVER),
+            account.hash(LID_SERVER),
         )
         for watcher in account.watchers - {account}:
             for device in watcher.devices.values():
