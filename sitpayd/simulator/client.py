@@ -409,11 +409,20 @@ class Client:
             case "ack":
                 return router.ack(device, node)
             case "presence" | "chatstate":
-                return Answer(self._server.presence(device, node))
+                return self._presence(device, node)
             case "call":
                 self._server.violations.unsupported(device, "call")
             case tag:
                 self._violation(Kind.STANZA, f"<{tag}> is no stanza of a client")
+        return Answer()
+
+    def _presence(self, device: Device, node: Node) -> Answer:
+        try:
+            if node.tag == "presence":
+                return Answer(self._server.presence(device, node))
+            self._server.chat_state(device, node)
+        except RemoteProtocolError as error:
+            self._violation(Kind.STANZA, str(error))
         return Answer()
 
     def _iq(self, device: Device | None, node: Node) -> Answer:

@@ -15,6 +15,7 @@ from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.noise import ServerKeys
 from sitpayd.whatsapp.stanzas import iq
+from sitpayd.whatsapp.stanzas import presence as presences
 from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
 
 from .accounts import Account, Accounts, Device
@@ -138,10 +139,33 @@ class Server:
         return iq.error(node, 501, "feature-not-implemented")
 
     def presence(self, device: Device, node: Node) -> tuple[Node, ...]:
-        """Take a presence or a chat state."""
-        if node.tag == "presence" and node.text("type") in (None, "available", "unavailable"):
-            device.is_available = node.text("type") != "unavailable"
+        """Take a presence; return what the device asked for.
+
+        Raises:
+            RemoteProtocolError: If it is malformed.
+        """
+        value = presences.parse_presence(node)
+        if value.to is not None:
+            account = self.accounts.of(value.to)
+            if value.kind != "subscribe" or account is None:
+                return ()
+            online = any(other.is_available for other in account.devices.values())
+            return (presences.presence(value.to.bare, available=online),)
+        device.is_available = value.kind == "available"
         return ()
+
+    def chat_state(self, device: Device, node: Node) -> None:
+        """Hand a chat state to whoever is online on the other side; nobody keeps it.
+
+        Raises:
+            RemoteProtocolError: If it is for nobody.
+        """
+        to = node.required_jid("to")
+        account = self.accounts.of(to)
+        for other in () if account is None else account.companions:
+            client = self.client(other)
+            if client is not None and other.is_available:
+                client.send(presences.chat_state(node, device.address(to.server).bare))
 
     # --- the shell ---
 

@@ -27,7 +27,7 @@ from ..jid import (
     Jid,
 )
 from ..node import Node
-from .wire import attributes, copied, leaf
+from .wire import Values, attributes, copied, leaf
 
 # Version of <enc> whose plaintext is padded; 3 is not.
 PADDED_VERSION: Final = 2
@@ -54,12 +54,16 @@ class Enc:
         kind: "pkmsg", "msg", "skmsg", or one we do not know.
         version: `PADDED_VERSION` means that the plaintext is padded.
         count: which resend it is; 0 for the first sending.
+        media_type: what the sender says it holds, for example "image".
+        decrypt_fail: "hide" if nobody is to see that it could not be decrypted.
     """
 
     kind: str
     version: int
     body: bytes
     count: int = 0
+    media_type: str | None = None
+    decrypt_fail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,8 @@ class OutgoingMessage:
         to: whom it addresses, as it stands.
         participants: ciphertexts by device; for a peer message or a resend the one for `to`.
         group_body: the ciphertext for all members of a group.
+        edit: which kind of change it is to an earlier message, for example "1".
+        meta: the `<meta>` element; it goes to every device as it stands.
     """
 
     id: str
@@ -123,6 +129,8 @@ class OutgoingMessage:
     recipient: Jid | None
     phash: str | None
     device_identity: bytes | None
+    edit: str | None = None
+    meta: Node | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +301,8 @@ def parse_outgoing(node: Node) -> OutgoingMessage:
         recipient=node.jid("recipient"),
         phash=node.text("phash"),
         device_identity=_device_identity(node),
+        edit=node.text("edit"),
+        meta=node.child("meta"),
     )
 
 
@@ -329,23 +339,30 @@ def deliver(
             "participant": participant,
             "recipient": recipient,
             "category": sent.category,
+            "edit": sent.edit,
             "notify": push_name,
             **_alternate(named, sender_alt),
             **_alternate("peer_recipient", recipient_alt),
             "offline": offline,
         }
     )
-    children = [
-        Node(
-            "enc",
-            attributes({"v": enc.version, "type": enc.kind, "count": enc.count or None}),
-            enc.body,
-        )
-        for enc in encs
-    ]
+    children = [_delivered_enc(enc) for enc in encs]
+    if sent.meta is not None:
+        children.append(sent.meta)
     if sent.device_identity is not None and any(enc.kind == "pkmsg" for enc in encs):
         children.append(leaf("device-identity", sent.device_identity))
     return Node("message", attrs, tuple(children))
+
+
+def _delivered_enc(enc: Enc) -> Node:
+    attrs: Values = {
+        "v": enc.version,
+        "type": enc.kind,
+        "count": enc.count or None,
+        "mediatype": enc.media_type,
+        "decrypt-fail": enc.decrypt_fail,
+    }
+    return Node("enc", attributes(attrs), enc.body)
 
 
 def _alternate(named: str, alternate: Jid | None) -> dict[str, Jid]:
@@ -428,6 +445,8 @@ def _parse_enc(node: Node) -> Enc:
         version=PADDED_VERSION if version is None else version,
         body=node.data,
         count=node.number("count") or 0,
+        media_type=node.text("mediatype"),
+        decrypt_fail=node.text("decrypt-fail"),
     )
 
 

@@ -56,7 +56,8 @@ class DevicesChanged:
     Attributes:
         user: the person by number or LID, without device.
         lid: the LID, if it is told.
-        device_hash: hash of the whole list after the change.
+        device_hash: hash of the whole list after the change, by number.
+        device_lid_hash: the same by LID.
     """
 
     user: Jid
@@ -64,6 +65,7 @@ class DevicesChanged:
     action: DeviceAction
     devices: tuple[ListedDevice, ...]
     device_hash: str | None = None
+    device_lid_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,12 @@ def _devices(node: Node, from_: Jid) -> Notification | None:
                 for device in child.named("device")
             )
             return DevicesChanged(
-                from_.bare, _bare(node.jid("lid")), action, devices, child.text("device_hash")
+                from_.bare,
+                _bare(node.jid("lid")),
+                action,
+                devices,
+                child.text("device_hash"),
+                child.text("device_lid_hash"),
             )
     return None
 
@@ -204,10 +211,11 @@ def notification(id: str, value: Notification, *, t: int, from_: Jid = SERVER_JI
         case IdentityChanged(user, lid):
             attrs |= {"type": "encrypt", "from": user, "lid": lid}
             children = (Node("identity"),)
-        case DevicesChanged(user, lid, action, devices, device_hash):
+        case DevicesChanged(user, lid, action, devices, device_hash, device_lid_hash):
             attrs |= {"type": "devices", "from": user, "lid": lid}
             listed = tuple(_listed_node(device) for device in devices)
-            children = (Node(action, attributes({"device_hash": device_hash}), listed),)
+            hashes = {"device_hash": device_hash, "device_lid_hash": device_lid_hash}
+            children = (Node(action, attributes(hashes), listed),)
         case OwnDevices(jids, dhash):
             attrs |= {"type": "account_sync", "from": from_}
             listed = tuple(Node("device", {"jid": jid}) for jid in jids)

@@ -210,6 +210,21 @@ def test_delivered_message_reads_as_it_was_sent() -> None:
     )
 
 
+def test_what_a_client_says_about_a_message_reaches_every_device() -> None:
+    hints = {"type": "msg", "v": "2", "mediatype": "image", "decrypt-fail": "hide"}
+    meta = Node("meta", {"polltype": "vote"})
+    node = Node(
+        "message",
+        {"id": "3EB0", "to": OWN_LID, "edit": "1"},
+        (Node("enc", hints, b"one"), meta),
+    )
+    taken = parse_outgoing(sent(node))
+    handed = deliver(taken, [taken.participants[0][1]], from_=COMPANION, t=1)
+    assert handed.text("edit") == "1"
+    assert handed.required("enc").attrs == hints
+    assert handed.child("meta") == meta
+
+
 def test_identity_is_handed_only_to_who_gets_a_pkmsg() -> None:
     node = deliver(taken(), [Enc("msg", 2, b"one")], from_=COMPANION, t=1)
     assert node.child("device-identity") is None

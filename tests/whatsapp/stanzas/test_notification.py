@@ -36,7 +36,7 @@ def read(kind: str, *children: Node, **attrs: Attr) -> Notification:
         PreKeyCount(3),
         IdentityChanged(PEER_PN, PEER_LID),
         IdentityChanged(PEER_LID),
-        DevicesChanged(PEER_PN, PEER_LID, "add", (COMPANION,), "2:hash"),
+        DevicesChanged(PEER_PN, PEER_LID, "add", (COMPANION,), "2:hash", "2:lid"),
         DevicesChanged(PEER_LID, None, "remove", (ListedDevice(PEER_LID.with_device(4)),)),
         DevicesChanged(PEER_LID, None, "update", ()),
         OwnDevices((OWN_PN.bare, OWN_PN), "2:hash"),
