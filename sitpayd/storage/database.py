@@ -83,7 +83,6 @@ class Unit:
         now: one time for all operations of a transaction.
     """
 
-    connection: Connection
     driver: sqlite3.Connection
     vault: Vault
     now: datetime
@@ -259,7 +258,7 @@ class Database:
 
     def _transact(self, batch: list[_Work]) -> None:
         with self._writer.begin():
-            unit = Unit(self._writer, self._writer_driver, self._vault, self._clock())
+            unit = Unit(self._writer_driver, self._vault, self._clock())
             for job in batch:
                 job.run(unit)
 
@@ -267,7 +266,7 @@ class Database:
         connection = self._idle_readers.pop()
         try:
             with _translating(), connection.begin() as transaction:
-                unit = Unit(connection, driver_of(connection), self._vault, self._clock())
+                unit = Unit(driver_of(connection), self._vault, self._clock())
                 value = operation(unit)
                 # Nothing was changed: this only lets the snapshot go.
                 transaction.rollback()

@@ -11,21 +11,12 @@ from typing import Final, Literal
 from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.outbox import settle_logged_out
 from sitpayd.storage.records import DeviceRecord, Rest, from_micros, to_micros
+from sitpayd.storage.sessions import delete_keys
 from sitpayd.storage.vault import is_token, new_session_id, new_token
 
 _COLUMNS: Final = (
     "id, session_id, partner_id, user_id, name, token_digest, token_sealed, desired, rest_phase,"
     " rest_reason, rest_since, rest_until, phone_sealed, removed_at, created_at"
-)
-
-# What a device owns beside its messages. Constant names: no value ever becomes part of SQL.
-_KEY_TABLES: Final = (
-    "credentials",
-    "prekey",
-    "signal_session",
-    "identity",
-    "lid_mapping",
-    "seen_ciphertext",
 )
 
 
@@ -203,8 +194,7 @@ def forget_keys(unit: Unit, device_id: int) -> None:
     """
     # Without keys nothing waiting can be sent any more.
     settle_logged_out(unit, device_id)
-    for table in _KEY_TABLES:
-        unit.run(f"DELETE FROM {table} WHERE device_id = ?", (device_id,))
+    delete_keys(unit, device_id)
     unit.run(
         "UPDATE outbox SET text_sealed = NULL, stanza_sealed = NULL, participants_sealed = NULL"
         " WHERE device_id = ?",

@@ -17,6 +17,16 @@ from sitpayd.storage.records import Address, to_micros
 PN_SUFFIX: Final = "@s.whatsapp.net"
 LID_SUFFIX: Final = "@lid"
 
+# Constant names: no value ever becomes part of a statement.
+_KEY_TABLES: Final = (
+    "credentials",
+    "prekey",
+    "signal_session",
+    "identity",
+    "lid_mapping",
+    "seen_ciphertext",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class _Family:
@@ -64,9 +74,14 @@ def save_credentials(unit: Unit, device_id: int, credentials: bytes) -> None:
 
 def start_anew(unit: Unit, device_id: int, credentials: bytes) -> None:
     """Store fresh credentials; whatever belonged to the old ones is gone with them."""
-    for table in ("prekey", "signal_session", "identity", "lid_mapping", "seen_ciphertext"):
-        unit.connection.exec_driver_sql(f"DELETE FROM {table} WHERE device_id = ?", (device_id,))
+    delete_keys(unit, device_id)
     save_credentials(unit, device_id, credentials)
+
+
+def delete_keys(unit: Unit, device_id: int) -> None:
+    """Delete the credentials and all that belongs to them: prekeys, sessions, contacts."""
+    for table in _KEY_TABLES:
+        unit.run(f"DELETE FROM {table} WHERE device_id = ?", (device_id,))
 
 
 def load_credentials(unit: Unit, device_id: int) -> bytes | None:

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from sitpayd.storage.database import Database
+from sitpayd.storage.devices import create_device
+from sitpayd.storage.sessions import (
+    add_prekeys,
+    delete_identities,
+    delete_prekey,
+    delete_sessions,
+    highest_prekey_id,
+    learn_mapping,
+    lid_of,
+    load_credentials,
+    load_identities,
+    load_identities_of,
+    load_sessions,
+    load_sessions_of,
+    mark_uploaded,
+    pn_of,
+    prekey,
+    prekeys_not_uploaded,
+    save_credentials,
+    save_identities,
+    save_sessions,
+    start_anew,
+)
+from tests.storage.builders import Tenant, make_tenant
+
+PN, LID = "919876543210", "123456789012345"
+PN_KEY, LID_KEY = f"{PN}@s.whatsapp.net", f"{LID}@lid"
+
+
+async def test_credentials_are_kept_and_replaced(database: Database, tenant: Tenant) -> None:
+    device_id = tenant.device.id
+    assert await database.read(load_credentials, device_id) is None
+    await database.write(save_credentials, device_id, b"first")
+    await database.write(save_credentials, device_id, b"second")
+    assert await database.read(load_credentials, device_id) == b"second"
+
+
+async def test_starting_anew_drops_what_belonged_to_the_old_credentials(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    await database.write(save_credentials, device_id, b"first")
+    await database.write(add_prekeys, device_id, [(1, b"one")])
+    await database.write(save_sessions, device_id, {(LID_KEY, 0): b"session"})
+    await database.write(start_anew, device_id, b"second")
+    assert await database.read(load_credentials, device_id) == b"second"
+    assert await database.read(prekey, device_id, 1) is None
+    assert await database.read(load_sessions, device_id, LID_KEY) == {}
+
+
+async def test_prekeys_wait_for_their_upload_and_are_used_once(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    prekeys = [(number, bytes([number]) * 32) for number in range(1, 6)]
+    await database.write(add_prekeys, device_id, prekeys)
+    assert await database.read(prekeys_not_uploaded, device_id) == prekeys
+    await database.write(mark_uploaded, device_id, [1, 2, 3, 99])
+    assert await database.read(prekeys_not_uploaded, device_id) == prekeys[3:]
+    assert await database.read(prekey, device_id, 2) == bytes([2]) * 32
+    await database.write(delete_prekey, device_id, 2)
+    assert await database.read(prekey, device_id, 2) is None
+
+
+async def test_no_prekeys_are_no_change(database: Database, tenant: Tenant) -> None:
+    await database.write(add_prekeys, tenant.device.id, [])
+    assert await database.read(highest_prekey_id, tenant.device.id) == 0
+
+
+async def test_the_id_of_a_used_prekey_does_not_come_back(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    assert await database.read(highest_prekey_id, device_id) == 0
+    await database.write(add_prekeys, device_id, [(1, b"one"), (2, b"two")])
+    await database.write(delete_prekey, device_id, 2)
+    assert await database.read(highest_prekey_id, device_id) == 2
+
+
+async def test_the_numbering_of_prekeys_may_wrap(database: Database, tenant: Tenant) -> None:
+    device_id = tenant.device.id
+    await database.write(add_prekeys, device_id, [(0xFFFFFF, b"last"), (1, b"first")])
+    assert await database.read(highest_prekey_id, device_id) == 1
+
+
+async def test_sessions_are_loaded_by_user_and_by_address(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    saved = {(LID_KEY, 0): b"phone", (LID_KEY, 5): b"laptop", ("77@lid", 0): b"self"}
+    await database.write(save_sessions, device_id, saved)
+    await database.write(save_sessions, device_id, {(LID_KEY, 5): b"laptop, a step on"})
+    assert await database.read(load_sessions, device_id, LID_KEY) == {
+        0: b"phone",
+        5: b"laptop, a step on",
+    }
+    wanted = [(LID_KEY, 5), ("77@lid", 0), ("77@lid", 1), ("nobody@lid", 0)]
+    assert await database.read(load_sessions_of, device_id, wanted) == {
+        (LID_KEY, 5): b"laptop, a step on",
+        ("77@lid", 0): b"self",
+    }
+
+
+async def test_saving_nothing_is_no_change(database: Database, tenant: Tenant) -> None:
+    await database.write(save_sessions, tenant.device.id, {})
+    assert await database.read(load_sessions, tenant.device.id, LID_KEY) == {}
+
+
+async def test_sessions_and_identities_are_deleted_by_user(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    both = {(LID_KEY, 0): b"one", (LID_KEY, 5): b"two", ("77@lid", 0): b"other"}
+    await database.write(save_sessions, device_id, both)
+    await database.write(save_identities, device_id, both)
+    await database.write(delete_sessions, device_id, LID_KEY)
+    assert await database.read(load_sessions, device_id, LID_KEY) == {}
+    assert await database.read(load_sessions, device_id, "77@lid") == {0: b"other"}
+    assert await database.read(load_identities, device_id, LID_KEY) == {0: b"one", 5: b"two"}
+    await database.write(delete_identities, device_id, LID_KEY)
+    assert await database.read(load_identities_of, device_id, list(both)) == {
+        ("77@lid", 0): b"other"
+    }
+
+
+async def test_two_devices_with_the_same_peer_keep_apart(
+    database: Database, tenant: Tenant
+) -> None:
+    mine = tenant.device.id
+    twin = (await database.write(create_device, tenant.partner.id, tenant.user.id, "two")).id
+    others = (await database.write(make_tenant, "Other")).device.id
+    for device_id, value in ((mine, b"mine"), (twin, b"twin"), (others, b"others")):
+        await database.write(save_sessions, device_id, {(LID_KEY, 0): value})
+        await database.write(learn_mapping, device_id, PN, LID + str(device_id))
+    await database.write(delete_sessions, twin, LID_KEY)
+    assert await database.read(load_sessions, mine, LID_KEY) == {0: b"mine"}
+    assert await database.read(load_sessions, others, LID_KEY) == {0: b"others"}
+    assert await database.read(lid_of, mine, PN) == LID + str(mine)
+    assert await database.read(pn_of, mine, LID + str(others)) is None
+
+
+async def test_a_mapping_is_news_once_and_works_both_ways(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    assert await database.read(lid_of, device_id, PN) is None
+    assert await database.read(pn_of, device_id, LID) is None
+    assert await database.write(learn_mapping, device_id, PN, LID)
+    assert not await database.write(learn_mapping, device_id, PN, LID)
+    assert await database.read(lid_of, device_id, PN) == LID
+    assert await database.read(pn_of, device_id, LID) == PN
+
+
+async def test_a_changed_mapping_replaces_both_old_ones(database: Database, tenant: Tenant) -> None:
+    device_id = tenant.device.id
+    await database.write(learn_mapping, device_id, "1", "a")
+    await database.write(learn_mapping, device_id, "2", "b")
+    assert await database.write(learn_mapping, device_id, "1", "b")
+    assert await database.read(lid_of, device_id, "1") == "b"
+    assert await database.read(pn_of, device_id, "b") == "1"
+    assert await database.read(lid_of, device_id, "2") is None
+    assert await database.read(pn_of, device_id, "a") is None
+
+
+async def test_news_of_a_mapping_moves_sessions_to_the_lid(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    by_number = {(PN_KEY, 0): b"phone", (PN_KEY, 5): b"laptop by number"}
+    await database.write(save_sessions, device_id, by_number)
+    await database.write(save_identities, device_id, by_number)
+    await database.write(save_sessions, device_id, {(LID_KEY, 5): b"laptop by lid"})
+    await database.write(learn_mapping, device_id, PN, LID)
+    assert await database.read(load_sessions, device_id, LID_KEY) == {
+        0: b"phone",
+        5: b"laptop by lid",
+    }
+    # What was there already stays; the other one may still have to decrypt what is on its way.
+    assert await database.read(load_sessions, device_id, PN_KEY) == {5: b"laptop by number"}
+    assert await database.read(load_identities, device_id, LID_KEY) == {
+        0: b"phone",
+        5: b"laptop by number",
+    }
