@@ -322,8 +322,8 @@ class DeviceMachine:
             return [Send(iq.result(node))]
         if node.child("pair-device") is not None and self.phase is Phase.PAIRING:
             assert self._keys is not None
-            self._first_stanza_by = None
             refs = pairing.parse_pair_device(node)
+            self._first_stanza_by = None
             return [Send(iq.result(node)), *self._pairing.refs(refs, self._keys, now)]
         if node.child("pair-success") is not None and self.phase is Phase.PAIRING:
             assert self._keys is not None
@@ -337,15 +337,19 @@ class DeviceMachine:
         return []
 
     def _answered(self, purpose: object, node: Node, now: float) -> list[Command]:
-        if isinstance(purpose, Question):
-            try:
+        try:
+            if isinstance(purpose, Question):
                 return self._delivery.answered(purpose, node, now)
-            except RemoteProtocolError:
-                return self._delivery.unanswered(now)
-        if not isinstance(purpose, _Purpose):
-            return []
-        if iq.parse_iq_error(node) is not None:
+            if not isinstance(purpose, _Purpose):
+                return []
+            if iq.parse_iq_error(node) is not None:
+                return self._unanswered(purpose, now)
+            return self._told(purpose, node, now)
+        except RemoteProtocolError:
+            # The question is off the list: nobody would come back to it.
             return self._unanswered(purpose, now)
+
+    def _told(self, purpose: _Purpose, node: Node, now: float) -> list[Command]:
         match purpose:
             case _Purpose.COUNT:
                 count = prekeys.parse_count(node)
@@ -426,12 +430,12 @@ class DeviceMachine:
     def _success(self, node: Node, now: float) -> list[Command]:
         if self.phase is not Phase.CONNECTING:
             return []
+        t = node.number("t")
         self._first_stanza_by = None
         self._redialled_at_once = False
         self._connected_at = now
         self._backoff.connected(now)
         self._keepalive.start(now)
-        t = node.number("t")
         if t is not None:
             self._server_offset_s = t - (now + self._unix_offset_s)
         if self.leaving:
