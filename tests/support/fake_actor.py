@@ -9,8 +9,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-import trio
-
 from sitpayd.actors.messages import Deliver, Logout, StartPairing
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.phase import Phase

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import trio
 from pydantic import SecretStr
 from quart import Response
+from quart.testing.utils import sentinel
 from quart.typing import TestClientProtocol
+from werkzeug.datastructures import Headers
 
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.registry import DeviceRegistry
@@ -78,6 +80,18 @@ class Front:
     ) -> Response:
         """Post JSON."""
         return await self.client.post(path, json=body, headers=headers)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | Headers | None = None,
+    ) -> Response:
+        """Make any request."""
+        return await self.client.open(
+            path, method=method, data=data, headers=headers, json=sentinel
+        )
 
     async def send(
         self,
