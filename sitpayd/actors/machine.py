@@ -288,12 +288,11 @@ class DeviceMachine:
                 case "message":
                     return [Receive(node)] if self._paired is not None else []
                 case "receipt":
-                    got, answer = receipt.parse_receipt(node), self._ack(node)
-                    return [MarkReceipt(got, answer) if got.retry is None else Resend(got, answer)]
+                    return self._receipt(node)
                 case "ack":
                     return self._message_ack(node, now)
                 case "notification":
-                    return [Send(self._ack(node)), *self._notification(node, now)]
+                    return [Send(self._ack(node)), *self._notified(node, now)]
                 case "ib":
                     return self._ib(node, now)
                 case "call":
@@ -385,6 +384,24 @@ class DeviceMachine:
                 return self._lose(verdict_of_loss(Lost(LossKind.SILENT, "")), now)
             case _:
                 return []
+
+    def _receipt(self, node: Node) -> list[Command]:
+        # A receipt or notification that cannot be read is acknowledged all the same: the server
+        # would send it on every connect, and end the connection over it.
+        answer = self._ack(node)
+        try:
+            got = receipt.parse_receipt(node)
+        except RemoteProtocolError:
+            return [Send(answer)]
+        if self._paired is None:
+            return [Send(answer)]
+        return [MarkReceipt(got, answer) if got.retry is None else Resend(got, answer)]
+
+    def _notified(self, node: Node, now: float) -> list[Command]:
+        try:
+            return self._notification(node, now)
+        except RemoteProtocolError:
+            return []
 
     def _message_ack(self, node: Node, now: float) -> list[Command]:
         if node.text("class") != "message":
