@@ -116,7 +116,7 @@ class _Streak:
 
 # Which phase may follow which. FAULTED is set by the supervisor and left with a restart.
 TRANSITIONS: Final[dict[Phase, frozenset[Phase]]] = {
-    Phase.UNPAIRED: frozenset({Phase.PAIRING}),
+    Phase.UNPAIRED: frozenset({Phase.PAIRING, Phase.LOGGED_OUT}),
     Phase.PAIRING: RESTING | {Phase.UNPAIRED, Phase.PAIRED},
     Phase.PAIRED: RESTING | {Phase.CONNECTING, Phase.WAITING},
     Phase.CONNECTING: RESTING | {Phase.CONNECTED, Phase.WAITING},
@@ -251,10 +251,12 @@ class DeviceMachine:
         return [ClearRest(), MakeKeys()] if rested else [MakeKeys()]
 
     def _logout(self, now: float) -> list[Command]:
+        if self.leaving:
+            return []
         self.leaving = True
         if self._paired is None or self.phase in RESTING or self.phase is Phase.PAUSED:
             return [*self._hang_up(now), *self._gone()]
-        if self.phase is Phase.CONNECTED:
+        if self._keepalive.running:
             self._delivery.offline(now)
             return [self._ask_logout(now)]
         return []
@@ -271,6 +273,9 @@ class DeviceMachine:
         if self._keepalive.ping_due(now):
             commands.append(self._queries.ask(_Purpose.PING, iq.ping, now))
         for purpose in self._queries.expired(now):
+            if purpose is _Purpose.LOGOUT:
+                # The connection ends, and with it what else was asked.
+                return self._unanswered(purpose, now)
             commands += self._unanswered(purpose, now)
         if self.phase is Phase.PAIRING and self._pairing.deadline() is not None:
             commands += self._pairing.tick(now)
@@ -480,6 +485,8 @@ class DeviceMachine:
 
     def _connected(self, now: float) -> list[Command]:
         assert self._paired is not None
+        if self.leaving or self.phase is Phase.CONNECTED:
+            return []
         self._enter(Phase.CONNECTED, None)
         now_ms = int((now + self._unix_offset_s) * 1000)
         announce = Send(iq.unified_session(now_ms, int(self._server_offset_s * 1000)))
@@ -508,10 +515,11 @@ class DeviceMachine:
         if verdict.phase not in RESTING:
             return commands
         commands.append(SaveRest(verdict.phase, verdict.reason, verdict.until_s))
+        if self.leaving:
+            # It never dials again, so there is no later connect to log out at.
+            return [*commands, *self._gone()]
         if verdict.phase is Phase.LOGGED_OUT:
             commands.append(SettleLoggedOut())
-            if self.leaving:
-                commands += self._gone()
         return commands
 
     def _wait(self, verdict: Verdict, now: float) -> list[Command]:
@@ -549,7 +557,7 @@ class DeviceMachine:
     def _gone(self) -> list[Command]:
         """The removed device has nothing left at WhatsApp."""
         if self.phase is not Phase.LOGGED_OUT:
-            self.phase, self.reason = Phase.LOGGED_OUT, "removed"
+            self._enter(Phase.LOGGED_OUT, "removed")
         return [SettleLoggedOut(), ForgetKeys(), Finish()]
 
     # --- small things ---
