@@ -246,6 +246,7 @@ class DeviceMachine:
             self.reason = "qr_limit"
             return []
         self._pairing.begin(now)
+        self._redialled_at_once = False
         rested = self.phase in RESTING
         self._enter(Phase.PAIRING, None)
         return [ClearRest(), MakeKeys()] if rested else [MakeKeys()]
@@ -454,7 +455,6 @@ class DeviceMachine:
             return []
         t = node.number("t")
         self._first_stanza_by = None
-        self._redialled_at_once = False
         self._connected_at = now
         self._backoff.connected(now)
         self._keepalive.start(now)
@@ -501,10 +501,9 @@ class DeviceMachine:
     def _lose(self, verdict: Verdict, now: float, *, hang_up: bool = True) -> list[Command]:
         """End the connection, if it has not ended by itself, and do what the verdict says."""
         was = self.phase
-        qr_expired = was is Phase.PAIRING and verdict.reason == "qr_expired"
         commands = self._hang_up(now) if hang_up else self._disconnected(now)
         if was is Phase.PAIRING:
-            verdict = _while_pairing(verdict, qr_expired)
+            verdict = _while_pairing(verdict)
         elif was is Phase.PAIRED and verdict.phase is Phase.WAITING:
             # The end of the registration connection is expected, with 515 or without.
             verdict = Verdict(Phase.WAITING, "restart_required", at_once=True)
@@ -535,6 +534,8 @@ class DeviceMachine:
         """Give up on what happens again and again, where the verdict says so."""
         healthy = self._connected_at is not None and now - self._connected_at >= HEALTHY_AFTER_S
         self._connected_at = None
+        if healthy:
+            self._redialled_at_once = False
         same = verdict.reason == self._streak.reason and not healthy
         self._streak = _Streak(verdict.reason, self._streak.count + 1 if same else 1)
         if verdict.tries is not None and self._streak.count > verdict.tries:
@@ -572,8 +573,8 @@ class DeviceMachine:
         self.phase, self.reason, self.until_s = phase, reason, until_s
 
 
-def _while_pairing(verdict: Verdict, qr_expired: bool) -> Verdict:
+def _while_pairing(verdict: Verdict) -> Verdict:
     """A connection that was to link the device: nothing to come back to by itself."""
     if verdict.phase in RESTING and verdict.phase is not Phase.LOGGED_OUT:
         return verdict
-    return Verdict(Phase.UNPAIRED, "qr_expired" if qr_expired else verdict.reason)
+    return Verdict(Phase.UNPAIRED, verdict.reason)
