@@ -99,10 +99,7 @@ class PreKeysMade:
 
 @dataclass(frozen=True, slots=True)
 class RowLoaded:
-    """The row to send next; None: none.
-
-    Attributes:
-    """
+    """The row to send next; None: none."""
 
     row: OutboxRow | None
 

@@ -124,9 +124,10 @@ TRANSITIONS: Final[dict[Phase, frozenset[Phase]]] = {
     Phase.WAITING: RESTING | {Phase.CONNECTING},
     Phase.PAUSED: frozenset({Phase.LOGGED_OUT}),
     Phase.LOGGED_OUT: frozenset({Phase.PAIRING}),
-    Phase.REPLACED: frozenset({Phase.LOGGED_OUT}),
-    Phase.BANNED: frozenset({Phase.LOGGED_OUT}),
-    Phase.OUTDATED: frozenset({Phase.LOGGED_OUT}),
+    # Only an unlinked device pairs from here: it rests because its registration was refused.
+    Phase.REPLACED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
+    Phase.BANNED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
+    Phase.OUTDATED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
     Phase.ACTION_REQUIRED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
     Phase.FAULTED: frozenset(),
 }
@@ -239,7 +240,8 @@ class DeviceMachine:
         return [Dial(registration=False)]
 
     def _start_pairing(self, now: float) -> list[Command]:
-        unlinked = self._paired is None and self.phase in (Phase.UNPAIRED, Phase.ACTION_REQUIRED)
+        rested = self.phase in RESTING
+        unlinked = self._paired is None and (rested or self.phase is Phase.UNPAIRED)
         if self.leaving or not (unlinked or self.phase is Phase.LOGGED_OUT):
             return []
         if not self._pairing.may_begin(now):
@@ -247,7 +249,6 @@ class DeviceMachine:
             return []
         self._pairing.begin(now)
         self._redialled_at_once = False
-        rested = self.phase in RESTING
         self._enter(Phase.PAIRING, None)
         return [ClearRest(), MakeKeys()] if rested else [MakeKeys()]
 
