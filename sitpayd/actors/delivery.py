@@ -227,13 +227,12 @@ class DeliveryMachine:
     def _resolve(self, row: OutboxRow, now: float) -> list[Command]:
         assert self._own is not None
         recipient, own = pn(row.recipient), self._own.jid.bare
-        unknown = [
-            jid for jid in dict.fromkeys((recipient, own)) if self.directory.get(jid, now) is None
-        ]
-        if not unknown:
+        people = tuple(dict.fromkeys((recipient, own)))
+        if all(self.directory.get(jid, now) is not None for jid in people):
             return self._load_sessions(recipient, now)
         self._step = _Step.DEVICES
-        build = partial(usync.devices_query, users=unknown, sid=self._queries.next_id())
+        # Both, even if one is known: a notification may come before the answer and make it unknown.
+        build = partial(usync.devices_query, users=people, sid=self._queries.next_id())
         return [self._queries.ask(Question.DEVICES, build, now)]
 
     def _devices(
@@ -249,11 +248,7 @@ class DeliveryMachine:
             self.directory.put(asked, answer, now)
             if answer.lid is not None and asked != own:
                 commands.append(Learn(asked, answer.lid))
-        if self.directory.get(own, now) is None:
-            # Our own phone exists whatever the server does not say.
-            phone = usync.UserDevices(own, self._own.lid.bare, (usync.Device(0),))
-            self.directory.put(own, phone, now)
-        if self.directory.get(recipient, now) is None:
+        if recipient != own and self.directory.get(recipient, now) is None:
             build = partial(
                 usync.contact_query, numbers=[row.recipient], sid=self._queries.next_id()
             )
@@ -265,12 +260,15 @@ class DeliveryMachine:
 
     def _load_sessions(self, recipient: Jid, now: float) -> list[Command]:
         assert self._own is not None
-        known = self.directory.get(recipient, now)
         own = self.directory.get(self._own.jid.bare, now)
-        assert known is not None
-        assert own is not None
-        # Everything of one stanza stands in one form: a mixture is refused.
+        if own is None:
+            # Our own phone exists whatever the server does not say. Not put into the directory:
+            # the next message asks again.
+            own = usync.UserDevices(self._own.jid.bare, self._own.lid.bare, (usync.Device(0),))
         to_self = recipient == self._own.jid.bare
+        known = own if to_self else self.directory.get(recipient, now)
+        assert known is not None
+        # Everything of one stanza stands in one form: a mixture is refused.
         to = self._own.lid.bare if to_self else known.lid or recipient
         own_user, me = (
             (self._own.lid.bare, self._own.lid)
