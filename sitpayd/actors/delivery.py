@@ -45,8 +45,10 @@ ACK_WITHIN_S: Final = 75.0
 MAX_WRITES: Final = 8
 # A number check that gets no answer must not eat up the caller's patience.
 CHECK_WITHIN_S: Final = 10.0
-# After a query that failed or got no answer.
+# After a query that failed or got no answer; doubled with each one in a row. Asking for numbers
+# again and again is a known reason for bans.
 PAUSE_AFTER_QUERY_S: Final = 5.0
+MAX_PAUSE_AFTER_QUERY_S: Final = 300.0
 
 
 class Question(Enum):
@@ -93,6 +95,7 @@ class DeliveryMachine:
         self._target: _Target | None = None
         self._ack_deadline: float | None = None
         self._paused_until: float | None = None
+        self._failed_queries = 0
         self._held: tuple[str, float] | None = None
         self._writes: tuple[str, int] = ("", 0)
 
@@ -202,11 +205,13 @@ class DeliveryMachine:
                 )
 
     def unanswered(self, now: float) -> list[Command]:
-        """A question failed or got no answer: leave the row as it is and try again soon."""
+        """A question failed or got no answer: leave the row as it is and try again later."""
         if self._step not in (_Step.DEVICES, _Step.BUNDLES):
             return []
         self._settle()
-        self._paused_until = now + PAUSE_AFTER_QUERY_S
+        pause = PAUSE_AFTER_QUERY_S * 2.0 ** min(self._failed_queries, 16)
+        self._failed_queries += 1
+        self._paused_until = now + min(pause, MAX_PAUSE_AFTER_QUERY_S)
         return []
 
     def acked(self, ack: MessageAck, now: float) -> list[Command]:
@@ -291,6 +296,7 @@ class DeliveryMachine:
         assert self._row is not None
         assert self._target is not None
         self._step = _Step.ARMING
+        self._failed_queries = 0
         target = self._target
         return [Arm(self._row, target.to, target.pn, target.devices, target.own_devices, bundles)]
 
