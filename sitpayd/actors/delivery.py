@@ -144,7 +144,7 @@ class DeliveryMachine:
             return []
         if row.stanza is not None:
             return self._write(Armed(row, row.stanza), now)
-        until = self._pacing.wait_until(now)
+        until = self._pacing.wait_until(row.recipient, now)
         if until > now:
             return self._hold(row, until, "paced")
         self._row = row

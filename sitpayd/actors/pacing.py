@@ -38,22 +38,26 @@ class Pacing:
         limits: None: no pacing.
     """
 
-    __slots__ = ("_last_chat", "_limits", "_random", "_sent", "_spacing_until")
+    __slots__ = ("_jitter", "_last_chat", "_limits", "_random", "_sent")
 
     def __init__(self, limits: PacingLimits | None, random: Random) -> None:
         self._limits = limits
         self._random = random
         self._sent: deque[float] = deque()
         self._last_chat: str | None = None
-        self._spacing_until = 0.0
+        self._jitter = 0.0
 
-    def wait_until(self, now: float) -> float:
-        """Clock seconds before which nothing may go; not later than `now`: go."""
+    def wait_until(self, chat: str, now: float) -> float:
+        """Clock seconds before which nothing may go to this chat; not later than `now`: go."""
         if self._limits is None:
             return now
         while self._sent and self._sent[0] <= now - HOUR_S:
             self._sent.popleft()
-        until = self._spacing_until
+        until = now
+        if self._sent:
+            same = chat == self._last_chat
+            low, high = self._limits.same_chat_s if same else self._limits.other_chat_s
+            until = self._sent[-1] + low + (high - low) * self._jitter
         if len(self._sent) >= self._limits.per_hour:
             until = max(until, self._sent[-self._limits.per_hour] + HOUR_S)
         if len(self._sent) >= self._limits.per_minute:
@@ -65,7 +69,6 @@ class Pacing:
         if self._limits is None:
             return
         self._sent.append(now)
-        same = chat == self._last_chat
-        low, high = self._limits.same_chat_s if same else self._limits.other_chat_s
-        self._spacing_until = now + self._random.uniform(low, high)
         self._last_chat = chat
+        # Drawn once per message, so that asking again gives the same answer.
+        self._jitter = self._random.random()
