@@ -40,6 +40,9 @@ class Verdict:
     until_s: int | None = None
 
 
+# A ban that is said to last longer has no end worth naming; seconds, a hundred years.
+MAX_UNTIL_S: Final = 100 * 365 * 86_400
+
 _WAITING: Final = Phase.WAITING
 _PERSON: Final = Phase.ACTION_REQUIRED
 
@@ -99,7 +102,7 @@ def verdict_of_failure(failure: ConnectFailure) -> Verdict:
     """Judge a `<failure>` that came instead of `<success>`."""
     verdict = CONNECT_FAILURES.get(failure.code, UNKNOWN_FAILURE)
     if verdict.phase is Phase.BANNED and failure.expire_s is not None:
-        return replace(verdict, until_s=failure.expire_s)
+        return replace(verdict, until_s=min(failure.expire_s, MAX_UNTIL_S))
     return verdict
 
 

@@ -48,6 +48,9 @@ MAX_RESENDS: Final = 5
 UNHANDLED: Final = 500
 UNPARSABLE: Final = 487
 
+# Last instant a datetime can name, UTC seconds: the wire has room for later ones.
+_LAST_TIME_S: Final = 253_402_300_799
+
 _DELIVERED_TYPES: Final = frozenset({None, "inactive", "delivery"})
 _READ_TYPES: Final = frozenset({"read", "played"})
 
@@ -472,4 +475,6 @@ def _state_of(receipt_type: str | None) -> Literal["delivered", "read"] | None:
 
 
 def _utc(unix_s: int | None) -> datetime | None:
-    return None if unix_s is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=unix_s)
+    if unix_s is None or unix_s > _LAST_TIME_S:
+        return None
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=unix_s)
