@@ -165,25 +165,31 @@ class DeviceMemory:
 
     async def mark(self, command: Mark) -> None:
         """Move a row on and tell who waits for it."""
-        row, write = command.row, self._database.write
+        row, write, reason = command.row, self._database.write, command.reason or ""
         match command.state:
             case RowState.SENT:
-                server_time = _utc(command.server_time)
-                await write(outbox.mark_sent, self._device_id, row.wa_message_id, server_time)
+                await self._mark_sent(row.wa_message_id, command.server_time)
+                return
             case RowState.FAILED:
-                await write(outbox.mark_failed, self._device_id, row.id, command.reason or "")
+                moved = await write(outbox.mark_failed, self._device_id, row.id, reason)
             case RowState.UNKNOWN:
-                await write(outbox.mark_unknown, self._device_id, row.id, command.reason or "")
+                moved = await write(outbox.mark_unknown, self._device_id, row.id, reason)
             case state:
                 raise AssertionError(f"the machine does not mark rows {state}")
-        self._outcomes.announce(row.message_id, command.state, command.reason)
+        if moved:
+            # Otherwise it was taken back, expired or delivered, and that was announced.
+            self._outcomes.announce(row.message_id, command.state, command.reason)
 
     async def mark_late(self, command: MarkLate) -> None:
         """Note an ack that came after its row was given up."""
-        server_time = _utc(command.server_time)
-        await self._database.write(
-            outbox.mark_sent, self._device_id, command.wa_message_id, server_time
+        await self._mark_sent(command.wa_message_id, command.server_time)
+
+    async def _mark_sent(self, wa_message_id: str, server_time: int | None) -> None:
+        message_id = await self._database.write(
+            outbox.mark_sent, self._device_id, wa_message_id, _utc(server_time)
         )
+        if message_id is not None:
+            self._outcomes.announce(message_id, RowState.SENT)
 
     def hold(self, command: Hold) -> None:
         """Say why a row waits, to who waits for it."""
@@ -206,9 +212,11 @@ class DeviceMemory:
             # A live receipt is as new as now; its own time is cut to the second.
             at = (_utc(got.t) if got.offline else None) or datetime.now(UTC)
             if peer is not None:
-                await self._database.write(
+                moved = await self._database.write(
                     outbox.mark_receipt, self._device_id, got.ids, state, at, {peer}
                 )
+                for message_id in moved:
+                    self._outcomes.announce(message_id, RowState(state))
         return Answer((command.ack,))
 
     async def resend(self, command: Resend) -> Answer:
