@@ -345,9 +345,9 @@ class DeviceMemory:
         return []
 
     async def _incoming(self, message: IncomingMessage, content: Content) -> Incoming | None:
-        if content.text is None or message.category == "peer" or message.is_group:
-            return None
         chat = content.destination or message.chat
+        if content.text is None or message.category == "peer" or not chat.is_user:
+            return None  # not from a person to us: a group, a channel, somebody's status
         number = await self._number_of(chat)
         peer = number or str(chat.bare)
         return Incoming(
@@ -400,9 +400,7 @@ class DeviceMemory:
         """A prekey for one sender alone: saved, and never uploaded."""
         highest = await self._database.read(sessions.highest_prekey_id, self._device_id)
         prekey = PreKey(prekey_id_after(highest), KeyPair.generate())
-        stored = [(prekey.key_id, prekey.key_pair.private_key)]
-        await self._database.write(sessions.add_prekeys, self._device_id, stored)
-        await self._database.write(sessions.mark_uploaded, self._device_id, [prekey.key_id])
+        await self._database.write(_save_spare, self._device_id, prekey)
         return prekey
 
     # --- sessions and names ---
@@ -456,6 +454,12 @@ def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None
     sessions.save_credentials(unit, device_id, credentials.to_bytes())
     sessions.learn_mapping(unit, device_id, pn, lid)
     devices.set_phone(unit, device_id, pn)
+
+
+def _save_spare(unit: Unit, device_id: int, prekey: PreKey) -> None:
+    # Together: one that does not count as uploaded would be, and two people would be given it.
+    sessions.add_prekeys(unit, device_id, [(prekey.key_id, prekey.key_pair.private_key)])
+    sessions.mark_uploaded(unit, device_id, [prekey.key_id])
 
 
 def _make_prekeys(stored: list[tuple[int, bytes]], count: int, highest: int) -> tuple[PreKey, ...]:
