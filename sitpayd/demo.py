@@ -39,6 +39,7 @@ REPLY: Final = "Thanks, I am at home."
 STEP_S: Final = 30.0
 RESTART_S: Final = 1.0
 STOP_S: Final = 20.0
+CONFLICT: Final = 409
 # The contract says: retry in 3 s; a demo that is watched asks more often.
 POLL_S: Final = 0.25
 
@@ -97,13 +98,15 @@ async def _day(partner: _Partner, people: _People) -> None:
     _say("The partner creates a device")
     await partner.create_device()
     _done(f"session_id {partner.session_id}")
-    _say("The partner polls qr_url")
-    picture = await partner.qr_picture()
-    text = _read_qr(picture)
-    _done(f"a PNG of {len(picture)} bytes; a QR reader reads {len(text)} characters in it:")
-    print(blocks(text), flush=True)
-    _say(f"The phone +{OWN_NUMBER} scans it")
-    linked = await people.scan(OWN_NUMBER, text)
+    linked = None
+    while linked is None:
+        _say("The partner polls qr_url")
+        picture = await partner.qr_picture()
+        text = _read_qr(picture)
+        _done(f"a PNG of {len(picture)} bytes; a QR reader reads {len(text)} characters in it:")
+        print(blocks(text), flush=True)
+        _say(f"The phone +{OWN_NUMBER} scans it")
+        linked = await people.scan(OWN_NUMBER, text)
     _done(f"linked as {linked}")
     _say("The partner waits for the status connected")
     await partner.wait_until_connected()
@@ -182,7 +185,14 @@ class _Partner:
         return f"+{answer['phone']}"
 
     async def send(self, to: str, text: str) -> Json:
-        return await self._post(self.send_url, {"to": to, "message": text})
+        # With a key the request may be repeated if no answer comes: it is one message.
+        headers = {"Idempotency-Key": secrets.token_urlsafe(16)}
+        with _step("the message was not acknowledged"):
+            while True:
+                answer = await self._post(self.send_url, {"to": to, "message": text}, headers)
+                if answer["type"] == "success":
+                    return answer
+                await trio.sleep(POLL_S)
 
     async def wait_for_reply(self, text: str) -> list[Json]:
         url = f"{self.base_url}/wa/{self.device_token}/messages?limit=10"
@@ -199,10 +209,19 @@ class _Partner:
 
     async def _post(self, path: str, body: Json, headers: Mapping[str, str] | None = None) -> Json:
         url = path if path.startswith("http") else self.base_url + path
-        return _checked(await self._http.post(url, json=body, headers=headers))
+        return await self._ask(self._http.build_request("POST", url, json=body, headers=headers))
 
     async def _get(self, url: str, headers: Mapping[str, str]) -> Json:
-        return _checked(await self._http.get(url, headers=headers))
+        return await self._ask(self._http.build_request("GET", url, headers=headers))
+
+    async def _ask(self, request: httpx.Request) -> Json:
+        """Ask, and ask again while the daemon is away: it is started again when it dies."""
+        with _step("the daemon does not answer"):
+            while True:
+                try:
+                    return _checked(await self._http.send(request))
+                except httpx.TransportError:
+                    await trio.sleep(POLL_S)
 
 
 class _People:
@@ -215,8 +234,14 @@ class _People:
     async def make_account(self, phone: str, name: str) -> None:
         await self._post("/accounts", {"phone": phone, "name": name})
 
-    async def scan(self, phone: str, qr: str) -> str:
-        return str((await self._post(f"/accounts/{phone}/scan", {"qr": qr}))["jid"])
+    async def scan(self, phone: str, qr: str) -> str | None:
+        """Scan a code; None: it is not valid any more, for example since the daemon died."""
+        url = f"{self._control}/accounts/{phone}/scan"
+        response = await self._http.post(url, json={"qr": qr})
+        if response.status_code == CONFLICT:
+            print(f"    {response.json()['message']}: once more", flush=True)
+            return None
+        return str(_checked(response)["jid"])
 
     async def send(self, phone: str, to: str, text: str) -> None:
         await self._post(f"/accounts/{phone}/messages", {"to": to, "text": text})
