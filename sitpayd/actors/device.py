@@ -66,7 +66,7 @@ from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.registry import DeviceHandle, ShownQr
 from sitpayd.actors.status import DeviceStatus, StatusBoard
-from sitpayd.actors.transport import MAX_OUTGOING, Outgoing, Report, converse
+from sitpayd.actors.transport import MAX_OUTGOING, Converse, Outgoing, Report, converse
 from sitpayd.log import get_logger
 from sitpayd.storage.database import Database
 from sitpayd.storage.devices import device_by_id
@@ -88,6 +88,7 @@ class World:
         url: WhatsApp's WebSocket; root_key: 32 bytes, of its certificates.
         limits: None: no pacing.
         keygen: limiter of the threads that make prekeys.
+        converse: runs one connection; another one than transport's for tests without sockets.
     """
 
     database: Database
@@ -99,6 +100,7 @@ class World:
     limits: PacingLimits | None
     bucket: DialBucket
     keygen: trio.CapacityLimiter
+    converse: Converse = converse
 
 
 class DeviceActor:
@@ -106,13 +108,15 @@ class DeviceActor:
 
     def __init__(self, handle: DeviceHandle, world: World) -> None:
         self._handle = handle
+        # What a connection of an earlier life reported may still lie in the mailbox.
+        handle.generation += 1
         self._world = world
         self._machine = DeviceMachine(Random(), world.limits)
         self._memory = DeviceMemory(world.database, world.outcomes, handle.record.id, world.keygen)
         self._log = _log.bind(session_id=handle.session_id)
-        self._generation = 0
         self._outgoing: trio.MemorySendChannel[Outgoing] | None = None
-        self._hung_up: trio.Event | None = None
+        self._ended = trio.Event()
+        self._ended.set()
         self._published: tuple[Phase, str | None] | None = None
         self._finished = False
 
@@ -153,7 +157,7 @@ class DeviceActor:
             deadline = self._machine.deadline()
             with trio.move_on_at(math.inf if deadline is None else deadline):
                 message = await self._handle.mailbox.receive()
-                if isinstance(message, Network) and message.generation != self._generation:
+                if self._is_past(message):
                     continue
                 return message
             return Tick()
@@ -163,6 +167,8 @@ class DeviceActor:
         events = deque([event])
         while events:
             event = events.popleft()
+            if self._is_past(event):
+                continue
             self._tell(event)
             commands = self._machine.handle(event, trio.current_time())
             self._publish()
@@ -171,7 +177,7 @@ class DeviceActor:
                 if result is not None:
                     events.append(result)
 
-    async def _perform(self, command: Command) -> Event | None:
+    async def _perform(self, command: Command) -> Event | Network | None:
         memory = self._memory
         match command:
             case Send():
@@ -179,7 +185,7 @@ class DeviceActor:
             case Write():
                 return self._put(command.armed.stanza)
             case Dial():
-                await self._dial(command.registration)
+                self._dial(command.registration)
             case HangUp():
                 self._hang_up()
             case NextRow():
@@ -236,26 +242,29 @@ class DeviceActor:
 
     # --- the connection ---
 
-    async def _dial(self, registration: bool) -> None:
-        if self._hung_up is not None:
-            # One connection per credentials: two would throw each other out.
-            await self._hung_up.wait()
-        self._generation += 1
+    def _dial(self, registration: bool) -> None:
+        self._handle.generation += 1
         self._outgoing, outgoing = trio.open_memory_channel[Outgoing](MAX_OUTGOING)
-        self._hung_up = trio.Event()
+        before, self._ended = self._ended, trio.Event()
         make = partial(self._make_connection, registration)
-        report = partial(self._report, self._generation)
-        self._nursery.start_soon(self._connection, make, outgoing, report, self._hung_up)
+        report = partial(self._report, self._handle.generation)
+        self._nursery.start_soon(self._connection, before, self._ended, make, outgoing, report)
 
     async def _connection(
         self,
+        before: trio.Event,
+        ended: trio.Event,
         make: Callable[[], Connection],
         outgoing: trio.MemoryReceiveChannel[Outgoing],
         report: Report,
-        ended: trio.Event,
     ) -> None:
+        world = self._world
         try:
-            await converse(self._world.url, make, outgoing, self._world.bucket, report)
+            # One connection per credentials: two would throw each other out. Waited for here, since
+            # the one before may itself wait for room in the mailbox.
+            await before.wait()
+            with outgoing:
+                await world.converse(world.url, make, outgoing, world.bucket, report)
         finally:
             ended.set()
 
@@ -278,7 +287,7 @@ class DeviceActor:
         # Waits while the mailbox is full: then the socket is read more slowly.
         await self._handle.deliver(Network(generation, event))
 
-    def _put(self, item: Outgoing) -> Event | None:
+    def _put(self, item: Outgoing) -> Network | None:
         """Hand something to the writer; a writer that does not keep up has lost its socket."""
         if self._outgoing is None:
             return None
@@ -286,17 +295,22 @@ class DeviceActor:
             self._outgoing.send_nowait(item)
         except trio.WouldBlock:
             self._hang_up()
-            return Lost(LossKind.NETWORK, "the socket does not take what is written")
+            lost = Lost(LossKind.NETWORK, "the socket does not take what is written")
+            # Counted as the next generation: void if the same event goes on to hang up or dial.
+            return Network(self._handle.generation, lost)
         except trio.BrokenResourceError:
             pass  # the connection has ended; its Lost is on the way
         return None
 
     def _hang_up(self) -> None:
         # From here on this connection's reports belong to the past.
-        self._generation += 1
+        self._handle.generation += 1
         if self._outgoing is not None:
             self._outgoing.close()
             self._outgoing = None
+
+    def _is_past(self, event: Event | Message) -> bool:
+        return isinstance(event, Network) and event.generation != self._handle.generation
 
     # --- what others see ---
 
@@ -318,7 +332,7 @@ class DeviceActor:
             DeviceStatus(record.session_id, record.partner_id, phase.value, reason, since, until)
         )
         self._handle.notify()
-        self._log.info(f"device.{phase.value}", reason=reason, generation=self._generation)
+        self._log.info(f"device.{phase.value}", reason=reason, generation=self._handle.generation)
 
     def _tell(self, event: Event | Message) -> None:
         if isinstance(event, Network) and isinstance(event.event, Lost):

@@ -46,14 +46,16 @@ class DeviceHandle:
         doorbell: set by `ring`, cleared by the actor; true means there may be a row to send.
         qr: the QR code on show, if any.
         mailbox: the actor's end.
+        generation: number of the device's connection, counted on over the lives of its actor.
     """
 
-    __slots__ = ("_changed", "_mail", "doorbell", "mailbox", "qr", "record")
+    __slots__ = ("_changed", "_mail", "doorbell", "generation", "mailbox", "qr", "record")
 
     def __init__(self, record: DeviceRecord) -> None:
         self.record = record
         self._mail, self.mailbox = trio.open_memory_channel[Message](MAILBOX_SIZE)
         self.doorbell = False
+        self.generation = 0
         self.qr: ShownQr | None = None
         self._changed: trio.Event | None = None
 

@@ -39,6 +39,10 @@ MAX_OUTGOING: Final = 256
 
 Outgoing = Node | bytes
 Report = Callable[[NetworkEvent], Awaitable[None]]
+Converse = Callable[
+    [str, Callable[[], Connection], trio.MemoryReceiveChannel[Outgoing], DialBucket, Report],
+    Awaitable[None],
+]
 
 _log = get_logger()
 
