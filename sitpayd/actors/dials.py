@@ -6,6 +6,7 @@ its first delay. A token bucket in front of the dials does.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import trio
@@ -20,7 +21,7 @@ class DialBucket:
     def __init__(self, per_second: float = DIALS_PER_S, burst: int = BURST) -> None:
         self._interval = 1.0 / per_second
         self._slack = burst * self._interval
-        self._next = 0.0
+        self._next = -math.inf
 
     async def take(self) -> None:
         """Wait for a turn. A turn that is cancelled is lost, which only slows the others down."""
