@@ -4,6 +4,8 @@ That Baileys accepts a signature proves nothing: it does not look at the result 
 check. It proves that stanzas, sessions and texts are understood by code that is not ours.
 """
 
+from __future__ import annotations
+
 import functools
 import shutil
 import subprocess

@@ -4,6 +4,8 @@ STYLE.md's rule: what a machine may lack is skipped by name, and is a failure wh
 demands it.
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 from collections.abc import Iterable, Iterator

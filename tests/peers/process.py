@@ -12,6 +12,8 @@ to stderr, which is kept as `driver.log` beside the client's keys; PEER_LOG_LEVE
 tell all.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager

@@ -1,5 +1,7 @@
 """The drivers by themselves: what they dial and how they end."""
 
+from __future__ import annotations
+
 import json
 import os
 import signal

@@ -4,6 +4,8 @@ The refusals are the point: they show that the acceptance here, and in every oth
 whatsmeow, rests on a check.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import time
 from collections.abc import AsyncGenerator, Callable

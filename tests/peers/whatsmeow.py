@@ -3,6 +3,8 @@
 The peer that verifies: it refuses a wrong certificate chain, account signature or prekey bundle.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import subprocess

@@ -60,7 +60,8 @@ type fields map[string]any
 
 type peer struct {
 	client *whatsmeow.Client
-	output sync.Mutex
+	output *os.File
+	lock   sync.Mutex
 }
 
 func (p *peer) emit(event string, with fields) {
@@ -69,9 +70,9 @@ func (p *peer) emit(event string, with fields) {
 	if err != nil {
 		panic(err) // only strings, numbers and booleans get here
 	}
-	p.output.Lock()
-	defer p.output.Unlock()
-	fmt.Println(string(line))
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	fmt.Fprintln(p.output, string(line))
 }
 
 func (p *peer) emitConnection(state string, statusCode int, reason string) {
@@ -106,7 +107,7 @@ func (closedRoad) RoundTrip(refused *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("refused to ask %s", refused.URL.Host)
 }
 
-func newPeer(ctx context.Context, address, authDir, rootKey string) (*peer, error) {
+func newPeer(ctx context.Context, output *os.File, address, authDir, rootKey string) (*peer, error) {
 	target, err := url.Parse(strings.Replace(address, "ws", "http", 1))
 	if err != nil {
 		return nil, err
@@ -138,7 +139,7 @@ func newPeer(ctx context.Context, address, authDir, rootKey string) (*peer, erro
 		return nil, err
 	}
 
-	p := &peer{client: whatsmeow.NewClient(device, log)}
+	p := &peer{client: whatsmeow.NewClient(device, log), output: output}
 	road := &http.Client{Transport: detour{target, &http.Transport{}}}
 	p.client.SetPreLoginHTTPClient(road)
 	p.client.SetWebsocketHTTPClient(road)
@@ -321,8 +322,12 @@ func run() error {
 	rootKey := flag.String("root-key", "", "root key of the certificate chain, 64 hex digits")
 	flag.Parse()
 
+	// The Signal library prints its warnings; stdout belongs to the protocol.
+	output := os.Stdout
+	os.Stdout = os.Stderr
+
 	ctx := context.Background()
-	p, err := newPeer(ctx, *address, *authDir, *rootKey)
+	p, err := newPeer(ctx, output, *address, *authDir, *rootKey)
 	if err != nil {
 		return err
 	}

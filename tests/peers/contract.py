@@ -1,0 +1,218 @@
+"""What every third-party client is able to do with the simulator: one contract, a class per client.
+
+The subclasses in `test_baileys_and_simulator.py` and `test_whatsmeow_and_simulator.py` say how the
+client is started. The simulator lists no violation at the end of any test (`conftest.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import trio
+
+from tests.peers.process import (
+    ConnectionChanged,
+    MessageReceived,
+    Peer,
+    QrShown,
+    Registered,
+    StatusChanged,
+    Undecryptable,
+)
+from tests.peers.simulator import Person, SimulatedWhatsApp
+
+DEADLINE_S = 30
+LOGGED_OUT = 401
+
+Start = Callable[[str], AbstractAsyncContextManager[Peer]]
+
+
+async def link(peer: Peer, whatsapp: SimulatedWhatsApp, person: Person) -> str:
+    """Link a fresh client to the person's phone and wait until it is logged in; its JID."""
+    await peer.connect()
+    qr = await peer.wait_for(QrShown)
+    device = await whatsapp.scan(person, qr.text)
+    await opened(peer)
+    return device
+
+
+async def opened(peer: Peer) -> None:
+    """Wait until the client is logged in."""
+    await peer.wait_for(ConnectionChanged, lambda change: change.state == "open")
+
+
+async def shown(peer: Peer, text: str) -> MessageReceived:
+    """Wait until the client has decrypted this text."""
+    return await peer.wait_for(MessageReceived, lambda message: message.text == text)
+
+
+async def reached(peer: Peer, message_id: str, status: str) -> None:
+    """Wait until the client knows this of a message it sent."""
+    await peer.wait_for(
+        StatusChanged, lambda change: (change.id, change.status) == (message_id, status)
+    )
+
+
+class Contract:
+    """The tests; `whatsapp` and `start` are fixtures."""
+
+    async def test_links_by_qr_code_and_logs_in(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice = await whatsapp.make_person("Alice")
+            async with start("alice") as peer:
+                device = await link(peer, whatsapp, alice)
+                registered = await peer.wait_for(Registered)
+        assert registered.jid == device
+        assert registered.lid == alice.lid.replace("@", ":1@")
+
+    async def test_talks_with_a_phone_both_ways(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                await whatsapp.say(bob, alice, "hello Alice")
+                received = await shown(peer, "hello Alice")
+                sent = await peer.send(received.chat, "hello Bob")
+                heard = await whatsapp.heard(bob, "hello Bob")
+                await reached(peer, sent, "delivered")
+        assert (received.chat, received.from_me) == (bob.lid, False)
+        assert (heard.id, heard.peer, heard.from_me) == (sent, alice.phone, False)
+
+    async def test_talks_by_number_as_well(self, whatsapp: SimulatedWhatsApp, start: Start) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                await peer.send(bob.jid, "hello Bob")
+                await whatsapp.heard(bob, "hello Bob")
+                await whatsapp.say(bob, alice, "hello Alice", addressing="pn")
+                received = await shown(peer, "hello Alice")
+                # The session began under the number and goes on under the LID.
+                await whatsapp.say(bob, alice, "still me", addressing="lid")
+                await shown(peer, "still me")
+        assert received.chat == bob.jid
+
+    async def test_own_phone_and_client_see_what_the_other_sent(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                await peer.send(bob.lid, "from the client")
+                heard = await whatsapp.heard(alice, "from the client")
+                await whatsapp.say(alice, bob, "from the phone")
+                received = await shown(peer, "from the phone")
+        assert (heard.peer, heard.from_me) == (bob.phone, True)
+        assert (received.chat, received.from_me) == (bob.lid, True)
+
+    async def test_learns_that_a_message_was_read(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                sent = await peer.send(bob.lid, "read me")
+                await whatsapp.heard(bob, "read me")
+                await whatsapp.read(bob, sent)
+                await reached(peer, sent, "read")
+
+    async def test_restarts_from_its_files_and_receives_what_came_meanwhile(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                await whatsapp.say(bob, alice, "before")
+                await shown(peer, "before")
+                await peer.quit()
+            await whatsapp.say(bob, alice, "meanwhile 1")
+            await whatsapp.say(bob, alice, "meanwhile 2")
+            async with start("alice") as peer:
+                await peer.connect()
+                await opened(peer)
+                await shown(peer, "meanwhile 2")
+                await peer.send(bob.lid, "afterwards")
+                await whatsapp.heard(bob, "afterwards")
+        assert [message.text for message in peer.seen(MessageReceived)] == [
+            "meanwhile 1",
+            "meanwhile 2",
+        ]
+        assert not peer.seen(QrShown)
+
+    async def test_comes_back_by_itself_after_its_socket_was_cut(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                device = await link(peer, whatsapp, alice)
+                # Cut any earlier, Baileys waits 20 s for the history that it has already got.
+                await whatsapp.say(bob, alice, "hello")
+                await shown(peer, "hello")
+                await whatsapp.drop(device)
+                await whatsapp.say(bob, alice, "are you there")
+                await opened(peer)
+                await shown(peer, "are you there")
+
+    async def test_rests_when_it_is_unlinked(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice = await whatsapp.make_person("Alice")
+            async with start("alice") as peer:
+                device = await link(peer, whatsapp, alice)
+                await whatsapp.unlink(device)
+                await peer.wait_for(
+                    ConnectionChanged, lambda change: change.status_code == LOGGED_OUT
+                )
+                await peer.quit()
+        assert peer.seen(ConnectionChanged)[-1].state == "close"
+
+    async def test_message_of_a_phone_that_does_not_decrypt_is_asked_for_again(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                await whatsapp.cause("corrupt", bob)
+                sent = await whatsapp.say(bob, alice, "once more")
+                garbled = await peer.wait_for(Undecryptable)
+                received = await shown(peer, "once more")
+        assert garbled.id == received.id == sent
+
+    async def test_message_that_a_phone_cannot_decrypt_is_sent_again(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                # Only behind an answer the client sends messages that need a session.
+                await whatsapp.say(bob, alice, "hello")
+                await shown(peer, "hello")
+                await whatsapp.cause("forget", bob)
+                sent = await peer.send(bob.lid, "once more")
+                heard = await whatsapp.heard(bob, "once more")
+        assert heard.id == sent
+
+    async def test_message_that_is_delivered_twice_is_shown_once(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                await whatsapp.cause("repeat_message", alice, count=2)
+                await whatsapp.say(bob, alice, "twice")
+                await whatsapp.say(bob, alice, "the next")
+                await shown(peer, "the next")
+        assert [message.text for message in peer.seen(MessageReceived)] == ["twice", "the next"]

@@ -1,0 +1,149 @@
+"""Starts `sitpayd simulate` as a program of its own and commands it over its control API.
+
+What a phone or the server is told to do is a method here; what third-party clients do is
+`process.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from subprocess import PIPE
+from typing import Self
+from urllib.parse import quote
+
+import httpx
+import trio
+
+LEAVE_S = 5.0
+# Longer than any test waits: the deadline is the test's.
+LONG_POLL_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """An account of the simulator, with its phone."""
+
+    phone: str
+    lid: str
+
+    @property
+    def jid(self) -> str:
+        """The address by number, without device."""
+        return f"{self.phone}@s.whatsapp.net"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A message as a phone decrypted it; `peer` is the number of the other person."""
+
+    id: str
+    peer: str
+    text: str | None
+    from_me: bool
+
+
+class SimulatedWhatsApp:
+    """A running simulator.
+
+    Attributes:
+        url: where clients connect.
+        root_key: signs its certificates, 64 hex digits.
+    """
+
+    def __init__(self, url: str, root_key: str, http: httpx.AsyncClient) -> None:
+        self.url = url
+        self.root_key = root_key
+        self._http = http
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls) -> AsyncGenerator[Self]:
+        """Run a simulator as long as the block runs."""
+        argv = [sys.executable, "-m", "sitpayd", "simulate"]
+        process = await trio.lowlevel.open_process(argv, stdout=PIPE)
+        try:
+            addresses = json.loads(await _first_line(process))
+            timeout = httpx.Timeout(5, read=LONG_POLL_S + 5)
+            async with httpx.AsyncClient(base_url=addresses["control"], timeout=timeout) as http:
+                yield cls(addresses["url"], addresses["root_key"], http)
+        finally:
+            process.terminate()
+            with trio.move_on_after(LEAVE_S, shield=True):
+                await process.wait()
+            if process.returncode is None:
+                process.kill()
+                with trio.CancelScope(shield=True):
+                    await process.wait()
+
+    # --- people and their phones ---
+
+    async def make_person(self, name: str) -> Person:
+        """Make an account with a phone."""
+        account: dict[str, str] = (await self._ask("POST", "/accounts", name=name)).json()
+        return Person(account["phone"], account["lid"])
+
+    async def scan(self, person: Person, qr_text: str) -> str:
+        """Let the phone link the device that shows this code; the device's JID."""
+        answer = await self._ask("POST", f"/accounts/{person.phone}/scan", qr=qr_text)
+        device: dict[str, str] = answer.json()
+        return device["jid"]
+
+    async def say(self, person: Person, to: Person, text: str, *, addressing: str = "lid") -> str:
+        """Let the phone send a text; the message id."""
+        path = f"/accounts/{person.phone}/messages"
+        answer = await self._ask("POST", path, to=to.phone, text=text, addressing=addressing)
+        sent: dict[str, str] = answer.json()
+        return sent["id"]
+
+    async def heard(self, person: Person, text: str) -> Heard:
+        """Wait until the phone has decrypted this text; the caller brings the deadline."""
+        after = 0
+        while True:
+            path = f"/accounts/{person.phone}/inbox?after={after}&wait={LONG_POLL_S}"
+            for message in (await self._ask("GET", path)).json():
+                after = message["seq"]
+                if message["text"] == text:
+                    return Heard(message["id"], message["peer"], text, message["from_me"])
+
+    async def read(self, person: Person, message_id: str) -> None:
+        """Let the person read a message, which its author is told."""
+        await self._ask("POST", f"/accounts/{person.phone}/read", id=message_id)
+
+    # --- devices and faults ---
+
+    async def drop(self, device: str) -> None:
+        """Cut the device's socket without a word."""
+        await self._ask("POST", f"/devices/{quote(device)}/drop")
+
+    async def unlink(self, device: str) -> None:
+        """Remove the device, as its phone would."""
+        await self._ask("DELETE", f"/devices/{quote(device)}")
+
+    async def cause(self, fault: str, person: Person, *, count: int = 1) -> None:
+        """Let something go wrong with a person's phone or devices."""
+        await self._ask("POST", "/faults", kind=fault, phone=person.phone, count=count)
+
+    async def complaints(self) -> list[str]:
+        """What clients did that the protocol forbids, or asked that is not simulated."""
+        seen = (await self._ask("GET", "/violations")).json()
+        return [str(item) for item in (*seen["violations"], *seen["unsupported"])]
+
+    async def _ask(self, method: str, path: str, **fields: str | int) -> httpx.Response:
+        response = await self._http.request(method, path, json=fields or None)
+        if response.is_error:
+            raise AssertionError(f"{method} {path}: {response.status_code} {response.text}")
+        return response
+
+
+async def _first_line(process: trio.Process) -> bytes:
+    assert process.stdout is not None
+    line = b""
+    async for chunk in process.stdout:
+        line += chunk
+        if b"\n" in line:
+            return line
+    raise AssertionError("the simulator ended before it was ready")
