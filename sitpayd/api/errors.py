@@ -63,6 +63,7 @@ STATUS: Final[Mapping[str, int]] = {
     "device_offline": 503,
     "expired": 503,
     "overloaded": 503,
+    "stopping": 503,
     "storage_full": 503,
     "storage_unavailable": 503,
     "http_version_not_supported": 505,

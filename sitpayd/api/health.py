@@ -21,7 +21,7 @@ async def healthz(api: Services) -> dict[str, object]:
 async def readyz(api: Services) -> dict[str, object]:
     """GET /readyz: the database takes writes, and the daemon is not on its way out."""
     if api.drain.begun.is_set():
-        raise ApiError("overloaded", "The daemon is stopping.")
+        raise ApiError("stopping", "The daemon is stopping.")
     with trio.move_on_after(WRITABLE_WITHIN_S) as scope:
         await api.database.write(_nothing)
     if scope.cancelled_caught:

@@ -172,7 +172,7 @@ async def _outcome(api: Services, sending: _Sending, row: _Row, watch: Watch) ->
         settled = _Row(row.message_id, row.wa_message_id, watch.state, watch.reason)
         return _answer(api, device, settled)
     if not sending.opted_in and await api.database.write(outbox.cancel, device.id, row.message_id):
-        raise _taken_back(api.status_of(device), watch)
+        raise _taken_back(api, api.status_of(device), watch)
     return _answer(api, device, await _read(api, sending, row.message_id))
 
 
@@ -214,8 +214,14 @@ def _answer(api: Services, device: DeviceRecord, row: _Row) -> Response:
     )
 
 
-def _taken_back(known: DeviceStatus, watch: Watch) -> ApiError:
+def _taken_back(api: Services, known: DeviceStatus, watch: Watch) -> ApiError:
     """The answer for a row that was taken back when the wait was over: certain."""
+    if api.drain.begun.is_set():
+        return ApiError(
+            "stopping",
+            "The daemon is stopping; this message was not sent.",
+            retry_after_s=OFFLINE_RETRY_S,
+        )
     if known.status in NEEDS_A_PERSON:
         return _needs_a_person(known)
     # Held by the actor, or behind other messages of a device that is there.

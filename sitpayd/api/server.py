@@ -40,6 +40,7 @@ FEED_PING_S: Final = 20.0
 # Connections that are still open after the drain are cut.
 GRACE_S: Final = DRAIN_S + 2.0
 
+
 async def serve(
     app: Api,
     settings: Settings,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+import trio
+
 from sitpayd.actors.messages import Deliver, Logout, StartPairing
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.phase import Phase
@@ -39,9 +41,18 @@ class FakeActor:
         self._database = database
         self._board = board
         self._outcomes = outcomes
+        self._scope = trio.CancelScope()
 
     async def run(self) -> None:
-        """Answer the mailbox until logged out."""
+        """Answer the mailbox until logged out or stopped."""
+        with self._scope:
+            await self._answer()
+
+    def stop(self) -> None:
+        """Take nothing out of the mailbox any more."""
+        self._scope.cancel()
+
+    async def _answer(self) -> None:
         async for message in self.handle.mailbox:
             match message:
                 case Deliver():
@@ -120,6 +131,9 @@ class FakeActor:
         assert armed
 
     def _start_pairing(self) -> None:
+        known = self._board.get(self.handle.session_id)
+        if known is not None and known.status == Phase.PAIRING:
+            return
         self.rounds += 1
         self.enter(Phase.PAIRING)
         if self.qr_text is not None:
