@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +19,8 @@ from sqlalchemy import Connection
 
 from sitpayd.errors import DatabaseCorruptError, DatabaseUnusableError, SchemaTooNewError
 
-MIGRATIONS: Final = "sitpayd.storage:migrations"
+# A package resource: the migrations are installed with the code.
+MIGRATIONS = "sitpayd.storage:migrations"
 
 _RESTORE: Final = "restore a backup copy over it, without its -wal and -shm files"
 
@@ -36,7 +36,7 @@ def check_pages(connection: Connection) -> None:
         raise DatabaseCorruptError(f"the database is damaged ({found}): {_RESTORE}")
 
 
-def revision_of(connection: Connection, migrations: str = MIGRATIONS) -> str | None:
+def revision_of(connection: Connection) -> str | None:
     """The migration this database is at; None: it is empty.
 
     Raises:
@@ -48,27 +48,26 @@ def revision_of(connection: Connection, migrations: str = MIGRATIONS) -> str | N
         if connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar():
             raise DatabaseUnusableError("the database holds tables that are not sitpayd's")
         return None
-    if revision not in {script.revision for script in _scripts(migrations).walk_revisions()}:
+    if revision not in {script.revision for script in _scripts().walk_revisions()}:
         raise SchemaTooNewError(
             f"the database has schema {revision}, this version knows up to"
-            f" {head_revision(migrations)}: install the newer version again"
+            f" {head_revision()}: install the newer version again"
         )
     return revision
 
 
-@cache
-def head_revision(migrations: str = MIGRATIONS) -> str | None:
+def head_revision() -> str | None:
     """The newest migration of this version."""
-    return _scripts(migrations).get_current_head()
+    return _scripts().get_current_head()
 
 
-def upgrade(connection: Connection, migrations: str = MIGRATIONS) -> None:
+def upgrade(connection: Connection) -> None:
     """Migrate to the newest revision inside the caller's transaction: all of it or nothing.
 
     Raises:
         DatabaseUnusableError: If rows would refer to missing ones afterwards.
     """
-    config = _config(migrations)
+    config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
     dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
@@ -110,14 +109,13 @@ def _sync(path: Path) -> None:
         os.close(file)
 
 
-def _scripts(migrations: str) -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config(migrations))
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
 
 
-def _config(migrations: str) -> Config:
+def _config() -> Config:
     config = Config()
-    # An interpolation character in a path would be taken for a variable.
-    config.set_main_option("script_location", migrations.replace("%", "%%"))
+    config.set_main_option("script_location", MIGRATIONS)
     # Without it Alembic splits lists of paths the old way and warns.
     config.set_main_option("path_separator", "os")
     return config

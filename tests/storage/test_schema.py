@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import trio
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import NullPool, create_engine
+
+import sitpayd.storage.migrations
+from sitpayd.errors import DatabaseUnusableError, SchemaTooNewError
+from sitpayd.storage import schema
+from sitpayd.storage.database import migrate, open_database
+from sitpayd.storage.tables import METADATA
+from tests.storage.builders import some_tenant, some_vault
+
+PACKAGED = Path(sitpayd.storage.migrations.__file__).parent
+
+# Re-creates a table that others refer to: with foreign keys on, their rows would be lost.
+SECOND = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade():
+    with op.batch_alter_table("partner", recreate="always") as batch:
+        batch.add_column(sa.Column("note", sa.String(), nullable=False, server_default=""))
+    op.execute("UPDATE partner SET note = 'migrated'")
+"""
+FAILING = SECOND + "    raise LookupError('half-way')\n"
+DANGLING = SECOND + "    op.execute('DELETE FROM partner')\n"
+
+
+def url_of(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def tables_of(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+
+
+def value_of(path: Path, statement: str) -> object:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(statement).fetchone()[0]
+
+
+def definitions_of(path: Path) -> dict[str, set[str]]:
+    """The lines of each definition; their order means nothing."""
+    with closing(sqlite3.connect(path)) as connection:
+        return {
+            name: {line.strip().rstrip(",") for line in (sql or "").splitlines()}
+            for name, sql in connection.execute("SELECT name, sql FROM sqlite_schema")
+        }
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sitpayd.db"
+
+
+@pytest.fixture
+def filled(path: Path) -> Path:
+    """A database at the first revision, with a partner, a user and a device."""
+
+    async def fill() -> None:
+        async with open_database(url_of(path), some_vault(), inline=True) as database:
+            await some_tenant(database)
+
+    trio.run(fill)
+    return path
+
+
+def migrations_with(tmp_path: Path, second: str) -> str:
+    place = tmp_path / "migrations"
+    shutil.copytree(PACKAGED, place, ignore=shutil.ignore_patterns("__pycache__"))
+    (place / "versions" / "0002_second.py").write_text(second)
+    return str(place)
+
+
+def killed_at_each_statement(tmp_path: Path, *arguments: str) -> list[Path]:
+    place = tmp_path / "killed"
+    place.mkdir()
+    command = [sys.executable, "-m", "tests.storage.killed", str(place), *arguments]
+    subprocess.run(command, check=True, timeout=300)
+    return sorted(place.glob("*.db"))
+
+
+def test_the_newest_migration_makes_the_tables_of_the_code(path: Path) -> None:
+    migrate(url_of(path))
+    engine = create_engine(url_of(path), poolclass=NullPool)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, METADATA) == []
+
+
+def test_names_and_checks_are_the_same_in_code_and_file(path: Path, tmp_path: Path) -> None:
+    """What `compare_metadata` does not see on SQLite: names of constraints, checks, conditions."""
+    migrate(url_of(path))
+    engine = create_engine(url_of(tmp_path / "made.db"), poolclass=NullPool)
+    METADATA.create_all(engine)
+    migrated = definitions_of(path)
+    del migrated["alembic_version"], migrated["sqlite_autoindex_alembic_version_1"]
+    assert migrated == definitions_of(tmp_path / "made.db")
+
+
+def test_migrating_twice_changes_nothing(path: Path) -> None:
+    migrate(url_of(path))
+    before = tables_of(path)
+    migrate(url_of(path))
+    assert tables_of(path) == before
+    assert value_of(path, "SELECT version_num FROM alembic_version") == schema.head_revision()
+
+
+def test_a_newer_schema_is_refused_and_left_alone(filled: Path) -> None:
+    with closing(sqlite3.connect(filled)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    with pytest.raises(SchemaTooNewError, match="9999"):
+        migrate(url_of(filled))
+    assert value_of(filled, "SELECT version_num FROM alembic_version") == "9999"
+
+
+def test_tables_of_somebody_else_are_refused_and_left_alone(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    path.chmod(0o600)
+    with pytest.raises(DatabaseUnusableError, match="not sitpayd's"):
+        migrate(url_of(path))
+    assert tables_of(path) == {"theirs"}
+
+
+def test_a_table_made_anew_keeps_the_rows_that_refer_to_it(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "MIGRATIONS", migrations_with(tmp_path, SECOND))
+    migrate(url_of(filled))
+    assert value_of(filled, "SELECT note FROM partner") == "migrated"
+    assert value_of(filled, "SELECT count(*) FROM end_user") == 1
+    assert value_of(filled, "SELECT count(*) FROM device") == 1
+
+
+def test_the_old_file_is_kept_before_a_migration(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schema, "MIGRATIONS", migrations_with(tmp_path, SECOND))
+    (tmp_path / "sitpayd.db.schema-0001.part").write_text("of a start that was killed")
+    migrate(url_of(filled))
+    copy = tmp_path / "sitpayd.db.schema-0001"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert value_of(copy, "SELECT version_num FROM alembic_version") == "0001"
+    assert value_of(copy, "SELECT count(*) FROM device") == 1
+    assert not (tmp_path / "sitpayd.db.schema-0001.part").exists()
+
+
+def test_a_new_file_needs_no_copy(path: Path) -> None:
+    migrate(url_of(path))
+    assert {file.name for file in path.parent.iterdir()} == {"sitpayd.db", "sitpayd.db.lock"}
+
+
+@pytest.mark.parametrize(
+    ("second", "error"), [(FAILING, LookupError), (DANGLING, DatabaseUnusableError)]
+)
+def test_a_migration_that_fails_leaves_the_old_schema_and_rows(
+    filled: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    second: str,
+    error: type[Exception],
+) -> None:
+    before = tables_of(filled)
+    monkeypatch.setattr(schema, "MIGRATIONS", migrations_with(tmp_path, second))
+    with pytest.raises(error):
+        migrate(url_of(filled))
+    assert tables_of(filled) == before
+    assert value_of(filled, "SELECT version_num FROM alembic_version") == "0001"
+    assert value_of(filled, "SELECT name FROM partner") == "ABC Reseller"
+
+
+def test_a_first_migration_killed_anywhere_leaves_nothing_or_everything(
+    path: Path, tmp_path: Path
+) -> None:
+    migrate(url_of(path))
+    whole = tables_of(path)
+    left = killed_at_each_statement(tmp_path, schema.MIGRATIONS)
+    assert len(left) > 30
+    found = [tables_of(database) for database in left]
+    assert {frozenset(), frozenset(whole)} == {frozenset(tables) for tables in found}
+    for database in left:
+        migrate(url_of(database))
+        assert tables_of(database) == whole
+
+
+def test_a_later_migration_killed_anywhere_leaves_the_old_or_the_new_schema(
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrations = migrations_with(tmp_path, SECOND)
+    left = killed_at_each_statement(tmp_path, migrations, str(filled))
+    assert len(left) > 15
+    monkeypatch.setattr(schema, "MIGRATIONS", migrations)
+    revisions = set()
+    for database in left:
+        revision = value_of(database, "SELECT version_num FROM alembic_version")
+        revisions.add(revision)
+        columns = value_of(
+            database, "SELECT count(*) FROM pragma_table_info('partner') WHERE name = 'note'"
+        )
+        assert columns == (1 if revision == "0002" else 0)
+        assert "_alembic_tmp_partner" not in tables_of(database)
+        migrate(url_of(database))
+        assert value_of(database, "SELECT note FROM partner") == "migrated"
+        assert value_of(database, "SELECT count(*) FROM device") == 1
+    assert revisions == {"0001", "0002"}
