@@ -136,7 +136,8 @@ class Client:
 
     async def _read(self, nursery: trio.Nursery) -> None:
         try:
-            async for data in self._websocket:
+            while True:
+                data = await self._websocket.recv()
                 if isinstance(data, str):
                     continue
                 self._heard_at = trio.current_time()

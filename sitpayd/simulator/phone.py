@@ -352,7 +352,9 @@ class Phone:
         if content.destination is not None and not incoming.from_me:
             self._fault(incoming, Kind.CONTENT, "a stranger sends a copy for own devices")
             return
-        if incoming.from_me and not is_peer and content.destination is None:
+        # In a note to oneself the own devices are the recipients, too.
+        is_note = self._account(incoming.chat) is self.account
+        if incoming.from_me and content.destination is None and not (is_peer or is_note):
             self._fault(incoming, Kind.CONTENT, "the copy for an own device is not wrapped")
         if is_peer or content.kind in ("none", "protocol"):
             return

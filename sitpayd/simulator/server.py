@@ -182,9 +182,16 @@ class Server:
         """Look at every client's deadlines each second, until cancelled."""
         while True:
             await trio.sleep(_TICK_S)
-            moment = trio.current_time()
-            for client in list(self.clients):
-                client.tick(moment)
+            self.look_at_deadlines(trio.current_time())
+
+    def look_at_deadlines(self, moment: float) -> None:
+        """Look at every client's deadlines.
+
+        Args:
+            moment: monotonic seconds.
+        """
+        for client in list(self.clients):
+            client.tick(moment)
 
     @property
     def connected(self) -> list[Client]:

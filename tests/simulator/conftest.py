@@ -1,19 +1,32 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
 from sitpayd.simulator.main import Simulator
+from sitpayd.simulator.options import Options
+
+QUICK = Options(grace_s=0.05)
+Start = Callable[[Options], AbstractAsyncContextManager[Simulator]]
 
 
-@pytest.fixture
-async def sim() -> AsyncIterator[Simulator]:
+@asynccontextmanager
+async def flawless(options: Options) -> AsyncIterator[Simulator]:
     """A simulator whose run must end without a violation; who breaks a rule clears the list."""
-    async with Simulator.start() as running:
+    async with Simulator.start(options) as running:
         yield running
         assert running.server.violations.broken == []
 
 
-ALICE = "4915111111111"
-BOB = "4915122222222"
+@pytest.fixture
+async def sim() -> AsyncIterator[Simulator]:
+    async with flawless(QUICK) as running:
+        yield running
+
+
+@pytest.fixture
+def start() -> Start:
+    """Starts a simulator with other options."""
+    return flawless

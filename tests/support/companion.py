@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.trio.client import ClientConnection, connect
 
 from sitpayd.simulator.main import Simulator
+from sitpayd.simulator.violations import Kind
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.events import HandshakeCompleted, NodeReceived
@@ -86,6 +87,10 @@ class Wire:
             self._waiting.append(await self.receive())
             return False
         return True
+
+    async def handled(self) -> None:
+        """Wait until the server has handled what was sent so far: it takes stanzas in order."""
+        await self.ask(iq.ping(self.ids.next()))
 
     async def closed(self) -> None:
         """Read until the server has closed; what comes stays to be read."""
@@ -261,6 +266,18 @@ class Companion:
             if node.text("category") != "peer":
                 return heard
 
+    async def hear_peers(self, wire: Wire, count: int = 2) -> list[Text]:
+        """Receive and confirm what the phone sends a new companion: app state keys, history."""
+        heard = []
+        for _ in range(count):
+            node = await wire.expect("message", category="peer")
+            heard.append(self.decrypt(node))
+            await wire.send(self.receipt(node))
+        await wire.handled()
+        while wire._waiting:
+            wire._waiting.pop()
+        return heard
+
     def decrypt(self, node: Node) -> Text:
         incoming = parse_incoming(node, self.identity.jid, self.identity.lid)
         # Sessions are kept by LID, whatever form a stanza has.
@@ -294,3 +311,19 @@ class Companion:
 
     def ack(self, node: Node) -> Node:
         return receipt.ack(node, self.identity.jid)
+
+
+async def heard_by(sim: Simulator, number: str, count: int = 1) -> list[str | None]:
+    """The texts a phone decrypted, once it has this many."""
+    phone = sim.phone(number)
+    with trio.fail_after(PATIENCE_S):
+        while phone.received < count:
+            await phone.arrival()
+    return [item.text for item in phone.inbox]
+
+
+def kinds(sim: Simulator) -> list[Kind]:
+    """The kinds of violations so far; they are forgiven by being looked at."""
+    found = [violation.kind for violation in sim.server.violations.broken]
+    sim.server.violations.clear()
+    return found

@@ -1,0 +1,219 @@
+"""The HTTP control API, over its real port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+import trio
+
+from sitpayd.simulator.main import Simulator, run_simulator
+from sitpayd.whatsapp.jid import pn
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.stanzas import iq, pairing
+from tests.simulator.conftest import QUICK
+from tests.simulator.test_routing import ALICE, BOB, linked
+from tests.support.companion import PATIENCE_S, Companion, kinds
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Simulator]:
+    async with Simulator.start(QUICK, control_port=0) as running:
+        yield running
+        assert running.server.violations.broken == []
+
+
+@pytest.fixture
+async def control(sim: Simulator) -> AsyncIterator[httpx.AsyncClient]:
+    assert sim.control_url is not None
+    async with httpx.AsyncClient(base_url=sim.control_url, timeout=PATIENCE_S) as client:
+        yield client
+
+
+async def test_root_tells_what_this_is_and_its_routes(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    answer = (await control.get("/")).json()
+    assert answer["root_key"] == sim.root_key.hex()
+    assert "POST /accounts/<number>/scan" in answer["routes"]
+
+
+async def test_account_is_made_listed_and_shown(control: httpx.AsyncClient) -> None:
+    made = await control.post("/accounts", json={"phone": f"+{ALICE}", "name": "Alice"})
+    assert made.status_code == 201
+    account = made.json()
+    assert account["phone"] == ALICE
+    assert account["devices"] == [f"{ALICE}@s.whatsapp.net"]
+    assert (await control.get("/accounts")).json() == [account]
+    assert (await control.get(f"/accounts/{ALICE}")).json() == account
+
+
+async def test_number_is_chosen_if_none_is_given(control: httpx.AsyncClient) -> None:
+    made = await control.post("/accounts")
+    assert made.json()["phone"].isdigit()
+
+
+async def test_phone_scans_and_talks_with_a_companion(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    for number in (ALICE, BOB):
+        await control.post("/accounts", json={"phone": number})
+    companion = Companion(sim)
+    async with companion.register() as wire, trio.open_nursery() as nursery:
+        offered = await wire.expect("iq", type="set")
+        refs = pairing.parse_pair_device(offered)
+        await wire.send(iq.result(offered))
+
+        async def scan() -> None:
+            text = pairing.qr_text(refs[0], companion.keys)
+            answer = await control.post(f"/accounts/{ALICE}/scan", json={"qr": text})
+            assert answer.json()["jid"] == f"{ALICE}:1@s.whatsapp.net"
+
+        nursery.start_soon(scan)
+        success = await wire.expect("iq", type="set")
+        companion.paired, reply = pairing.accept_pair_success(success, companion.keys)
+        await wire.send(reply)
+        await wire.expect("stream:error")
+    async with companion.online() as wire:
+        sent = await control.post(f"/accounts/{BOB}/messages", json={"to": ALICE, "text": "hi"})
+        heard = await companion.hear(wire)
+        assert heard.node.text("id") == sent.json()["id"]
+        ack = await companion.say(wire, sim.phone(BOB).account.lid, "hello")
+        (received,) = (await control.get(f"/accounts/{BOB}/inbox", params={"wait": 5})).json()
+        assert (received["peer"], received["text"], received["from_me"]) == (ALICE, "hello", False)
+        after = {"after": received["seq"]}
+        assert (await control.get(f"/accounts/{BOB}/inbox", params=after)).json() == []
+        read = await control.post(f"/accounts/{BOB}/read", json={"id": received["id"]})
+        assert read.status_code == 200
+        await wire.expect("receipt", type="read")
+        entry = (await control.get(f"/messages/{ack.text('id')}")).json()
+        assert entry["copies"][f"{BOB}@s.whatsapp.net"]["receipts"] == ["delivered", "read"]
+
+
+async def test_devices_are_listed_dropped_ended_and_unlinked(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    async with linked(sim) as (companion, wire):
+        (device,) = (await control.get("/devices")).json()
+        assert (device["jid"], device["connected"]) == (str(companion.identity.jid), True)
+        path = f"/devices/{device['jid']}"
+        assert (await control.post(f"{path}/ping")).status_code == 200
+        await wire.send(iq.result(await wire.expect("iq", xmlns="urn:xmpp:ping")))
+        await wire.handled()
+        await control.post(f"{path}/drop")
+        await wire.closed()
+    async with companion.online() as wire:
+        await control.post(f"{path}/stream-error", json={"code": 503})
+        await wire.expect("stream:error", code="503")
+        await wire.closed()
+    assert (await control.get(path)).json()["state"] == "offline"
+    assert (await control.post(f"{path}/drop")).status_code == 409
+    await control.post(f"{path}/fail-next-login", json={"reason": 503})
+    async with companion.connect() as wire:
+        await wire.expect("failure", reason="503")
+    async with companion.online() as wire:
+        assert (await control.delete(f"/devices/{ALICE}:1")).status_code == 200
+        await wire.expect("stream:error", code="401")
+    assert (await control.get(path)).status_code == 404
+
+
+async def test_faults_are_added_listed_and_cleared(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    async with linked(sim):
+        body = {"kind": "nack", "device": f"{ALICE}:1", "code": 463, "count": 2}
+        made = await control.post("/faults", json=body)
+        assert made.status_code == 201
+        (fault,) = (await control.get("/faults")).json()
+        assert (fault["kind"], fault["number"], fault["device"]) == ("nack", ALICE, 1)
+        await control.delete("/faults")
+        assert (await control.get("/faults")).json() == []
+
+
+async def test_violations_are_listed_and_cleared(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    async with linked(sim) as (companion, wire):
+        ghost = Node("notification", {"id": "1", "from": pn(BOB), "type": "picture"})
+        await wire.send(companion.ack(ghost))
+        await wire.handled()
+        found = (await control.get("/violations")).json()["violations"]
+        assert [violation["kind"] for violation in found] == ["unexpected"]
+        await control.delete("/violations")
+        assert kinds(sim) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "field"),
+    [
+        ("POST", "/accounts", {"phone": "12a"}, 422, "phone"),
+        ("POST", "/accounts", {"phone": 12}, 422, "phone"),
+        ("POST", "/accounts", {"phone": BOB}, 409, "phone"),
+        ("POST", "/accounts", [], 400, None),
+        ("POST", f"/accounts/{ALICE}/scan", {"qr": "x"}, 404, "phone"),
+        ("POST", f"/accounts/{BOB}/scan", {}, 422, "qr"),
+        ("POST", f"/accounts/{BOB}/scan", {"qr": "x"}, 422, "qr"),
+        ("POST", f"/accounts/{BOB}/messages", {"to": ALICE, "text": "x"}, 404, "to"),
+        ("POST", f"/accounts/{BOB}/messages", {"to": BOB}, 422, "text"),
+        (
+            "POST",
+            f"/accounts/{BOB}/messages",
+            {"to": BOB, "text": "x", "addressing": "x"},
+            422,
+            "addressing",
+        ),
+        ("POST", f"/accounts/{BOB}/read", {"id": "x"}, 404, "id"),
+        ("GET", f"/accounts/{BOB}/inbox?after=x", None, 422, "after"),
+        ("GET", f"/accounts/{BOB}/inbox?wait=x", None, 422, "wait"),
+        ("GET", f"/accounts/{BOB}/inbox?wait=inf", None, 422, "wait"),
+        ("GET", "/devices/nobody:1", None, 404, "jid"),
+        ("GET", "/devices/a:b", None, 422, "jid"),
+        ("DELETE", f"/devices/{BOB}", None, 409, "jid"),
+        ("POST", "/faults", {"kind": "x"}, 422, "kind"),
+        ("POST", "/faults", {"kind": "nack", "count": -1}, 422, "count"),
+        ("POST", "/faults", {"kind": "nack", "seconds": "x"}, 422, "seconds"),
+        ("GET", "/messages/x", None, 404, "id"),
+        ("GET", "/nowhere", None, 404, None),
+        ("PUT", "/accounts", None, 405, None),
+    ],
+)
+async def test_wrong_request_names_its_field(
+    sim: Simulator,
+    control: httpx.AsyncClient,
+    method: str,
+    path: str,
+    body: object,
+    status: int,
+    field: str | None,
+) -> None:
+    sim.make_account(BOB)
+    answer = await control.request(method, path, json=body)
+    assert answer.status_code == status
+    assert answer.json()["type"] == "error"
+    assert answer.json()["field"] == field
+
+
+async def test_malformed_json_is_refused(control: httpx.AsyncClient) -> None:
+    answer = await control.post("/faults", content=b"{")
+    assert answer.status_code == 400
+
+
+async def test_simulator_announces_its_addresses_once() -> None:
+    told: list[dict[str, str]] = []
+    async with trio.open_nursery() as nursery:
+
+        def announce(addresses: dict[str, str]) -> None:
+            told.append(addresses)
+            nursery.cancel_scope.cancel()
+
+        with trio.fail_after(PATIENCE_S):
+            await run_simulator("127.0.0.1", 0, 0, announce=announce)
+    (addresses,) = told
+    assert list(addresses) == ["url", "root_key", "control"]
+    assert len(bytes.fromhex(addresses["root_key"])) == 32
+
+
+async def test_simulator_listens_on_loopback_only() -> None:
+    with pytest.raises(ValueError, match="loopback"):
+        await run_simulator("0.0.0.0", 0, 0, announce=lambda _: None)
