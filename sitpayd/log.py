@@ -59,7 +59,8 @@ def configure(level: LogLevel, log_format: LogFormat, stream: TextIO | None = No
     root = logging.getLogger()
     if _BRIDGE not in root.handlers:
         root.addHandler(_BRIDGE)
-    root.setLevel(number)
+    # Other people's loggers tell at "info" what only their authors want to know.
+    root.setLevel(max(number, logging.WARNING))
     sys.excepthook = _log_uncaught
 
 
