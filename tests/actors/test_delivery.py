@@ -1,0 +1,500 @@
+"""The delivery of rows, as DeviceMachine plays it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sitpayd.actors.commands import (
+    Arm,
+    HangUp,
+    Hold,
+    Learn,
+    LoadSessions,
+    Mark,
+    MarkLate,
+    NextRow,
+    Send,
+    Write,
+)
+from sitpayd.actors.delivery import (
+    ACK_WITHIN_S,
+    CHECK_WITHIN_S,
+    MAX_PAUSE_AFTER_QUERY_S,
+    MAX_WRITES,
+    PAUSE_AFTER_QUERY_S,
+)
+from sitpayd.actors.events import (
+    Armed,
+    LossKind,
+    Lost,
+    NotArmed,
+    RowLoaded,
+    SessionsLoaded,
+    Tick,
+)
+from sitpayd.actors.messages import Deliver, Logout
+from sitpayd.actors.pacing import PacingLimits
+from sitpayd.actors.phase import Phase
+from sitpayd.actors.refusals import REFUSALS
+from sitpayd.storage.records import OutboxRow, RowState
+from sitpayd.whatsapp.jid import pn
+from sitpayd.whatsapp.keys import KeyPair
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.stanzas import iq, notification
+from sitpayd.whatsapp.stanzas.message import phash
+from sitpayd.whatsapp.stanzas.prekeys import BundleRefused
+from tests.actors.builders import (
+    FRIEND,
+    FRIEND_LID,
+    FRIEND_PN,
+    FRIENDS_DEVICES,
+    OUR_OTHERS,
+    OUR_PHASH,
+    OURSELVES,
+    OWN_LID,
+    OWN_PN,
+    SERVER_T,
+    a_row,
+    arm_command,
+    bundle_of,
+    bundles_query,
+    bundles_result,
+    connected_play,
+    contact_query,
+    contact_result,
+    count_result,
+    devices_query,
+    devices_result,
+    in_flight,
+    known,
+    known_friend_play,
+    message_ack,
+    refused,
+    result,
+    success,
+    user_devices,
+)
+from tests.support.playbook import Playbook
+
+ROW = a_row()
+ASKED = devices_query("#3", FRIEND_PN, OWN_PN.bare)
+LEARNED = Learn(FRIEND_PN, FRIEND_LID)
+LOADED = LoadSessions(FRIENDS_DEVICES + OUR_OTHERS)
+ALL_HERE = SessionsLoaded(frozenset())
+BUNDLE = bundle_of(KeyPair.generate())
+SENT = Mark(ROW, RowState.SENT, server_time=SERVER_T)
+
+
+def asked_play(row: OutboxRow = ROW) -> Playbook:
+    """A device that asks (#3) for the devices of a first contact."""
+    play = connected_play().on(Deliver()).expects(NextRow())
+    return play.on(RowLoaded(row)).expects(ASKED)
+
+
+def written_play() -> tuple[Playbook, Armed]:
+    """A device whose first message to a friend waits for its ack."""
+    play = connected_play()
+    return play, in_flight(play, ROW, "#3")
+
+
+def known_play(limits: PacingLimits | None = None) -> Playbook:
+    return known_friend_play(limits)[0].on(Deliver()).expects(NextRow())
+
+
+def unknown_bundles_play() -> Playbook:
+    """A device that asks (#4) for the bundles of two devices."""
+    play = known_play().on(RowLoaded(ROW)).expects(LOADED)
+    missing = frozenset({FRIEND_LID, OWN_LID.with_device(9)})
+    asked = bundles_query("#4", OWN_LID.with_device(9), FRIEND_LID)
+    return play.on(SessionsLoaded(missing)).expects(asked)
+
+
+def connect_again(play: Playbook, first: int) -> Playbook:
+    """Dial after a loss and go on until the next row is looked for; `first` query is next."""
+    play.tick().said()
+    play.hears(success()).said()
+    play.hears(count_result(f"#{first}", 9)).expects(Send(iq.active(f"#{first + 1}")))
+    said = play.hears(result(f"#{first + 1}")).said()
+    assert said[-1] == NextRow()
+    return play
+
+
+# --- the way of a row ---
+
+
+def test_first_message_to_a_number_asks_for_devices_and_bundles() -> None:
+    play = connected_play().on(Deliver()).expects(NextRow())
+    play.on(RowLoaded(ROW)).expects(ASKED)
+    play.hears(devices_result("#3", FRIEND, OURSELVES)).expects(LEARNED, LOADED)
+    everybody = FRIENDS_DEVICES + OUR_OTHERS
+    asked = bundles_query("#4", *sorted(everybody, key=str))
+    play.on(SessionsLoaded(frozenset(everybody))).expects(asked)
+    bundles = {jid: bundle_of(KeyPair.generate()) for jid in sorted(everybody, key=str)}
+    play.hears(bundles_result("#4", dict(bundles))).expects(arm_command(ROW, bundles))
+    armed = Armed(ROW, b"stanza")
+    play.on(armed).expects(Write(armed))
+    play.hears(message_ack(ROW)).expects(SENT, NextRow())
+    play.on(RowLoaded(None)).expects_nothing()
+
+
+def test_message_to_known_devices_asks_for_nothing() -> None:
+    play = known_play()
+    play.on(RowLoaded(ROW)).expects(LOADED)
+    play.on(ALL_HERE).expects(arm_command(ROW))
+    armed = Armed(ROW, b"stanza")
+    play.on(armed).expects(Write(armed))
+
+
+def test_one_row_is_in_flight_at_a_time() -> None:
+    play, _ = written_play()
+    play.on(Deliver()).expects_nothing()
+    play.hears(message_ack(ROW)).expects(SENT, NextRow())
+
+
+def test_person_without_a_known_lid_is_addressed_by_number() -> None:
+    play = asked_play()
+    friend = user_devices(FRIEND_PN, (0, 2))
+    devices = (FRIEND_PN, FRIEND_PN.with_device(2))
+    others = (OWN_PN.bare, OWN_PN.with_device(9))
+    play.hears(devices_result("#3", friend, OURSELVES)).expects(LoadSessions(devices + others))
+    play.on(ALL_HERE).expects(Arm(ROW, FRIEND_PN, None, devices, others, {}))
+
+
+def test_note_to_oneself_goes_to_the_own_other_devices() -> None:
+    row = a_row(to=OWN_PN.user)
+    play = connected_play().on(Deliver()).expects(NextRow())
+    play.on(RowLoaded(row)).expects(devices_query("#3", OWN_PN.bare))
+    play.hears(devices_result("#3", OURSELVES)).expects(LoadSessions(OUR_OTHERS))
+    play.on(ALL_HERE).expects(Arm(row, OWN_LID.bare, None, (), OUR_OTHERS, {}))
+
+
+@pytest.mark.parametrize("ourselves", [None, (), (0, 7)], ids=["error", "empty", "phone alone"])
+def test_note_to_oneself_reaches_the_phone_in_any_case(ourselves: tuple[int, ...] | None) -> None:
+    row = a_row(to=OWN_PN.user)
+    play = connected_play().on(Deliver()).expects(NextRow())
+    play.on(RowLoaded(row)).expects(devices_query("#3", OWN_PN.bare))
+    answer = devices_result("#3", user_devices(OWN_PN.bare, ourselves, lid=OWN_LID.bare))
+    play.hears(answer).expects(LoadSessions((OWN_LID.bare,)))
+
+
+def test_own_devices_that_are_not_told_are_asked_for_again() -> None:
+    play = asked_play()
+    answer = devices_result("#3", FRIEND, user_devices(OWN_PN.bare, None))
+    play.hears(answer).expects(LEARNED, LoadSessions((*FRIENDS_DEVICES, OWN_LID.bare)))
+    play.on(ALL_HERE).said()
+    play.on(Armed(ROW, b"stanza")).said()
+    play.hears(message_ack(ROW)).expects(SENT, NextRow())
+    play.on(RowLoaded(a_row(2))).expects(devices_query("#4", FRIEND_PN, OWN_PN.bare))
+
+
+def test_list_that_changes_while_another_is_asked_for_is_not_missed() -> None:
+    play, _ = known_friend_play()
+    stranger, row = pn("12025550123"), a_row(2, to="12025550123")
+    play.on(Deliver()).expects(NextRow())
+    play.on(RowLoaded(row)).expects(devices_query("#4", stranger, OWN_PN.bare))
+    joined = notification.notification("N", notification.OwnDevices(()), t=1, from_=OWN_PN.bare)
+    play.hears(joined).said()
+    ourselves = user_devices(OWN_PN.bare, (0, 7, 9, 11))
+    others = (OWN_PN.bare, OWN_PN.with_device(9), OWN_PN.with_device(11))
+    answer = devices_result("#4", user_devices(stranger, (0,)), ourselves)
+    play.hears(answer).expects(LoadSessions((stranger, *others)))
+
+
+# --- who cannot be reached ---
+
+
+def test_number_without_account_fails_the_row() -> None:
+    play = asked_play()
+    answer = devices_result("#3", user_devices(FRIEND_PN, None), OURSELVES)
+    play.hears(answer).expects(contact_query("#4"))
+    play.hears(contact_result("#4", exists=False)).expects(
+        Mark(ROW, RowState.FAILED, "not_on_whatsapp"), NextRow()
+    )
+
+
+@pytest.mark.parametrize("devices", [None, ()], ids=["error", "empty"])
+def test_account_without_devices_fails_the_row(devices: tuple[int, ...] | None) -> None:
+    play = asked_play()
+    answer = devices_result("#3", user_devices(FRIEND_PN, devices), OURSELVES)
+    play.hears(answer).expects(contact_query("#4"))
+    play.hears(contact_result("#4", exists=True)).expects(
+        Mark(ROW, RowState.FAILED, "no_devices"), NextRow()
+    )
+
+
+def test_check_that_says_nothing_of_the_number_does_not_tell_it_is_absent() -> None:
+    play = asked_play()
+    play.hears(devices_result("#3", OURSELVES)).expects(contact_query("#4"))
+    nothing = result("#4", Node("usync", {}, (Node("list", {}, ()),)))
+    play.hears(nothing).expects(Mark(ROW, RowState.FAILED, "no_devices"), NextRow())
+
+
+def test_check_that_failed_does_not_tell_the_number_is_absent() -> None:
+    play = asked_play()
+    play.hears(devices_result("#3", OURSELVES)).expects(contact_query("#4"))
+    error = Node("contact", {}, (Node("error", {"code": "429"}),))
+    user = Node("user", {"jid": FRIEND_PN}, (error,))
+    answer = result("#4", Node("usync", {}, (Node("list", {}, (user,)),)))
+    play.hears(answer).expects(Mark(ROW, RowState.FAILED, "no_devices"), NextRow())
+
+
+def test_nobody_left_to_encrypt_for_fails_the_row() -> None:
+    play = known_play().on(RowLoaded(ROW)).expects(LOADED)
+    play.on(ALL_HERE).expects(arm_command(ROW))
+    play.on(NotArmed(ROW, "no_devices")).expects(
+        Mark(ROW, RowState.FAILED, "no_devices"), NextRow()
+    )
+
+
+def test_row_that_was_taken_back_is_passed_over() -> None:
+    play = known_play().on(RowLoaded(ROW)).expects(LOADED)
+    play.on(ALL_HERE).expects(arm_command(ROW))
+    play.on(NotArmed(ROW, None)).expects(NextRow())
+
+
+# --- bundles ---
+
+
+def test_bundles_are_asked_for_where_there_is_no_session() -> None:
+    bundles = {OWN_LID.with_device(9): BUNDLE, FRIEND_LID: BUNDLE}
+    play = unknown_bundles_play()
+    play.hears(bundles_result("#4", dict(bundles))).expects(arm_command(ROW, bundles))
+
+
+def test_device_without_a_bundle_does_not_stop_the_others() -> None:
+    answer = bundles_result("#4", {OWN_LID.with_device(9): BundleRefused(404), FRIEND_LID: BUNDLE})
+    unknown_bundles_play().hears(answer).expects(arm_command(ROW, {FRIEND_LID: BUNDLE}))
+
+
+# --- questions without answers ---
+
+
+def paused_for(play: Playbook, seconds: float) -> None:
+    """The last event was answered with nothing, and for this long nothing is sent."""
+    play.expects_nothing()
+    assert play.waits_s is not None
+    assert play.waits_s <= seconds
+    play.later(seconds - 1.0).hears(Node("presence")).expects_nothing()
+    play.on(Deliver()).expects_nothing()
+    play.later(1.0).on(Deliver()).expects(NextRow())
+
+
+def test_device_wakes_by_itself_when_its_pause_ends() -> None:
+    play = asked_play().hears(refused("#3")).expects_nothing()
+    assert play.waits_s == PAUSE_AFTER_QUERY_S
+    play.tick().expects(NextRow())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [refused("#3"), result("#3"), result("#3", Node("usync"))],
+    ids=["error", "empty", "no list"],
+)
+def test_refused_device_query_is_asked_again_after_a_pause(answer: Node) -> None:
+    play = asked_play().hears(answer)
+    paused_for(play, PAUSE_AFTER_QUERY_S)
+    play.on(RowLoaded(ROW)).expects(devices_query("#4", FRIEND_PN, OWN_PN.bare))
+
+
+@pytest.mark.parametrize("answer", [refused("#4"), result("#4")], ids=["error", "no list"])
+def test_refused_bundle_query_is_asked_again_after_a_pause(answer: Node) -> None:
+    play = unknown_bundles_play().hears(answer)
+    paused_for(play, PAUSE_AFTER_QUERY_S)
+    play.on(RowLoaded(ROW)).expects(LOADED)
+
+
+def test_unanswered_number_check_is_given_up_after_ten_seconds() -> None:
+    play = asked_play()
+    play.hears(devices_result("#3", OURSELVES)).expects(contact_query("#4"))
+    assert play.waits_s == CHECK_WITHIN_S
+    play.tick()
+    paused_for(play, PAUSE_AFTER_QUERY_S)
+
+
+def test_pause_doubles_with_every_failed_query_up_to_five_minutes() -> None:
+    play, pauses = asked_play(), []
+    for number in range(3, 13):
+        now = play.now
+        play.hears(refused(f"#{number}")).expects_nothing()
+        while play.on(Deliver()).said() != [NextRow()]:
+            play.later(1.0).hears(Node("presence")).expects_nothing()
+        pauses.append(play.now - now)
+        play.on(RowLoaded(ROW)).expects(devices_query(f"#{number + 1}", FRIEND_PN, OWN_PN.bare))
+    assert pauses == [5, 10, 20, 40, 80, 160, *[MAX_PAUSE_AFTER_QUERY_S] * 4]
+
+
+def test_answer_behind_a_lost_connection_is_ignored() -> None:
+    play = asked_play().on(Lost(LossKind.NETWORK, "")).expects_nothing()
+    play.hears(devices_result("#3", FRIEND, OURSELVES)).expects_nothing()
+
+
+# --- acks ---
+
+
+def test_ack_of_another_message_is_noted_and_waited_on() -> None:
+    play, _ = written_play()
+    other = a_row(2)
+    play.hears(message_ack(other)).expects(MarkLate(other.wa_message_id, SERVER_T))
+    play.hears(message_ack(ROW)).expects(SENT, NextRow())
+
+
+def test_refusal_of_another_message_is_ignored() -> None:
+    play, _ = written_play()
+    play.hears(message_ack(a_row(2), error=500)).expects_nothing()
+
+
+def test_late_ack_marks_a_row_that_was_given_up() -> None:
+    play = connected_play().hears(message_ack(ROW))
+    play.expects(MarkLate(ROW.wa_message_id, SERVER_T))
+
+
+def test_ack_with_another_hash_of_devices_makes_both_lists_unknown() -> None:
+    play, _ = written_play()
+    play.hears(message_ack(ROW, phash="2:another")).expects(SENT, NextRow())
+    play.on(RowLoaded(a_row(2))).expects(devices_query("#4", FRIEND_PN, OWN_PN.bare))
+
+
+def test_ack_with_our_hash_of_devices_changes_nothing() -> None:
+    play, _ = written_play()
+    play.hears(message_ack(ROW, phash=OUR_PHASH)).expects(SENT, NextRow())
+    play.on(RowLoaded(a_row(2))).expects(LOADED)
+
+
+def test_hash_covers_all_devices_and_our_own() -> None:
+    assert phash({*FRIENDS_DEVICES, *OUR_OTHERS, OWN_LID}) == OUR_PHASH
+
+
+def test_missing_ack_recycles_the_connection() -> None:
+    play, _ = written_play()
+    for _ in range(7):
+        play.later(10.0).hears(Node("presence")).expects_nothing()
+    play.later(ACK_WITHIN_S - 70.0).on(Tick()).expects(HangUp())
+    play.stands(Phase.WAITING, "no_answer")
+
+
+def test_ack_within_its_time_keeps_the_connection() -> None:
+    play, _ = written_play()
+    for _ in range(7):
+        play.later(10.0).hears(Node("presence")).expects_nothing()
+    play.hears(message_ack(ROW)).expects(SENT, NextRow())
+    assert not isinstance(play.later(ACK_WITHIN_S - 70.0).on(Tick()).said()[0], HangUp)
+
+
+# --- replay ---
+
+
+def test_armed_row_is_written_again_with_the_same_bytes() -> None:
+    play, armed = written_play()
+    play.on(Lost(LossKind.NETWORK, "")).expects_nothing()
+    connect_again(play, 4)
+    replayed = replace(ROW, state=RowState.ARMED, stanza=armed.stanza)
+    play.on(RowLoaded(replayed)).expects(Write(Armed(replayed, armed.stanza)))
+    play.hears(message_ack(ROW)).expects(
+        Mark(replayed, RowState.SENT, server_time=SERVER_T), NextRow()
+    )
+
+
+def test_replayed_row_does_not_mind_another_hash_of_devices() -> None:
+    row = a_row(stanza=b"stanza")
+    play = known_play().on(RowLoaded(row)).expects(Write(Armed(row, b"stanza")))
+    play.hears(message_ack(row, phash="2:another")).said()
+    play.on(RowLoaded(a_row(2))).expects(LOADED)
+
+
+def test_row_that_is_never_acknowledged_becomes_unknown() -> None:
+    row = a_row(stanza=b"stanza")
+    play = connected_play().on(Deliver()).expects(NextRow())
+    query = 3
+    for _ in range(MAX_WRITES):
+        play.on(RowLoaded(row)).expects(Write(Armed(row, b"stanza")))
+        play.on(Lost(LossKind.CLOSED, "")).expects_nothing()
+        connect_again(play, query)
+        query += 2
+    play.on(RowLoaded(row)).expects(Mark(row, RowState.UNKNOWN, "attempts_over"), NextRow())
+
+
+def test_arming_that_ends_behind_a_lost_connection_writes_nothing() -> None:
+    play = known_play().on(RowLoaded(ROW)).expects(LOADED)
+    play.on(ALL_HERE).expects(arm_command(ROW))
+    play.on(Lost(LossKind.NETWORK, "")).expects_nothing()
+    play.on(Armed(ROW, b"stanza")).expects_nothing()
+    play.on(NotArmed(ROW, "no_devices")).expects_nothing()
+
+
+def test_row_that_is_loaded_behind_a_lost_connection_waits() -> None:
+    play = known_play().on(Lost(LossKind.NETWORK, "")).expects_nothing()
+    play.on(RowLoaded(ROW)).expects_nothing()
+    play.on(ALL_HERE).expects_nothing()
+
+
+def test_row_in_flight_of_a_leaving_device_is_left_to_its_receipt() -> None:
+    play, _ = written_play()
+    play.on(Logout()).expects(Send(iq.logout("#4", OWN_PN)))
+    play.hears(message_ack(ROW)).expects(MarkLate(ROW.wa_message_id, SERVER_T))
+
+
+# --- refusals: every row of refusals.py ---
+
+
+FINAL = [code for code, refusal in REFUSALS.items() if not refusal.resends]
+
+
+@pytest.mark.parametrize("code", [code for code in FINAL if not REFUSALS[code].pause_s])
+def test_refused_row_fails_with_its_reason(code: int) -> None:
+    play, refusal = written_play()[0], REFUSALS[code]
+    play.hears(message_ack(ROW, error=code)).expects(
+        Mark(ROW, RowState.FAILED, refusal.reason), NextRow()
+    )
+    unknown = devices_query("#4", FRIEND_PN, OWN_PN.bare)
+    play.on(RowLoaded(a_row(2))).expects(unknown if refusal.forget_devices else LOADED)
+
+
+@pytest.mark.parametrize("code", [code for code in FINAL if REFUSALS[code].pause_s])
+def test_refused_row_silences_the_device_for_a_while(code: int) -> None:
+    play, refusal = written_play()[0], REFUSALS[code]
+    play.hears(message_ack(ROW, error=code)).expects(Mark(ROW, RowState.FAILED, refusal.reason))
+    for _ in range(int(refusal.pause_s) // 10):
+        play.on(Deliver()).expects_nothing()
+        play.later(10.0).hears(Node("presence")).expects_nothing()
+    play.on(Deliver()).expects(NextRow())
+
+
+@pytest.mark.parametrize("code", [code for code, refusal in REFUSALS.items() if refusal.resends])
+def test_failure_of_the_server_is_answered_with_the_same_bytes(code: int) -> None:
+    refusal = REFUSALS[code]
+    play, armed = written_play()
+    replayed = replace(ROW, state=RowState.ARMED, stanza=armed.stanza)
+    for _ in range(refusal.resends):
+        paused_for(play.hears(message_ack(ROW, error=code)), refusal.pause_s)
+        play.on(RowLoaded(replayed)).expects(Write(Armed(replayed, armed.stanza)))
+    play.hears(message_ack(ROW, error=code)).expects(
+        Mark(replayed, RowState.FAILED, refusal.reason)
+    )
+
+
+def test_unknown_refusal_fails_the_row_and_is_named() -> None:
+    play, _ = written_play()
+    play.hears(message_ack(ROW, error=499)).expects(
+        Mark(ROW, RowState.FAILED, "refused_499"), NextRow()
+    )
+
+
+# --- pace ---
+
+
+LIMITS = PacingLimits(same_chat_s=(1.0, 1.0), other_chat_s=(3.0, 3.0), per_minute=2, per_hour=9)
+
+
+def test_next_message_to_the_same_chat_waits_its_time() -> None:
+    play = known_play(LIMITS)
+    play.on(RowLoaded(ROW)).expects(Hold(ROW, play.now + 1.0, "paced"))
+    play.on(Deliver()).expects_nothing()
+    play.tick().expects(NextRow())
+    known(play, ROW)
+
+
+def test_row_that_is_armed_does_not_wait() -> None:
+    row = a_row(stanza=b"stanza")
+    known_play(LIMITS).on(RowLoaded(row)).expects(Write(Armed(row, b"stanza")))
