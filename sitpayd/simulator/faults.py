@@ -26,7 +26,7 @@ class FaultKind(StrEnum):
     REFUSE_DEVICES one for its account's devices; REFUSE_IQ refuses any iq of the device, LOSE_IQ
     leaves it unanswered.
     Of a phone: CORRUPT sends a message that does not decrypt; FORGET drops its sessions before it
-    reads the next message.
+    reads the next message; SILENT takes a message and sends no receipt, as if the phone were off.
     """
 
     NACK = "nack"
@@ -49,6 +49,7 @@ class FaultKind(StrEnum):
     LOSE_IQ = "lose_iq"
     CORRUPT = "corrupt"
     FORGET = "forget"
+    SILENT = "silent"
 
 
 @dataclass(frozen=True, slots=True)

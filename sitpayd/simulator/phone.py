@@ -313,6 +313,9 @@ class Phone:
                 return
             self._retries.pop((incoming.id, sender), None)
             self._take(incoming, enc, plaintext)
+        if self._router.faults.take(self.device, FaultKind.SILENT) is not None:
+            self._router.ack(self.device, receipts.ack(node, self.device.pn))
+            return
         receipt = receipts.delivery(node, active=True, from_me=incoming.from_me)
         self._router.receipt(self.device, receipt)
 

@@ -1,0 +1,229 @@
+"""The daemon talks with unmodified clients: through its HTTP API here, over WhatsApp there.
+
+Baileys and whatsmeow are companions of the other person, so what the daemon encrypts is decrypted
+by code that is not ours, and the other way round. whatsmeow verifies every signature besides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+
+from tests.peers.baileys import BaileysPeer, ensure_baileys
+from tests.peers.contract import link, opened, shown
+from tests.peers.process import MessageReceived, Peer
+from tests.peers.simulator import Person, SimulatedWhatsApp
+from tests.peers.whatsmeow import WhatsmeowPeer, ensure_whatsmeow
+from tests.support.daemon import Daemon, LinkedDevice, Reseller, running_daemon
+
+DEADLINE_S = 60
+
+Start = Callable[[str], AbstractAsyncContextManager[Peer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """A linked device of the daemon; `owner` holds its phone."""
+
+    daemon: Daemon
+    reseller: Reseller
+    device: LinkedDevice
+    owner: Person
+
+    async def send(self, to: Person, text: str) -> None:
+        """Send through the permanent URL; WhatsApp acknowledges it."""
+        response = await self.reseller.send(self.device, to.phone, text)
+        assert response.status_code == 200, response.text
+
+    async def reached(self, text: str, state: str = "delivered") -> None:
+        """Wait until the row of this text is in this state."""
+        await self.reseller.wait_for_message(self.device, text=text, state=state)
+
+    async def received(self, text: str, peer: Person) -> None:
+        """Wait until the device has stored this text of this person."""
+        await self.reseller.wait_for_message(
+            self.device, text=text, direction="in", peer=peer.phone
+        )
+
+
+@pytest.fixture(params=["baileys", "whatsmeow"])
+def start(request: pytest.FixtureRequest, whatsapp: SimulatedWhatsApp, tmp_path: Path) -> Start:
+    if request.param == "baileys":
+        ensure_baileys()
+        return lambda name: BaileysPeer.start(whatsapp.url, tmp_path / name)
+    ensure_whatsmeow()
+    return lambda name: WhatsmeowPeer.start(whatsapp.url, tmp_path / name, whatsapp.root_key)
+
+
+@pytest.fixture
+async def shop(whatsapp: SimulatedWhatsApp, tmp_path: Path) -> AsyncIterator[Shop]:
+    with trio.fail_after(2 * DEADLINE_S):
+        owner = await whatsapp.make_person("The shop")
+        async with (
+            running_daemon(tmp_path / "state", (whatsapp.url, whatsapp.root_key)) as daemon,
+            httpx.AsyncClient(timeout=DEADLINE_S) as http,
+        ):
+            reseller = Reseller(http, daemon.base_url)
+            await reseller.register()
+            device = await linked(reseller, whatsapp, owner)
+            yield Shop(daemon, reseller, device, owner)
+
+
+async def linked(reseller: Reseller, whatsapp: SimulatedWhatsApp, owner: Person) -> LinkedDevice:
+    device = await reseller.new_device()
+    await whatsapp.scan(owner, await reseller.qr_text(device))
+    await reseller.wait_for_status(device, "connected")
+    return device
+
+
+async def test_client_decrypts_what_the_send_url_sent_and_its_receipt_reaches_the_row(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("bob") as peer:
+            await link(peer, whatsapp, bob)
+            # Bob's phone says nothing, so that the receipt can be the client's alone.
+            await whatsapp.cause("silent", bob)
+            await shop.send(bob, "your order has left")
+            received = await shown(peer, "your order has left")
+            await shop.reached("your order has left")
+    assert (received.chat, received.from_me) == (shop.owner.lid, False)
+
+
+async def test_device_decrypts_and_stores_what_the_client_answers(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("bob") as peer:
+            await link(peer, whatsapp, bob)
+            for turn in range(3):
+                await shop.send(bob, f"question {turn}")
+                received = await shown(peer, f"question {turn}")
+                await peer.send(received.chat, f"answer {turn}")
+                await shop.received(f"answer {turn}", bob)
+
+
+async def test_client_that_writes_first_is_understood(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("bob") as peer:
+            await link(peer, whatsapp, bob)
+            await peer.send(shop.owner.jid, "is anybody there")
+            await shop.received("is anybody there", bob)
+            await shop.send(bob, "yes")
+            await shown(peer, "yes")
+
+
+async def test_both_go_on_after_both_were_restarted(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("bob") as peer:
+            await link(peer, whatsapp, bob)
+            await shop.send(bob, "before")
+            received = await shown(peer, "before")
+            await peer.send(received.chat, "before as well")
+            await shop.received("before as well", bob)
+            await peer.quit()
+        assert await shop.daemon.stop() == 0
+        await shop.daemon.start()
+        await shop.reseller.wait_for_status(shop.device, "connected")
+        async with start("bob") as peer:
+            await peer.connect()
+            await opened(peer)
+            await shop.send(bob, "after")
+            await shown(peer, "after")
+            await peer.send(received.chat, "after as well")
+            await shop.received("after as well", bob)
+
+
+async def test_what_was_sent_while_the_client_was_offline_is_there_when_it_comes_back(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("bob") as peer:
+            await link(peer, whatsapp, bob)
+            await shop.send(bob, "hello")
+            await shown(peer, "hello")
+            await peer.quit()
+        for turn in range(3):
+            await shop.send(bob, f"meanwhile {turn}")
+        async with start("bob") as peer:
+            await peer.connect()
+            await shown(peer, "meanwhile 2")
+    assert [message.text for message in peer.seen(MessageReceived)] == [
+        f"meanwhile {turn}" for turn in range(3)
+    ]
+
+
+async def test_what_was_sent_while_the_daemon_was_killed_is_there_when_it_comes_back(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("bob") as peer:
+            await link(peer, whatsapp, bob)
+            await shop.send(bob, "hello")
+            received = await shown(peer, "hello")
+            await shop.daemon.kill()
+            for turn in range(3):
+                await peer.send(received.chat, f"meanwhile {turn}")
+            await shop.daemon.start()
+            await shop.received("meanwhile 2", bob)
+            await shop.send(bob, "back again")
+            await shown(peer, "back again")
+        texts = [m["text"] for m in await shop.reseller.messages(shop.device)]
+    assert texts == ["hello", "meanwhile 0", "meanwhile 1", "meanwhile 2", "back again"]
+
+
+async def test_fan_out_reaches_both_companions_and_our_own_second_device(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        second = await linked(shop.reseller, whatsapp, shop.owner)
+        async with start("bob 1") as one, start("bob 2") as two:
+            await link(one, whatsapp, bob)
+            await link(two, whatsapp, bob)
+            await shop.send(bob, "to all of you")
+            for peer in (one, two):
+                await shown(peer, "to all of you")
+            await whatsapp.heard(bob, "to all of you")
+            await whatsapp.heard(shop.owner, "to all of you")
+            await shop.reseller.wait_for_message(
+                second, text="to all of you", direction="out", peer=bob.phone
+            )
+            await one.send(shop.owner.lid, "to both of you")
+            await shop.received("to both of you", bob)
+            await shop.reseller.wait_for_message(
+                second, text="to both of you", direction="in", peer=bob.phone
+            )
+            await shown(two, "to both of you")
+
+
+async def test_client_is_the_second_device_of_our_own_account(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("shop") as colleague:
+            await link(colleague, whatsapp, shop.owner)
+            await shop.send(bob, "from the daemon")
+            copy = await shown(colleague, "from the daemon")
+            await colleague.send(bob.lid, "from the colleague")
+            await shop.reseller.wait_for_message(
+                shop.device, text="from the colleague", direction="out", peer=bob.phone
+            )
+    assert (copy.chat, copy.from_me) == (bob.lid, True)
