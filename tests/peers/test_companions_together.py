@@ -33,10 +33,11 @@ async def test_companions_of_one_account_see_what_the_other_sent(
         ):
             await link(baileys, whatsapp, alice)
             await link(whatsmeow, whatsapp, alice)
+            await baileys.send(bob.jid, "for the list of devices")
             await whatsmeow.send(bob.lid, "from whatsmeow")
             copy = await shown(baileys, "from whatsmeow")
-            # A copy that named the wrong alternative address would make Baileys mistake itself for
-            # Bob here.
+            # Were the sender's other address in the copy, Baileys would take it for Bob's and ask
+            # for prekeys of a device that does not exist.
             await baileys.send(carol.jid, "from Baileys")
             other_copy = await shown(whatsmeow, "from Baileys")
             await whatsapp.heard(bob, "from whatsmeow")

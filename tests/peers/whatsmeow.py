@@ -5,7 +5,9 @@ The peer that verifies: it refuses a wrong certificate chain, account signature 
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
 import subprocess
 from contextlib import AbstractAsyncContextManager
@@ -17,12 +19,27 @@ from tests.peers.process import Peer
 
 HOME = Path(__file__).parent / "whatsmeow"
 BINARY = HOME / "build" / "whatsmeow-peer"
+GO_AT_LEAST = (1, 26)  # as in go.mod
+
+
+@functools.cache
+def _go_version() -> tuple[int, int]:
+    """Major and minor version of Go, or (0, 0) if it is missing."""
+    if shutil.which("go") is None:
+        return 0, 0
+    # The one that is installed: a newer toolchain is not fetched behind the developer's back.
+    environment = {**os.environ, "GOTOOLCHAIN": "local"}
+    version = subprocess.run(
+        ["go", "env", "GOVERSION"], env=environment, check=True, capture_output=True, text=True
+    )
+    found = re.search(r"go(\d+)\.(\d+)", version.stdout)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def ensure_whatsmeow() -> None:
-    """Build the driver unless it stands; skip the test where Go is missing."""
-    if shutil.which("go") is None:
-        skip_or_fail("Go is not installed", demanded_by="SITPAYD_REQUIRE_GO")
+    """Build the driver unless it stands; skip the test where Go is missing or too old."""
+    if _go_version() < GO_AT_LEAST:
+        skip_or_fail("Go >= 1.26 is not installed", demanded_by="SITPAYD_REQUIRE_GO")
     with alone(HOME / ".install.lock"):
         if not is_current(BINARY, [HOME / name for name in ("main.go", "go.mod", "go.sum")]):
             # Without C: the SQLite in it is pure Go. Without the repository's state, which git may
