@@ -6,8 +6,9 @@ only. Every error is `{"type": "error", "message", "field"}`. docs/simulator.md 
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Final
+from dataclasses import asdict, fields, replace
+from enum import StrEnum
+from typing import Final, TypeVar
 
 import trio
 from hypercorn.config import Config
@@ -23,6 +24,7 @@ from .accounts import PHONE, Account, Device
 from .client import Client
 from .faults import Fault, FaultKind
 from .linking import ScanError
+from .options import Options, Repeats
 from .phone import Phone
 from .server import Server
 
@@ -30,6 +32,8 @@ _SCAN_S: Final = 30.0
 _MAX_WAIT_S: Final = 60.0
 _GRACE_S: Final = 0.2
 _MAX_NUMBER_LEN: Final = 15
+
+_Word = TypeVar("_Word", bound=StrEnum)
 
 
 class ControlError(Exception):
@@ -78,12 +82,28 @@ class Body:
 
     def optional_seconds(self, name: str) -> float | None:
         """A number of seconds that may be absent or null."""
+        return None if self._fields.get(name) is None else self.seconds(name)
+
+    def choice(self, name: str, words: type[_Word]) -> _Word:
+        """One of the words of an enum."""
+        value = self.text(name)
+        try:
+            return words(value)
+        except ValueError as error:
+            known = ", ".join(word.value for word in words)
+            raise ControlError(422, f"{name} must be one of {known}", name) from error
+
+    def seconds(self, name: str) -> float:
+        """A number of seconds."""
         value = self._fields.get(name)
-        if value is None:
-            return None
         if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
             raise ControlError(422, f"{name} must be a number of seconds", name)
         return float(value)
+
+    @property
+    def names(self) -> set[str]:
+        """The fields that are there."""
+        return set(self._fields)
 
 
 async def serve_control(
@@ -280,6 +300,15 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
             {"name": "sitpayd simulator", "root_key": server.root_key.hex(), "routes": routes}
         )
 
+    @app.get("/options")
+    async def show_options() -> Response:
+        return jsonify(asdict(server.options))
+
+    @app.patch("/options")
+    async def change_options() -> Response:
+        server.options = _changed(server.options, await _body())
+        return jsonify(asdict(server.options))
+
     @app.get("/faults")
     async def list_faults() -> Response:
         return jsonify([_fault(fault) for fault in server.faults.waiting])
@@ -287,12 +316,10 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
     @app.post("/faults")
     async def add_fault() -> Response:
         body = await _body()
-        kinds = [kind.value for kind in FaultKind]
-        if body.text("kind") not in kinds:
-            raise ControlError(422, f"kind must be one of {', '.join(kinds)}", "kind")
+        kind = body.choice("kind", FaultKind)
         number, device = body.optional_text("phone"), body.optional_text("device")
         fault = Fault(
-            FaultKind(body.text("kind")),
+            kind,
             None if number is None else _phone(server, number, "phone").account.number,
             count=body.number("count", 1),
             code=body.number("code", 500),
@@ -397,6 +424,28 @@ def _client(server: Server, text: str) -> Client:
     if client is None:
         raise ControlError(409, "the device is not connected", "jid")
     return client
+
+
+def _changed(options: Options, body: Body) -> Options:
+    """The options with the named ones changed."""
+    for name in body.names - {field.name for field in fields(Options)}:
+        raise ControlError(422, f"there is no option {name}", name)
+    changes: dict[str, object] = {}
+    for name in body.names:
+        match name:
+            case "pn_refusal":
+                changes[name] = body.optional_number(name)
+            case "ping_s":
+                changes[name] = body.optional_seconds(name)
+            case "window" | "low_prekeys" | "minimum_revision":
+                changes[name] = body.number(name)
+            case "repeats":
+                changes[name] = body.choice(name, Repeats)
+            case _:
+                changes[name] = body.seconds(name)
+    if changes.get("window") == 0:
+        raise ControlError(422, "window must be at least 1", "window")
+    return replace(options, **changes)  # type: ignore[arg-type]  # each was read by its type
 
 
 # --- writing answers ---

@@ -1,6 +1,6 @@
-"""Options of a simulated server, fixed at its start.
+"""Options of a simulated server: how it behaves all the time.
 
-What can be changed while it runs is faults.py.
+What goes wrong a bounded number of times is faults.py.
 """
 
 from __future__ import annotations

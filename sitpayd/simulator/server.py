@@ -41,7 +41,6 @@ class Server:
     """
 
     def __init__(self, options: Options) -> None:
-        self.options = options
         root = KeyPair.generate()
         self.root_key = root.public_key
         self.keys = ServerKeys.generate(root, time.time())
@@ -54,6 +53,15 @@ class Server:
         self.clients: set[Client] = set()
         self.waker = Waker()
         self._phones: dict[Account, Phone] = {}
+
+    @property
+    def options(self) -> Options:
+        """How it behaves; may be exchanged while it runs."""
+        return self.router.options
+
+    @options.setter
+    def options(self, options: Options) -> None:
+        self.router.options = options
 
     # --- people ---
 

@@ -131,6 +131,17 @@ async def test_faults_are_added_listed_and_cleared(
         assert (await control.get("/faults")).json() == []
 
 
+async def test_options_are_changed_while_it_runs(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    change = {"pn_refusal": 463, "ping_s": 30, "repeats": "deliver", "window": 2, "idle_s": 1.5}
+    answer = (await control.patch("/options", json=change)).json()
+    assert answer == (await control.get("/options")).json()
+    assert answer.items() >= change.items()
+    assert sim.server.router.options.pn_refusal == 463
+    assert (await control.patch("/options", json={"ping_s": None})).json()["ping_s"] is None
+
+
 async def test_violations_are_listed_and_cleared(
     sim: Simulator, control: httpx.AsyncClient
 ) -> None:
@@ -173,6 +184,10 @@ async def test_violations_are_listed_and_cleared(
         ("POST", "/faults", {"kind": "x"}, 422, "kind"),
         ("POST", "/faults", {"kind": "nack", "count": -1}, 422, "count"),
         ("POST", "/faults", {"kind": "nack", "seconds": "x"}, 422, "seconds"),
+        ("PATCH", "/options", {"speed": 1}, 422, "speed"),
+        ("PATCH", "/options", {"repeats": "maybe"}, 422, "repeats"),
+        ("PATCH", "/options", {"idle_s": None}, 422, "idle_s"),
+        ("PATCH", "/options", {"window": 0}, 422, "window"),
         ("GET", "/messages/x", None, 404, "id"),
         ("GET", "/nowhere", None, 404, None),
         ("PUT", "/accounts", None, 405, None),
