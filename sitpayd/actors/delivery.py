@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
-from typing import Final
+from typing import Final, assert_never
 
 from sitpayd.actors.commands import (
     Arm,
@@ -203,6 +203,8 @@ class DeliveryMachine:
                 return self._arm(
                     {jid: b for jid, b in answers.items() if isinstance(b, PreKeyBundle)}
                 )
+            case _:
+                assert_never(question)
 
     def unanswered(self, now: float) -> list[Command]:
         """A question failed or got no answer: leave the row as it is and try again later."""
@@ -339,9 +341,9 @@ class DeliveryMachine:
         return [Hold(row, until, reason)]
 
     def _forget_devices(self, row: OutboxRow) -> None:
+        assert self._own is not None
         self.directory.forget(pn(row.recipient))
-        if self._own is not None:
-            self.directory.forget(self._own.jid.bare)
+        self.directory.forget(self._own.jid.bare)
 
     def _settle(self) -> None:
         self._step = _Step.IDLE

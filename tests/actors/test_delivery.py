@@ -8,6 +8,7 @@ import pytest
 
 from sitpayd.actors.commands import (
     Arm,
+    Dial,
     HangUp,
     Hold,
     Learn,
@@ -435,6 +436,13 @@ def test_row_in_flight_of_a_leaving_device_is_left_to_its_receipt() -> None:
     play.hears(message_ack(ROW)).expects(MarkLate(ROW.wa_message_id, SERVER_T))
 
 
+def test_answers_to_a_leaving_device_are_ignored() -> None:
+    play = asked_play().on(Logout()).expects(Send(iq.logout("#4", OWN_PN)))
+    play.hears(devices_result("#3", FRIEND, OURSELVES)).expects_nothing()
+    play = unknown_bundles_play().on(Logout()).expects(Send(iq.logout("#5", OWN_PN)))
+    play.hears(result("#4")).expects_nothing()
+
+
 # --- refusals: every row of refusals.py ---
 
 
@@ -498,3 +506,25 @@ def test_next_message_to_the_same_chat_waits_its_time() -> None:
 def test_row_that_is_armed_does_not_wait() -> None:
     row = a_row(stanza=b"stanza")
     known_play(LIMITS).on(RowLoaded(row)).expects(Write(Armed(row, b"stanza")))
+
+
+def test_row_that_waits_over_a_reconnect_is_not_told_twice() -> None:
+    play = known_play(replace(LIMITS, same_chat_s=(60.0, 60.0)))
+    until = play.now + 60.0
+    play.on(RowLoaded(ROW)).expects(Hold(ROW, until, "paced"))
+    play.on(Lost(LossKind.NETWORK, "")).expects_nothing()
+    play.tick().expects(Dial(registration=False))
+    play.hears(success()).said()
+    play.hears(count_result("#4", 9)).said()
+    play.hears(result("#5")).said()
+    play.on(Deliver()).expects_nothing()
+    assert play.now < until
+
+
+def test_row_that_waits_longer_is_told_again() -> None:
+    play = known_play(LIMITS)
+    play.on(RowLoaded(ROW)).expects(Hold(ROW, play.now + 1.0, "paced"))
+    play.tick().expects(NextRow())
+    known(play, ROW)
+    play.hears(message_ack(ROW)).expects(SENT, NextRow())
+    play.on(RowLoaded(a_row(2))).expects(Hold(a_row(2), 1000.0 + 60.0, "paced"))

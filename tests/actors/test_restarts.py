@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sitpayd.actors.restarts import (
+    CALM_AFTER_S,
+    ESCALATION_MIN_DEVICES,
+    ESCALATION_WINDOW_S,
+    MAX_DELAY_S,
+    Escalate,
+    Restart,
+    RestartPolicy,
+)
+
+
+def restarted(policy: RestartPolicy, now: float, *, name: str = "wa_1") -> Restart:
+    verdict = policy.crashed(name, 1000, now)
+    assert isinstance(verdict, Restart)
+    return verdict
+
+
+def test_delay_doubles_with_each_crash_in_a_row() -> None:
+    policy, now, delays = RestartPolicy(), 0.0, []
+    for _ in range(12):
+        verdict = restarted(policy, now)
+        delays.append(verdict.delay_s)
+        now += verdict.delay_s
+    assert delays == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, MAX_DELAY_S, MAX_DELAY_S]
+
+
+def test_device_counts_as_faulted_from_the_fifth_crash_in_a_row() -> None:
+    policy = RestartPolicy()
+    faulted = [restarted(policy, float(second)).faulted for second in range(6)]
+    assert faulted == [False, False, False, False, True, True]
+
+
+def test_calm_life_starts_the_count_anew() -> None:
+    policy = RestartPolicy()
+    for _ in range(3):
+        restarted(policy, 0.0)
+    # The third crash delayed the restart by four seconds.
+    assert restarted(policy, 4.0 + CALM_AFTER_S).delay_s == 1.0
+
+
+def test_life_that_was_not_calm_long_enough_counts_on() -> None:
+    policy = RestartPolicy()
+    for _ in range(3):
+        restarted(policy, 0.0)
+    assert restarted(policy, 4.0 + CALM_AFTER_S - 0.1).delay_s == 8.0
+
+
+def test_forgotten_device_starts_anew() -> None:
+    policy = RestartPolicy()
+    restarted(policy, 0.0)
+    policy.forget("wa_1")
+    policy.forget("never seen")
+    assert restarted(policy, 1.0).delay_s == 1.0
+
+
+def test_one_device_never_escalates() -> None:
+    policy = RestartPolicy()
+    for second in range(1000):
+        assert isinstance(policy.crashed("wa_1", 1, float(second)), Restart)
+
+
+def test_five_devices_within_a_minute_escalate() -> None:
+    policy = RestartPolicy()
+    for number in range(ESCALATION_MIN_DEVICES - 1):
+        restarted(policy, 10.0 * number, name=f"wa_{number}")
+    assert policy.crashed("wa_9", 25, ESCALATION_WINDOW_S) == Escalate(5)
+
+
+def test_five_devices_over_more_than_a_minute_do_not_escalate() -> None:
+    policy = RestartPolicy()
+    for number in range(ESCALATION_MIN_DEVICES - 1):
+        restarted(policy, 10.0 * number, name=f"wa_{number}")
+    assert isinstance(policy.crashed("wa_9", 25, ESCALATION_WINDOW_S + 0.1), Restart)
+
+
+def test_large_daemon_escalates_at_a_fifth_of_its_devices() -> None:
+    policy = RestartPolicy()
+    for number in range(199):
+        restarted(policy, 0.0, name=f"wa_{number}")
+    assert policy.crashed("wa_199", 1000, 0.0) == Escalate(200)
+
+
+@given(st.lists(st.floats(0.0, 1200.0) | st.just(0.0), max_size=80))
+def test_no_minute_holds_more_than_six_restarts_of_a_device(lives: list[float]) -> None:
+    policy, now, restarts = RestartPolicy(), 0.0, list[float]()
+    for life in lives:
+        now += life
+        now += restarted(policy, now).delay_s
+        restarts.append(now)
+    for early, late in zip(restarts, restarts[6:], strict=False):
+        assert late - early > 60.0
