@@ -20,7 +20,8 @@ from tests.peers.contract import link, opened, shown
 from tests.peers.process import MessageReceived, Peer
 from tests.peers.simulator import Person, SimulatedWhatsApp
 from tests.peers.whatsmeow import WhatsmeowPeer, ensure_whatsmeow
-from tests.support.daemon import Daemon, LinkedDevice, Reseller, running_daemon
+from tests.support.daemon import Daemon
+from tests.support.partner import Partner, PartnerDevice
 
 DEADLINE_S = 60
 
@@ -32,24 +33,18 @@ class Shop:
     """A linked device of the daemon; `owner` holds its phone."""
 
     daemon: Daemon
-    reseller: Reseller
-    device: LinkedDevice
+    partner: Partner
+    device: PartnerDevice
     owner: Person
 
     async def send(self, to: Person, text: str) -> None:
         """Send through the permanent URL; WhatsApp acknowledges it."""
-        response = await self.reseller.send(self.device, to.phone, text)
+        response = await self.device.send(to.phone, text)
         assert response.status_code == 200, response.text
-
-    async def reached(self, text: str, state: str = "delivered") -> None:
-        """Wait until the row of this text is in this state."""
-        await self.reseller.wait_for_message(self.device, text=text, state=state)
 
     async def received(self, text: str, peer: Person) -> None:
         """Wait until the device has stored this text of this person."""
-        await self.reseller.wait_for_message(
-            self.device, text=text, direction="in", peer=peer.phone
-        )
+        await self.device.message(text, direction="in", peer=peer.phone)
 
 
 @pytest.fixture(params=["baileys", "whatsmeow"])
@@ -63,22 +58,24 @@ def start(request: pytest.FixtureRequest, whatsapp: SimulatedWhatsApp, tmp_path:
 
 @pytest.fixture
 async def shop(whatsapp: SimulatedWhatsApp, tmp_path: Path) -> AsyncIterator[Shop]:
-    with trio.fail_after(2 * DEADLINE_S):
-        owner = await whatsapp.make_person("The shop")
-        async with (
-            running_daemon(tmp_path / "state", (whatsapp.url, whatsapp.root_key)) as daemon,
-            httpx.AsyncClient(timeout=DEADLINE_S) as http,
-        ):
-            reseller = Reseller(http, daemon.base_url)
-            await reseller.register()
-            device = await linked(reseller, whatsapp, owner)
-            yield Shop(daemon, reseller, device, owner)
+    daemon = Daemon(tmp_path, whatsapp.url, bytes.fromhex(whatsapp.root_key))
+    try:
+        async with httpx.AsyncClient(timeout=DEADLINE_S) as http:
+            await daemon.start(http)
+            partner = await Partner.register(http, daemon.base_url)
+            owner = await whatsapp.make_person("The shop")
+            yield Shop(daemon, partner, await linked(partner, whatsapp, owner), owner)
+            assert not daemon.errors()
+    finally:
+        daemon.end()
+        with trio.CancelScope(shield=True):
+            await daemon.ended()
 
 
-async def linked(reseller: Reseller, whatsapp: SimulatedWhatsApp, owner: Person) -> LinkedDevice:
-    device = await reseller.new_device()
-    await whatsapp.scan(owner, await reseller.qr_text(device))
-    await reseller.wait_for_status(device, "connected")
+async def linked(partner: Partner, whatsapp: SimulatedWhatsApp, owner: Person) -> PartnerDevice:
+    device = await partner.device()
+    await whatsapp.scan(owner, await device.qr_text())
+    await device.until("connected")
     return device
 
 
@@ -93,7 +90,7 @@ async def test_client_decrypts_what_the_send_url_sent_and_its_receipt_reaches_th
             await whatsapp.cause("silent", bob)
             await shop.send(bob, "your order has left")
             received = await shown(peer, "your order has left")
-            await shop.reached("your order has left")
+            await shop.device.message("your order has left", state="delivered")
     assert (received.chat, received.from_me) == (shop.owner.lid, False)
 
 
@@ -137,8 +134,8 @@ async def test_both_go_on_after_both_were_restarted(
             await shop.received("before as well", bob)
             await peer.quit()
         assert await shop.daemon.stop() == 0
-        await shop.daemon.start()
-        await shop.reseller.wait_for_status(shop.device, "connected")
+        await shop.daemon.start(shop.partner.http)
+        await shop.device.until("connected")
         async with start("bob") as peer:
             await peer.connect()
             await opened(peer)
@@ -180,11 +177,11 @@ async def test_what_was_sent_while_the_daemon_was_killed_is_there_when_it_comes_
             await shop.daemon.kill()
             for turn in range(3):
                 await peer.send(received.chat, f"meanwhile {turn}")
-            await shop.daemon.start()
+            await shop.daemon.start(shop.partner.http)
             await shop.received("meanwhile 2", bob)
             await shop.send(bob, "back again")
             await shown(peer, "back again")
-        texts = [m["text"] for m in await shop.reseller.messages(shop.device)]
+        texts = [m["text"] for m in await shop.device.messages()]
     assert texts == ["hello", "meanwhile 0", "meanwhile 1", "meanwhile 2", "back again"]
 
 
@@ -193,7 +190,7 @@ async def test_fan_out_reaches_both_companions_and_our_own_second_device(
 ) -> None:
     with trio.fail_after(DEADLINE_S):
         bob = await whatsapp.make_person("Bob")
-        second = await linked(shop.reseller, whatsapp, shop.owner)
+        second = await linked(shop.partner, whatsapp, shop.owner)
         async with start("bob 1") as one, start("bob 2") as two:
             await link(one, whatsapp, bob)
             await link(two, whatsapp, bob)
@@ -202,14 +199,10 @@ async def test_fan_out_reaches_both_companions_and_our_own_second_device(
                 await shown(peer, "to all of you")
             await whatsapp.heard(bob, "to all of you")
             await whatsapp.heard(shop.owner, "to all of you")
-            await shop.reseller.wait_for_message(
-                second, text="to all of you", direction="out", peer=bob.phone
-            )
+            await second.message("to all of you", direction="out", peer=bob.phone)
             await one.send(shop.owner.lid, "to both of you")
             await shop.received("to both of you", bob)
-            await shop.reseller.wait_for_message(
-                second, text="to both of you", direction="in", peer=bob.phone
-            )
+            await second.message("to both of you", direction="in", peer=bob.phone)
             await shown(two, "to both of you")
 
 
@@ -223,7 +216,5 @@ async def test_client_is_the_second_device_of_our_own_account(
             await shop.send(bob, "from the daemon")
             copy = await shown(colleague, "from the daemon")
             await colleague.send(bob.lid, "from the colleague")
-            await shop.reseller.wait_for_message(
-                shop.device, text="from the colleague", direction="out", peer=bob.phone
-            )
+            await shop.device.message("from the colleague", direction="out", peer=bob.phone)
     assert (copy.chat, copy.from_me) == (bob.lid, True)
