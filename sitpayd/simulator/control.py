@@ -131,7 +131,7 @@ async def serve_control(
 
 def create_control(server: Server) -> QuartTrio:
     """Make the application."""
-    app = QuartTrio(__name__)
+    app = QuartTrio(__name__, static_folder=None)
     # A field added later stays where it was put: people read these answers.
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Quart's default provider has it
     _add_errors(app)
@@ -294,7 +294,6 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
             f"{method} {rule.rule}"
             for rule in app.url_map.iter_rules()
             for method in set(rule.methods or ()) - {"HEAD", "OPTIONS"}
-            if not rule.rule.startswith("/static")
         )
         return jsonify(
             {"name": "sitpayd simulator", "root_key": server.root_key.hex(), "routes": routes}

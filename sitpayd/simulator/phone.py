@@ -207,6 +207,8 @@ class Phone:
             contents.inline_history_sync(history),
         ):
             enc = self._encrypt(device, message)
+            if enc is None:
+                return
             sent = _outgoing(_new_id(), device.pn, [(device.pn, enc)], category="peer")
             self._router.submit(self.device, sent, is_fanout=False)
 
@@ -226,11 +228,12 @@ class Phone:
         devices = [*to.devices.values()]
         if to is not self.account:
             devices += self.account.devices.values()
-        participants = [
-            (device.address(server), self._encrypt_copy(device, message, to, server))
-            for device in devices
-            if device is not self.device
-        ]
+        devices.remove(self.device)
+        participants = []
+        for device in devices:
+            enc = self._encrypt_copy(device, message, to, server)
+            if enc is not None:
+                participants.append((device.address(server), enc))
         peer_pn = to.pn if server == LID_SERVER and to is not self.account else None
         sent = _outgoing(message_id, to.address(server), participants, peer_recipient_pn=peer_pn)
         self._router.submit(self.device, sent)
@@ -251,27 +254,37 @@ class Phone:
         """Wait for the next message in the inbox; the caller brings the deadline."""
         await self._arrived.wait()
 
-    def _encrypt_copy(self, device: Device, message: bytes, to: Account, server: str) -> Enc:
+    def _encrypt_copy(self, device: Device, message: bytes, to: Account, server: str) -> Enc | None:
         if device.account is self.account:
             message = contents.device_sent(to.address(server), message)
         enc = self._encrypt(device, message)
+        if enc is None:
+            return None
         if device.number != PHONE and self._router.faults.take(self.device, FaultKind.CORRUPT):
             return replace(enc, body=_corrupted(enc))
         return enc
 
-    def _encrypt(self, device: Device, message: bytes, count: int = 0) -> Enc:
+    def _encrypt(self, device: Device, message: bytes, count: int = 0) -> Enc | None:
+        """Encrypt for a device, None if its keys are unusable."""
         record = self._sessions.get(device.lid)
         if record is None:
             record = self._begin(device, device.take_bundle())
             self._router.prekeys_taken(device)
+        if record is None:
+            return None
         encrypted = signal.encrypt(
             record, self.keys.identity, self.keys.registration_id, contents.pad(message)
         )
         self._sessions[device.lid] = encrypted.record
         return Enc(encrypted.kind, PADDED_VERSION, encrypted.body, count)
 
-    def _begin(self, device: Device, bundle: signal.PreKeyBundle) -> SessionRecord:
-        record = signal.start(bundle, self.keys.identity, previous=self._sessions.get(device.lid))
+    def _begin(self, device: Device, bundle: signal.PreKeyBundle) -> SessionRecord | None:
+        previous = self._sessions.get(device.lid)
+        try:
+            record = signal.start(bundle, self.keys.identity, previous=previous)
+        except RemoteProtocolError as error:
+            self._router.violations.record(device, Kind.PREKEYS, f"unusable keys: {error}")
+            return None
         self._sessions[device.lid] = record
         return record
 
@@ -415,10 +428,7 @@ class Phone:
         if bundle is None:
             bundle = device.take_bundle()
             self._router.prekeys_taken(device)
-        try:
-            self._begin(device, bundle)
-        except RemoteProtocolError as error:
-            self._router.violations.record(device, Kind.PREKEYS, f"retry receipt: {error}")
+        if self._begin(device, bundle) is None:
             return
         message, recipient = sent.message, None
         if device.account is self.account:
@@ -426,6 +436,8 @@ class Phone:
             message = contents.device_sent(recipient, message)
         address = device.address(sent.server)
         enc = self._encrypt(device, message, retry.count)
+        if enc is None:
+            return
         again = _outgoing(message_id, address, [(address, enc)], recipient=recipient)
         self._router.submit(self.device, again, is_fanout=False)
 

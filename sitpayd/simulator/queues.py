@@ -75,9 +75,14 @@ class DeviceQueue:
         """The one that waits longest for its answer."""
         return next(iter(self._flight_order), None)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is taken."""
+        return len(self) >= MAX_WAITING
+
     def put(self, pending: Pending) -> bool:
         """Append a stanza; False if the queue is full."""
-        if len(self) >= MAX_WAITING:
+        if self.is_full:
             return False
         self._unsent.append(pending)
         return True

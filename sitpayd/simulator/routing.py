@@ -35,6 +35,7 @@ from .violations import Kind, Violations
 # Error codes of message acks.
 MIXED_ADDRESSES: Final = 400
 UNKNOWN_RECIPIENT: Final = 404
+OVERLOADED: Final = 503
 # Sent ids remembered per device, to tell a repetition.
 _MAX_SENT: Final = 2_000
 _log = logging.getLogger(__name__)
@@ -131,6 +132,8 @@ class Router:
             return error, None
         self._check_identity(sender, sent)
         targets = self._targets(sender, recipient, sent)
+        if any(target.queue.is_full for target in targets):
+            return OVERLOADED, None
         sent_before = self._sent_ids(sender).get(sent.id)
         if is_fanout and sent_before is None:
             self._check_fanout(sender, recipient, targets)
@@ -431,8 +434,10 @@ class Router:
         )
         for watcher in account.watchers - {account}:
             for device in watcher.devices.values():
+                # It is not held to this: whatsmeow ignores it if it asked by LID, and learns of the
+                # device from the hash in its next ack.
                 if account.lid_user in device.told:
-                    self.notify(device, others, told=told)
+                    self.notify(device, others)
 
     def prekeys_taken(self, device: Device) -> None:
         """Tell a device that few of its one-time prekeys are left."""
