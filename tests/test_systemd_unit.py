@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from sitpayd.cli import EX_CONFIG, EX_DATAERR
 from sitpayd.daemon import WATCHDOG_INTERVAL_S
 from sitpayd.settings import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, SECRET_CREDENTIAL, Settings
+from tests.peers.install import skip_or_fail
 
 UNIT = Path(__file__).parent.parent / "systemd" / "sitpayd.service"
 TEXT = UNIT.read_text(encoding="utf-8")
@@ -36,9 +34,7 @@ def value(key: str) -> str:
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     tool = shutil.which("systemd-analyze")
     if tool is None:
-        if os.environ.get("SITPAYD_REQUIRE_SYSTEMD") == "1":
-            pytest.fail("systemd-analyze is not installed")
-        pytest.skip("systemd-analyze is not installed")
+        skip_or_fail("systemd-analyze is not installed", demanded_by="SITPAYD_REQUIRE_SYSTEMD")
     return subprocess.run(
         [tool, *arguments], capture_output=True, text=True, timeout=60, check=False
     )

@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 
-def skip_or_fail(reason: str, *, demanded_by: str) -> None:
+def skip_or_fail(reason: str, *, demanded_by: str) -> NoReturn:
     """Skip the test for this reason, or fail it if the environment variable demands the tool."""
     if os.environ.get(demanded_by) == "1":
         pytest.fail(f"{reason}, and {demanded_by}=1 demands it", pytrace=False)
