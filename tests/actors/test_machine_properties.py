@@ -1,0 +1,425 @@
+"""DeviceMachine against a world that does anything: what holds whatever happens, in any order.
+
+The world performs commands as the shell does: in order, results fed back before anything else. Its
+network is a server with moods; its store is one row after another.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from sitpayd.actors.backoff import CAP_S
+from sitpayd.actors.commands import (
+    Arm,
+    ClearRest,
+    Command,
+    Dial,
+    DropSessions,
+    Finish,
+    ForgetKeys,
+    HangUp,
+    HideQr,
+    Hold,
+    Learn,
+    LoadSessions,
+    MakeKeys,
+    MakePreKeys,
+    Mark,
+    MarkLate,
+    MarkReceipt,
+    MarkUploaded,
+    NextRow,
+    Receive,
+    Resend,
+    SaveIdentity,
+    SaveRest,
+    Send,
+    SettleLoggedOut,
+    ShowQr,
+    Write,
+)
+from sitpayd.actors.events import (
+    Answer,
+    Armed,
+    Event,
+    KeysMade,
+    LossKind,
+    Lost,
+    NotArmed,
+    Opened,
+    PreKeysMade,
+    Received,
+    RowLoaded,
+    SessionsLoaded,
+    Tick,
+)
+from sitpayd.actors.failures import CONNECT_FAILURES, STREAM_ERRORS
+from sitpayd.actors.machine import TRANSITIONS, DeviceMachine
+from sitpayd.actors.messages import Deliver, Logout, Message, StartPairing
+from sitpayd.actors.pacing import PacingLimits
+from sitpayd.actors.phase import RESTING, Phase
+from sitpayd.actors.refusals import REFUSALS
+from sitpayd.storage.records import OutboxRow
+from sitpayd.whatsapp.jid import pn
+from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.stanzas import failure, ib, iq, notification, pairing, prekeys, usync
+from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
+from tests.actors.builders import (
+    FRIEND_LID,
+    FRIEND_PN,
+    KEYS,
+    OURSELVES,
+    OWN_PN,
+    REFS,
+    SERVER_T,
+    a_row,
+    bundle_of,
+    message_ack,
+    rest,
+    some_pair_success,
+    started,
+    success,
+    user_devices,
+)
+
+BUNDLE = bundle_of(KeyPair.generate())
+PREKEY = PreKey(1, KeyPair.generate())
+# Longest wait before a dial: the longest backoff behind the longest minimum of failures.py.
+MAX_DELAY_S = CAP_S + 300.0
+
+
+class World(RuleBasedStateMachine):
+    """One device, its store, and a server that is sometimes kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.machine = DeviceMachine(Random(0), None)
+        self.keys = KEYS
+        self.open = False
+        self.finished = False
+        self.rows: deque[OutboxRow] = deque()
+        self.armed: dict[str, bytes] = {}
+        self.rows_made = 0
+        self.asked: list[Node] = []
+        self.in_flight: OutboxRow | None = None
+        self.missing = False
+        self.arms = True
+
+    # --- the stage ---
+
+    def take(self, event: Event | Message) -> None:
+        """What the shell does with one event."""
+        events: deque[Event | Message] = deque([event])
+        while events:
+            event, before = events.popleft(), self.machine.phase
+            commands = self.machine.handle(event, self.now)
+            after = self.machine.phase
+            assert after is before or after in TRANSITIONS[before]
+            for command in commands:
+                if isinstance(command, Dial):
+                    assert after not in RESTING
+                result = self.perform(command)
+                if result is not None:
+                    events.append(result)
+
+    def perform(self, command: Command) -> Event | None:
+        match command:
+            case Dial(registration=registration):
+                assert not self.open, "two dials at a time"
+                assert not self.finished
+                assert registration is (self.machine.phase is Phase.PAIRING)
+                self.open, self.asked = True, []
+            case HangUp():
+                self.open, self.asked, self.in_flight = False, [], None
+            case Send(node=node):
+                assert self.open, "a stanza without a connection"
+                if node.tag == "iq" and node.text("type") in ("get", "set"):
+                    self.asked.append(node)
+            case Write(armed=armed):
+                assert self.open
+                assert self.machine.phase is Phase.CONNECTED
+                assert self.in_flight is None, "two rows in flight"
+                assert self.armed[armed.row.message_id] == armed.stanza, "written but not armed"
+                self.in_flight = armed.row
+            case NextRow():
+                return RowLoaded(self.next_row())
+            case LoadSessions(devices=devices):
+                return SessionsLoaded(frozenset(devices if self.missing else ()))
+            case Arm(row=row):
+                assert row.message_id not in self.armed, "armed twice"
+                if not self.arms:
+                    return NotArmed(row, "no_devices")
+                self.armed[row.message_id] = b"stanza of " + row.message_id.encode()
+                return Armed(row, self.armed[row.message_id])
+            case Mark(row=row):
+                if self.in_flight is not None and self.in_flight.message_id == row.message_id:
+                    self.in_flight = None
+                self.rows = deque(r for r in self.rows if r.message_id != row.message_id)
+            case MakeKeys():
+                self.keys = DeviceKeys.generate()
+                return KeysMade(self.keys)
+            case MakePreKeys():
+                return PreKeysMade((PREKEY,))
+            case Receive() | Resend() | MarkReceipt():
+                return Answer(())
+            case SettleLoggedOut():
+                self.rows.clear()
+            case Finish():
+                self.finished = True
+            case (
+                SaveIdentity() | ForgetKeys() | ShowQr() | HideQr() | SaveRest() | ClearRest()
+                | MarkUploaded() | Hold() | Learn() | DropSessions() | MarkLate()
+            ):  # fmt: skip
+                pass
+        return None
+
+    def next_row(self) -> OutboxRow | None:
+        if not self.rows:
+            return None
+        row = next((r for r in self.rows if r.message_id in self.armed), self.rows[0])
+        return a_row(row.id, to=row.recipient, stanza=self.armed.get(row.message_id))
+
+    def lose(self, kind: LossKind) -> None:
+        self.open, self.asked, self.in_flight = False, [], None
+        self.take(Lost(kind, ""))
+
+    def hear(self, node: Node) -> None:
+        self.take(Received(node))
+
+    # --- beginnings ---
+
+    @initialize(
+        beginning=st.sampled_from(
+            [
+                *[started(keys=None, paired=None), started()] * 5,
+                started(paused=True),
+                started(leaving=True),
+                *(started(rest=rest(phase)) for phase in sorted(RESTING)),
+                *(started(keys=None, paired=None, rest=rest(phase)) for phase in sorted(RESTING)),
+            ]
+        ),
+        seed=st.integers(0, 1000),
+        limits=st.none() | st.just(PacingLimits()),
+    )
+    def begin(self, beginning: Event, seed: int, limits: PacingLimits | None) -> None:
+        self.machine = DeviceMachine(Random(seed), limits)
+        for command in self.machine.handle(beginning, self.now):
+            self.perform(command)
+
+    # --- people and the clock ---
+
+    @precondition(lambda self: not self.finished)
+    @rule(to=st.sampled_from([FRIEND_PN.user, OWN_PN.user, "12025550123"]))
+    def somebody_sends(self, to: str) -> None:
+        self.rows_made += 1
+        self.rows.append(a_row(self.rows_made, to=to))
+        self.take(Deliver())
+
+    @precondition(lambda self: not self.finished)
+    @rule()
+    def somebody_asks_for_a_code(self) -> None:
+        self.take(StartPairing())
+
+    @precondition(lambda self: not self.finished)
+    @rule(really=st.sampled_from([False] * 29 + [True]))
+    def somebody_removes_it(self, really: bool) -> None:
+        if really:
+            self.take(Logout())
+
+    @precondition(lambda self: not self.finished and self.machine.deadline() is not None)
+    @rule()
+    def deadline_comes(self) -> None:
+        deadline = self.machine.deadline()
+        assert deadline is not None
+        self.now = max(self.now, deadline)
+        self.take(Tick())
+        again = self.machine.deadline()
+        assert again is None or again > self.now, "it would tick for ever"
+
+    @rule(seconds=st.floats(0.0, 400.0))
+    def time_passes(self, seconds: float) -> None:
+        deadline = self.machine.deadline()
+        self.now += seconds if deadline is None else min(seconds, max(0.0, deadline - self.now))
+
+    @rule(missing=st.booleans(), arms=st.sampled_from([True] * 4 + [False]))
+    def store_changes(self, missing: bool, arms: bool) -> None:
+        self.missing, self.arms = missing, arms
+
+    # --- the network ---
+
+    @precondition(lambda self: not self.finished)
+    @rule(steps=st.integers(1, 12))
+    def all_goes_well(self, steps: int) -> None:
+        """A life without trouble, for a while; without it few examples ever connect."""
+        for _ in range(steps):
+            self.next_good_thing()
+
+    def next_good_thing(self) -> None:
+        if self.asked:
+            self.hear(_answered(self.asked.pop(0)))
+        elif self.in_flight is not None:
+            row, self.in_flight = self.in_flight, None
+            self.hear(message_ack(row))
+        elif self.machine.phase is Phase.WAITING:
+            self.deadline_comes()
+        elif self.machine.phase is Phase.PAIRING:
+            self.take(Opened())
+            self.hear(pairing.pair_device("X", REFS))
+            self.hear(some_pair_success(self.keys))
+        elif self.machine.phase is Phase.PAIRED:
+            self.lose(LossKind.CLOSED)
+        elif self.machine.phase is Phase.CONNECTING:
+            self.take(Opened())
+            self.hear(success())
+        elif self.machine.phase is Phase.CONNECTED:
+            self.somebody_sends(FRIEND_PN.user)
+
+    @precondition(lambda self: self.open)
+    @rule(kind=st.sampled_from([LossKind.NETWORK] * 6 + list(LossKind)))
+    def connection_is_lost(self, kind: LossKind) -> None:
+        self.lose(kind)
+
+    @precondition(lambda self: self.open)
+    @rule()
+    def handshake_completes(self) -> None:
+        self.take(Opened())
+
+    @precondition(lambda self: self.open)
+    @rule()
+    def server_welcomes(self) -> None:
+        self.hear(success())
+
+    @precondition(lambda self: self.open)
+    @rule(refs=st.integers(0, 6))
+    def server_sends_refs(self, refs: int) -> None:
+        self.hear(pairing.pair_device("X", REFS[:refs]))
+
+    @precondition(lambda self: self.open and self.machine.phase is Phase.PAIRING)
+    @rule(honest=st.booleans())
+    def phone_scans(self, honest: bool) -> None:
+        self.hear(some_pair_success(self.keys, adv_secret=None if honest else bytes(32)))
+
+    @precondition(lambda self: self.open)
+    @rule(code=st.sampled_from([503, 515] * 5 + sorted(STREAM_ERRORS)))
+    def server_ends_the_stream(self, code: int) -> None:
+        self.hear(failure.stream_error(StreamError(code)))
+
+    @precondition(lambda self: self.open)
+    @rule(code=st.sampled_from([503] * 9 + sorted(CONNECT_FAILURES)))
+    def server_refuses(self, code: int) -> None:
+        self.hear(failure.failure(ConnectFailure(code)))
+
+    @precondition(lambda self: self.open and self.asked)
+    @rule(which=st.integers(0, 20), mood=st.sampled_from(["kind", "kind", "error", "rubbish"]))
+    def server_answers(self, which: int, mood: str) -> None:
+        query = self.asked.pop(which % len(self.asked))
+        match mood:
+            case "kind":
+                self.hear(_answered(query))
+            case "error":
+                self.hear(iq.error(query, 500, "no"))
+            case _:
+                self.hear(iq.result(query, Node("rubbish")))
+
+    @precondition(lambda self: self.open and self.in_flight is not None)
+    @rule(error=st.none() | st.sampled_from([*sorted(REFUSALS), 499]), other=st.booleans())
+    def server_acknowledges(self, error: int | None, other: bool) -> None:
+        row, self.in_flight = self.in_flight, None
+        assert row is not None
+        self.hear(message_ack(row, error=error, phash="2:other" if other else None))
+
+    @precondition(lambda self: self.open)
+    @rule(
+        node=st.sampled_from(
+            [
+                Node("message", {"id": "M", "from": FRIEND_LID}),
+                Node("receipt", {"id": "R", "from": FRIEND_LID}),
+                Node("receipt", {"id": "R", "from": FRIEND_LID, "type": "retry"}),
+                Node("call", {"id": "C", "from": FRIEND_LID}),
+                Node("iq", {"id": "P", "type": "get", "xmlns": "urn:xmpp:ping"}),
+                Node("ack", {"class": "message", "id": "of nobody"}),
+                Node("xmlstreamend"),
+                Node("rubbish"),
+                Node("notification"),
+                ib.ib(ib.OfflinePreview(3), ib.Dirty("groups", 1)),
+                ib.ib(ib.DowngradeWebClient()),
+                *(
+                    notification.notification("N", value, t=SERVER_T, from_=OWN_PN.bare)
+                    for value in (
+                        notification.PreKeyCount(0),
+                        notification.IdentityChanged(FRIEND_LID),
+                        notification.OwnDevices(()),
+                        notification.PasskeyRequested(),
+                    )
+                ),
+            ]
+        )
+    )
+    def something_comes(self, node: Node) -> None:
+        self.hear(node)
+
+    # --- what always holds ---
+
+    @invariant()
+    def resting_and_waiting_devices_have_no_connection(self) -> None:
+        if self.machine.phase in RESTING | {Phase.UNPAIRED, Phase.PAUSED, Phase.WAITING}:
+            assert not self.open
+
+    @invariant()
+    def dials_wait_within_their_bounds(self) -> None:
+        if self.machine.phase is Phase.WAITING:
+            deadline = self.machine.deadline()
+            assert deadline is not None, "it would wait for ever"
+            assert deadline - self.now <= MAX_DELAY_S
+
+    @invariant()
+    def resting_devices_wait_for_nobody_but_people(self) -> None:
+        if self.machine.phase in RESTING | {Phase.UNPAIRED, Phase.PAUSED}:
+            assert self.machine.deadline() is None
+
+    @invariant()
+    def open_connections_are_watched(self) -> None:
+        if self.machine.phase in (Phase.CONNECTED, Phase.PAIRED):
+            assert self.open
+            assert self.machine.deadline() is not None
+
+
+def _answered(query: Node) -> Node:
+    """What a server with nothing against us says."""
+    if query.child("count") is not None:
+        return prekeys.count_answer(query, 0)
+    if query.child("key") is not None:
+        return prekeys.bundles_answer(
+            query, dict.fromkeys(prekeys.parse_bundles_query(query), BUNDLE)
+        )
+    if query.child("usync") is not None:
+        asked = usync.parse_query(query)
+        return usync.answer(query, [_known(user) for user in asked.users])
+    return iq.result(query)
+
+
+def _known(user: usync.QueriedUser) -> usync.UserAnswer:
+    if user.number is not None:
+        return usync.UserAnswer(pn(user.number), contact=(user.number, False))
+    assert user.jid is not None
+    if user.jid == FRIEND_PN:
+        return user_devices(FRIEND_PN, (0, 2), lid=FRIEND_LID)
+    return OURSELVES if user.jid == OWN_PN.bare else user_devices(user.jid, None)
+
+
+World.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestWorld = World.TestCase
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_every_phase_has_its_transitions(phase: Phase) -> None:
+    assert phase not in TRANSITIONS[phase]
+    assert phase is Phase.FAULTED or TRANSITIONS[phase]
