@@ -86,7 +86,7 @@ class Front:
         method: str,
         path: str,
         data: bytes | None = None,
-        headers: Mapping[str, str] | Headers | None = None,
+        headers: dict[str, str] | Headers | None = None,
     ) -> Response:
         """Make any request."""
         return await self.client.open(
