@@ -95,6 +95,14 @@ def test_every_reason_of_a_lost_connection_is_explained() -> None:
     assert reasons - first_cells("docs/operators.md", "Reasons").keys() == set()
 
 
+def test_every_log_event_that_is_explained_exists() -> None:
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "sitpayd").rglob("*.py"))
+    written = set(re.findall(r'"([a-z]+\.[a-z_]+)"', source))
+    phases = {f"device.{phase}" for phase in Phase}
+
+    assert first_cells("docs/operators.md", "Logs").keys() - written - phases == set()
+
+
 def test_every_reason_of_a_refusal_is_explained() -> None:
     reasons = {refusal.reason for refusal in REFUSALS.values()}
 
