@@ -423,7 +423,7 @@ def _connected(path: Path | None, begin: str, *pragmas: str) -> Iterator[Connect
     engine = create_engine(
         URL.create("sqlite", database=str(path) if path else None),
         poolclass=NullPool if path else StaticPool,
-        # The driver starts no transaction of its own: with it, half a migration would stay.
+        # The driver begins no transaction of its own: ours take the lock first and hold DDL, too.
         connect_args={"check_same_thread": False, "isolation_level": None},
         hide_parameters=True,
     )

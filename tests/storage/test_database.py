@@ -128,6 +128,22 @@ async def test_leaving_waits_for_what_was_given(path: Path) -> None:
         assert len(await database.read(names)) == 300
 
 
+async def test_a_cancelled_daemon_still_stores_what_was_given(path: Path) -> None:
+    with trio.CancelScope() as daemon:
+        async with opened(path) as database, trio.open_nursery() as nursery:
+            gate = threading.Event()
+            nursery.start_soon(database.write, lambda _: gate.wait(30))
+            await trio.testing.wait_all_tasks_blocked()
+            for number in range(300):
+                nursery.start_soon(database.write, put, str(number))
+            await trio.testing.wait_all_tasks_blocked()
+            daemon.cancel()
+            gate.set()
+    assert daemon.cancelled_caught
+    async with opened(path) as database:
+        assert len(await database.read(names)) == 300
+
+
 async def test_more_writes_than_the_queue_holds_are_refused(path: Path) -> None:
     async with opened(path) as database, trio.open_nursery() as nursery:
         gate = threading.Event()
