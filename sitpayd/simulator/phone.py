@@ -451,7 +451,8 @@ class Phone:
         return self._router.accounts.of(jid)
 
     def _fault(self, incoming: IncomingMessage, kind: Kind, text: str) -> None:
-        self._router.violations.record(incoming.sender, kind, f"message {incoming.id}: {text}")
+        sender = self._router.accounts.device(incoming.sender) or incoming.sender
+        self._router.violations.record(sender, kind, f"message {incoming.id}: {text}")
 
     def _top_up(self) -> None:
         if len(self.device.prekeys) >= _MIN_PREKEYS:

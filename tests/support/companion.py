@@ -39,7 +39,7 @@ class Wire:
         self.websocket = websocket
         self.connection = connection
         self.ids = iq.IqIds()
-        self._waiting: list[Node] = []
+        self.unread: list[Node] = []
 
     async def send(self, *nodes: Node) -> None:
         for node in nodes:
@@ -51,17 +51,17 @@ class Wire:
 
     async def receive(self) -> Node:
         """The next stanza, whatever it is."""
-        if self._waiting:
-            return self._waiting.pop(0)
+        if self.unread:
+            return self.unread.pop(0)
         with trio.fail_after(PATIENCE_S):
-            while not self._waiting:
+            while not self.unread:
                 data = await self.websocket.recv(decode=False)
-                self._waiting += [
+                self.unread += [
                     event.node
                     for event in self.connection.receive(data)
                     if isinstance(event, NodeReceived)
                 ]
-        return self._waiting.pop(0)
+        return self.unread.pop(0)
 
     async def expect(self, tag: str, **attrs: str) -> Node:
         """The next stanza of this kind; those before it stay to be read."""
@@ -70,7 +70,7 @@ class Wire:
             node = await self.receive()
             wanted = {name.rstrip("_"): value for name, value in attrs.items()}
             if node.tag == tag and all(node.text(key) == value for key, value in wanted.items()):
-                self._waiting[:0] = passed
+                self.unread[:0] = passed
                 return node
             passed.append(node)
 
@@ -81,10 +81,10 @@ class Wire:
 
     async def nothing(self, for_s: float = 0.1) -> bool:
         """Whether no stanza comes in this time."""
-        if self._waiting:
+        if self.unread:
             return False
         with trio.move_on_after(for_s):
-            self._waiting.append(await self.receive())
+            self.unread.append(await self.receive())
             return False
         return True
 
@@ -100,7 +100,7 @@ class Wire:
                 while True:
                     passed.append(await self.receive())
             except ConnectionClosed:
-                self._waiting += passed
+                self.unread += passed
 
 
 @asynccontextmanager
@@ -132,7 +132,7 @@ async def dial(
                 for event in connection.receive(await websocket.recv(decode=False)):
                     is_done = is_done or isinstance(event, HandshakeCompleted)
                     if isinstance(event, NodeReceived):
-                        wire._waiting.append(event.node)
+                        wire.unread.append(event.node)
                 for data in connection.data_to_send():
                     await websocket.send(data)
         yield wire
@@ -274,8 +274,7 @@ class Companion:
             heard.append(self.decrypt(node))
             await wire.send(self.receipt(node))
         await wire.handled()
-        while wire._waiting:
-            wire._waiting.pop()
+        wire.unread.clear()
         return heard
 
     def decrypt(self, node: Node) -> Text:
