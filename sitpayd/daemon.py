@@ -25,9 +25,10 @@ from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.supervisor import DeviceSupervisor
 from sitpayd.api.app import create_app
 from sitpayd.api.server import serve
+from sitpayd.errors import StorageBusyError, StorageFullError
 from sitpayd.log import get_logger
 from sitpayd.settings import Settings, load_secret
-from sitpayd.storage import devices, outbox
+from sitpayd.storage import devices, inbox, outbox
 from sitpayd.storage.database import Database, open_database
 from sitpayd.storage.vault import Vault
 from sitpayd.whatsapp.noise import WHATSAPP_ROOT_KEY
@@ -38,6 +39,8 @@ EXPIRY_INTERVAL_S: Final = 60.0
 # A removed or logged-out device's keys are dropped after this time, logged out at WhatsApp or not.
 KEEP_KEYS: Final = timedelta(hours=24)
 KEEP_TEXTS: Final = timedelta(days=7)
+# How long the server may keep a message for a device that is away, as far as is known.
+KEEP_CIPHERTEXTS: Final = timedelta(days=30)
 WATCHDOG_INTERVAL_S: Final = 10.0
 # The API drains itself in less; whatever hangs is cut, so that the process is gone within 20 s.
 STOP_WITHIN_S: Final = 15.0
@@ -109,10 +112,28 @@ async def _expire(database: Database, registry: DeviceRegistry, outcomes: Outcom
     """End what has lived too long: rows, texts, keys of devices that are gone."""
     while True:
         await trio.sleep(EXPIRY_INTERVAL_S)
-        now = datetime.now(UTC)
-        for settled in await database.write(outbox.expire, now):
-            outcomes.announce(settled.message_id, settled.state, settled.reason)
-        await database.write(outbox.forget_texts, now - KEEP_TEXTS)
-        for record in await database.read(devices.devices_to_forget, now - KEEP_KEYS):
-            await database.write(devices.forget_keys, record.id)
-            _log.info("device.keys_forgotten", session_id=record.session_id)
+        try:
+            await _expire_once(database, outcomes, datetime.now(UTC))
+        except (StorageFullError, StorageBusyError) as error:
+            # Both pass without a restart; the next round takes what is left.
+            _log.warning("expiry.failed", error=str(error))
+
+
+async def _expire_once(database: Database, outcomes: Outcomes, now: datetime) -> None:
+    while settled := await database.write(outbox.expire, now):
+        for row in settled:
+            outcomes.announce(row.message_id, row.state, row.reason)
+    purged = False
+    # In portions, each a short operation of the one writer, until nothing is left.
+    while await database.write(outbox.forget_texts, now - KEEP_TEXTS):
+        purged = True
+    while await database.write(inbox.forget_texts, now - KEEP_TEXTS):
+        purged = True
+    while await database.write(inbox.forget_ciphertexts, now - KEEP_CIPHERTEXTS):
+        purged = True
+    for record in await database.read(devices.devices_to_forget, now - KEEP_KEYS):
+        await database.write(devices.forget_keys, record.id)
+        purged = True
+        _log.info("device.keys_forgotten", session_id=record.session_id)
+    if purged:
+        await database.truncate_log()
