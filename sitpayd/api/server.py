@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Iterator
 from functools import partial
 from typing import Final, cast
 
 import h11
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -37,6 +39,8 @@ KEEP_ALIVE_S: Final = 10.0
 MAX_REQUESTS: Final = 10_000  # of one connection
 MAX_FEED_MESSAGE_LEN: Final = 4096
 FEED_PING_S: Final = 20.0
+# For the end of a request to reach its connection.
+SETTLE_S: Final = 2.0
 # Connections that are still open after the drain are cut.
 GRACE_S: Final = DRAIN_S + 2.0
 
@@ -127,7 +131,22 @@ def _config() -> Config:
 async def _converse(
     app: AppWrapper, config: Config, context: WorkerContext, stream: trio.SocketStream
 ) -> None:
-    await _Connection(app, config, context, stream).run()
+    # The second supervisor of this daemon, for the same reason as the first: one peer's bytes must
+    # not end everybody. hypercorn lets errors out where a peer breaks the protocol at the wrong
+    # moment, for example with data right behind a WebSocket handshake that is being refused.
+    try:
+        await _Connection(app, config, context, stream).run()
+    except* Exception as errors:
+        names = sorted({f"{type(e).__name__}: {e}" for e in _leaves(errors)})
+        log.warning("api.connection_failed", errors="; ".join(names))
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 class _Connection(TCPServer):
@@ -140,6 +159,22 @@ class _Connection(TCPServer):
         super().__init__(
             app, config, context, {}, cast("trio.SSLStream[trio.SocketStream]", stream)
         )
+
+    async def protocol_send(self, event: Event) -> None:
+        """Do what the protocol asks for, also on behalf of a request that has just ended."""
+        # The end of an answer tells the application that its caller left, and quart-trio cancels
+        # the very task that is about to start the idle timer, or to close, in here. Without the
+        # shield a kept-alive connection would neither time out nor let a shutdown go on.
+        if isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
+        http1 = self.protocol.protocol
+        if isinstance(event, Closed) and isinstance(http1, _Http1) and http1.is_answering:
+            # The peer went on talking after a request whose answer ends the connection. That is no
+            # reason to cut the answer off; its end closes.
+            return
+        with trio.move_on_after(SETTLE_S, shield=True):
+            await super().protocol_send(event)
 
     async def _read_data(self) -> None:
         # The wrapper chooses the protocol and would change it to HTTP/2; it is ours from the first
@@ -157,10 +192,18 @@ class _Connection(TCPServer):
             wrapper.send,
         )
         await super()._read_data()
+        # What is left has nobody to talk to: a feed's next ping would hold a shutdown back.
+        assert self._task_group._nursery is not None
+        self._task_group._nursery.cancel_scope.cancel()
 
 
 class _Http1(H11Protocol):
     """HTTP/1.1 that stays HTTP/1.1."""
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer has begun and not ended."""
+        return self.connection.our_state is h11.SEND_BODY
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Never change the protocol: an offer of HTTP/2 is answered in HTTP/1.1, or refused."""

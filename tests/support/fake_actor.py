@@ -38,6 +38,7 @@ class FakeActor:
         self.qr_text: str | None = QR_TEXT
         self.rounds = 0
         self.logged_out = False
+        self.armed = trio.Event()
         self._database = database
         self._board = board
         self._outcomes = outcomes
@@ -129,6 +130,7 @@ class FakeActor:
             phash=None,
         )
         assert armed
+        self.armed.set()
 
     def _start_pairing(self) -> None:
         known = self._board.get(self.handle.session_id)

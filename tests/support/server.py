@@ -10,6 +10,7 @@ import h11
 import trio
 from pydantic import SecretStr
 
+from sitpayd.api.app import FEED_RULE
 from sitpayd.api.server import open_listener, serve_on
 from sitpayd.settings import Settings
 from tests.support.front import ADMIN_KEY, Front, open_front
@@ -33,6 +34,11 @@ class Served:
     def base_url(self) -> str:
         """Where it is."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def feed_url(self) -> str:
+        """Where the feed is."""
+        return f"ws://127.0.0.1:{self.port}{FEED_RULE}"
 
     async def connect(self) -> trio.SocketStream:
         """Open a connection."""
