@@ -11,11 +11,10 @@ import hashlib
 from collections import OrderedDict
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.schema.whatsapp_pb2 import SignalMessage
 from sitpayd.whatsapp.signal.session import parse_prekey_message
+from sitpayd.whatsapp.stanzas.wire import parse_proto
 
 from .accounts import Device
 
@@ -59,11 +58,7 @@ class CiphertextLedger:
     def _is_reused(self, sender: Device, target: Device, body: bytes) -> bool:
         if body[:1] != _VERSION or len(body) <= 1 + _MAC_LEN:
             raise RemoteProtocolError("not a Signal message of version 3")
-        message = SignalMessage()
-        try:
-            message.ParseFromString(body[1:-_MAC_LEN])
-        except DecodeError as error:
-            raise RemoteProtocolError("malformed Signal message") from error
+        message = parse_proto(SignalMessage, body[1:-_MAC_LEN])
         place = f"{sender.lid}|{target.lid}|{message.counter}|".encode() + message.ratchetKey
         key = hashlib.sha256(place).digest()[:16]
         digest = hashlib.sha256(body).digest()[:16]

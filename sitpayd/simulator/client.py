@@ -525,4 +525,7 @@ class Client:
             self.ping()
 
     def _violation(self, kind: Kind, text: str) -> None:
+        if self.stage is Stage.ENDING:
+            # An unlinked whatsmeow still sends what it has, from an account it no longer knows.
+            return
         self._server.violations.record(self.name, kind, text)

@@ -22,7 +22,7 @@ from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
 
 from .accounts import PHONE, Account, Device
 from .client import Client
-from .faults import Fault, FaultKind
+from .faults import ALWAYS, Fault, FaultKind
 from .linking import ScanError
 from .options import Options, Repeats
 from .phone import Phone
@@ -323,17 +323,12 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
             count=body.number("count", 1),
             code=body.number("code", 500),
             seconds=body.optional_seconds("seconds"),
+            per_mille=body.number("per_mille", ALWAYS),
+            seed=body.optional_number("seed"),
         )
         if device is not None:
             target = _any_device(server, device, "device")
-            fault = Fault(
-                fault.kind,
-                target.account.number,
-                target.number,
-                fault.count,
-                fault.code,
-                fault.seconds,
-            )
+            fault = replace(fault, number=target.account.number, device=target.number)
         server.faults.add(fault)
         response = jsonify(_fault(fault))
         response.status_code = 201
@@ -357,6 +352,11 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
     async def clear_violations() -> Response:
         server.violations.clear()
         return jsonify({})
+
+    @app.get("/messages")
+    async def count_messages() -> Response:
+        journal = server.router.journal
+        return jsonify({"messages": journal.messages, "sendings": journal.sendings})
 
     @app.get("/messages/<message_id>")
     async def show_message(message_id: str) -> Response:

@@ -1,15 +1,20 @@
 """Faults: what the server is told to do wrong, each a bounded number of times.
 
 A fault waits until the place it concerns asks for it, and is used up there. Whom it concerns is an
-account (by number) or one device of it; None means everybody.
+account (by number) or one device of it; None means everybody. A fault may be rare: then it happens
+to so many per thousand of those it concerns, drawn from a seed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from random import Random
+from typing import Final
 
 from .accounts import Device
+
+ALWAYS: Final = 1000
 
 
 class FaultKind(StrEnum):
@@ -63,6 +68,8 @@ class Fault:
         code: the error or failure code, where one is sent.
         seconds: of a delay; of a temporary ban.
         ban_code: why a temporary ban (402) was given.
+        per_mille: to how many of a thousand of those it concerns it happens.
+        seed: of the draw; None takes any.
     """
 
     kind: FaultKind
@@ -72,6 +79,8 @@ class Fault:
     code: int = 500
     seconds: float | None = None
     ban_code: int | None = None
+    per_mille: int = ALWAYS
+    seed: int | None = None
 
     def concerns(self, device: Device) -> bool:
         """Whether it is meant for this device."""
@@ -85,27 +94,30 @@ class Faults:
     """The faults that wait."""
 
     def __init__(self) -> None:
-        self._waiting: list[Fault] = []
+        self._waiting: list[tuple[Fault, Random]] = []
 
     def add(self, fault: Fault) -> None:
         """Let a fault happen."""
-        self._waiting.append(fault)
+        self._waiting.append((fault, Random(fault.seed)))
 
     def take(self, device: Device, *kinds: FaultKind) -> Fault | None:
         """Use up the first fault of one of these kinds that concerns this device."""
-        for index, fault in enumerate(self._waiting):
-            if fault.kind in kinds and fault.concerns(device):
-                if fault.count > 1:
-                    self._waiting[index] = replace(fault, count=fault.count - 1)
-                else:
-                    del self._waiting[index]
-                return fault
+        for index, (fault, random) in enumerate(self._waiting):
+            if fault.kind not in kinds or not fault.concerns(device):
+                continue
+            if random.randrange(ALWAYS) >= fault.per_mille:
+                continue
+            if fault.count > 1:
+                self._waiting[index] = replace(fault, count=fault.count - 1), random
+            else:
+                del self._waiting[index]
+            return fault
         return None
 
     @property
     def waiting(self) -> list[Fault]:
         """What has not happened yet."""
-        return list(self._waiting)
+        return [fault for fault, _ in self._waiting]
 
     def clear(self) -> None:
         """Let nothing go wrong any more."""

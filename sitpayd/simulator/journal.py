@@ -50,9 +50,15 @@ class Entry:
 
 
 class Journal:
-    """The latest messages of one server."""
+    """The latest messages of one server.
+
+    Attributes:
+        messages: how many there were in all; sendings: how often they were sent.
+    """
 
     def __init__(self) -> None:
+        self.messages = 0
+        self.sendings = 0
         self._entries: OrderedDict[str, Entry] = OrderedDict()
 
     def sent(self, sender: Device, id: str, to: Jid, error: int | None) -> Entry:
@@ -61,9 +67,11 @@ class Journal:
         if entry is None or entry.sender != str(sender):
             entry = Entry(id, str(sender), str(to), time.time())
             self._entries[id] = entry
+            self.messages += 1
             if len(self._entries) > _MAX_KEPT:
                 self._entries.popitem(last=False)
         entry.sendings += 1
+        self.sendings += 1
         entry.error = error
         return entry
 

@@ -94,10 +94,9 @@ class Router:
                 FaultKind.DROP_AFTER,
             )
         kind = fault.kind if fault else None
-        if kind == FaultKind.DROP_BEFORE:
-            return Answer(drops=True)
-        if kind == FaultKind.LOSE:
-            return Answer()
+        if kind in (FaultKind.DROP_BEFORE, FaultKind.LOSE):
+            self._overhear(sender, sent)
+            return Answer(drops=kind == FaultKind.DROP_BEFORE)
         if fault and kind == FaultKind.NACK:
             self.journal.sent(sender, sent.id, sent.to, fault.code)
             return Answer((receipts.message_ack(node, now(), error=fault.code),))
@@ -226,9 +225,19 @@ class Router:
         # After a retry receipt of a phone Baileys encrypts for all devices anew.
         if before is not None and not enc.count and (sender, id) not in self._asked_again:
             self._fault(sender, Kind.DUPLICATE, id, f"another ciphertext for {target}")
+        self._check_ciphertext(sender, id, target, enc)
+        return True
+
+    def _check_ciphertext(self, sender: Device, id: str, target: Device, enc: messages.Enc) -> None:
         for fault in self._ledger.faults(sender, target, enc.kind, enc.body):
             self._fault(sender, Kind.SIGNAL, id, f"to {target}: {fault}")
-        return True
+
+    def _overhear(self, sender: Device, sent: messages.OutgoingMessage) -> None:
+        """Look at a message that is lost: the counters it used are used."""
+        for jid, enc in sent.participants:
+            target = self.accounts.device(jid)
+            if target is not None:
+                self._check_ciphertext(sender, sent.id, target, enc)
 
     def _deliver_copy(
         self,

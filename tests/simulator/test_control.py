@@ -131,6 +131,29 @@ async def test_faults_are_added_listed_and_cleared(
         assert (await control.get("/faults")).json() == []
 
 
+async def test_fault_can_be_rare(control: httpx.AsyncClient) -> None:
+    body = {"kind": "lose", "count": 1_000_000, "per_mille": 20, "seed": 7}
+    assert (await control.post("/faults", json=body)).status_code == 201
+    (fault,) = (await control.get("/faults")).json()
+    assert (fault["per_mille"], fault["seed"]) == (20, 7)
+
+
+async def test_messages_and_sendings_are_counted(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    bob = sim.make_account(BOB)
+    async with linked(sim) as (companion, wire):
+        node = await companion.stanza(wire, bob.account.lid, "twice")
+        await wire.send(node)
+        await wire.expect("ack", id=node.required_text("id"))
+        before = (await control.get("/messages")).json()
+        await wire.send(node)
+        await wire.expect("ack", id=node.required_text("id"))
+        after = (await control.get("/messages")).json()
+    assert after["messages"] == before["messages"]
+    assert after["sendings"] == before["sendings"] + 1
+
+
 async def test_options_are_changed_while_it_runs(
     sim: Simulator, control: httpx.AsyncClient
 ) -> None:

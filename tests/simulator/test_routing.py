@@ -340,6 +340,35 @@ async def test_ack_can_come_twice_or_late(sim: Simulator) -> None:
         await companion.say(wire, bob.account.lid, "two")
 
 
+async def test_counter_of_a_lost_message_is_used_up(sim: Simulator) -> None:
+    bob = sim.make_account(BOB)
+    async with linked(sim) as (companion, wire):
+        await companion.say(wire, bob.account.lid, "first")
+        before = dict(companion.sessions)
+        fault(sim, FaultKind.LOSE)
+        await wire.send(await companion.stanza(wire, bob.account.lid, "lost"))
+        companion.sessions = before
+        await companion.say(wire, bob.account.lid, "under the same counter")
+        assert set(kinds(sim)) == {Kind.SIGNAL}
+
+
+async def test_rare_fault_happens_as_often_as_it_says(sim: Simulator) -> None:
+    device = sim.make_account(BOB).device
+    fault(sim, FaultKind.LOSE, None, count=10_000, per_mille=20, seed=1)
+    taken = [sim.server.faults.take(device, FaultKind.LOSE) for _ in range(10_000)]
+    assert 150 < 10_000 - taken.count(None) < 250
+
+
+async def test_rare_faults_of_one_seed_happen_at_the_same_moments(sim: Simulator) -> None:
+    device = sim.make_account(BOB).device
+    runs = []
+    for _ in range(2):
+        fault(sim, FaultKind.LOSE, None, count=100, per_mille=500, seed=7)
+        runs.append([sim.server.faults.take(device, FaultKind.LOSE) is None for _ in range(100)])
+        sim.server.faults.clear()
+    assert runs[0] == runs[1]
+
+
 @pytest.mark.parametrize(("kind", "heard"), [("drop_before", []), ("drop_after", ["text"])])
 async def test_socket_can_be_cut_before_or_after_a_message(
     sim: Simulator, kind: str, heard: list[str]
