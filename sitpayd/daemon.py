@@ -76,7 +76,7 @@ async def run_daemon(settings: Settings) -> None:
         stopping = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(supervisor.run)
-            nursery.start_soon(_expire, database, outcomes)
+            nursery.start_soon(_expire, database, registry, outcomes)
             for record in await database.read(devices.devices_to_run):
                 await registry.adopt(record)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
@@ -108,27 +108,32 @@ async def _feed_watchdog(supervisor: DeviceSupervisor) -> None:
         await trio.sleep(WATCHDOG_INTERVAL_S)
 
 
-async def _expire(database: Database, outcomes: Outcomes) -> None:
+async def _expire(database: Database, registry: DeviceRegistry, outcomes: Outcomes) -> None:
     """End what has lived too long: rows, texts, keys of devices that are gone."""
     while True:
         await trio.sleep(EXPIRY_INTERVAL_S)
         try:
-            await _expire_once(database, outcomes)
+            await _expire_once(database, outcomes, datetime.now(UTC))
         except (StorageFullError, StorageBusyError) as error:
-            _log.warning("expiry.postponed", error=str(error))
+            # Both pass without a restart; the next round takes what is left.
+            _log.warning("expiry.failed", error=str(error))
 
 
-async def _expire_once(database: Database, outcomes: Outcomes) -> None:
-    now = datetime.now(UTC)
-    for settled in await database.write(outbox.expire, now):
-        outcomes.announce(settled.message_id, settled.state, settled.reason)
-    forgotten = 0
-    for forget in (outbox.forget_texts, inbox.forget_texts, inbox.forget_ciphertexts):
-        forgotten += await database.write(forget, now - KEEP_TEXTS)
+async def _expire_once(database: Database, outcomes: Outcomes, now: datetime) -> None:
+    while settled := await database.write(outbox.expire, now):
+        for row in settled:
+            outcomes.announce(row.message_id, row.state, row.reason)
+    purged = False
+    # In portions, each a short operation of the one writer, until nothing is left.
+    while await database.write(outbox.forget_texts, now - KEEP_TEXTS):
+        purged = True
+    while await database.write(inbox.forget_texts, now - KEEP_TEXTS):
+        purged = True
+    while await database.write(inbox.forget_ciphertexts, now - KEEP_CIPHERTEXTS):
+        purged = True
     for record in await database.read(devices.devices_to_forget, now - KEEP_KEYS):
         await database.write(devices.forget_keys, record.id)
+        purged = True
         _log.info("device.keys_forgotten", session_id=record.session_id)
-        forgotten += 1
-    if forgotten:
-        # What was deleted still lies in the write-ahead log.
+    if purged:
         await database.truncate_log()
