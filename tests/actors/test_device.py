@@ -1,0 +1,554 @@
+"""DeviceActor on an inline database and a network without sockets, under a clock that jumps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from sitpayd.actors.device import DeviceActor, World
+from sitpayd.actors.dials import DialBucket
+from sitpayd.actors.events import LossKind, Lost, Received
+from sitpayd.actors.messages import Logout, Network, StartPairing
+from sitpayd.actors.outcomes import Outcomes
+from sitpayd.actors.registry import MAILBOX_SIZE, DeviceHandle
+from sitpayd.actors.status import StatusBoard
+from sitpayd.actors.transport import MAX_OUTGOING
+from sitpayd.storage import devices, outbox, sessions
+from sitpayd.storage.database import Database
+from sitpayd.storage.records import Rest, RowState
+from sitpayd.whatsapp.credentials import Credentials
+from sitpayd.whatsapp.keys import DeviceKeys, KeyPair
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.stanzas import failure, ib, iq, message, pairing, prekeys, receipt, usync
+from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
+from sitpayd.whatsapp.stanzas.login import ClientInfo, Login, Registration
+from tests.actors.builders import (
+    FRIEND,
+    FRIEND_LID,
+    FRIEND_PN,
+    OURSELVES,
+    OWN_PN,
+    REFS,
+    SERVER_T,
+    bundle_of,
+    some_identity,
+    some_pair_success,
+    success,
+)
+from tests.storage.builders import Tenant, a_message
+from tests.support.transport import ROOT, FakeTransport, Line
+
+RESTART = failure.stream_error(StreamError(515))
+FRIENDS_IDENTITY = KeyPair.generate()
+
+
+def kind_server(node: Node) -> list[Node]:
+    """What a server answers by itself that has nothing against us."""
+    if node.tag == "message":
+        return [receipt.message_ack(node, SERVER_T)]
+    if node.tag != "iq" or node.text("type") == "result":
+        return []
+    if node.child("count") is not None:
+        return [prekeys.count_answer(node, 100)]
+    if node.child("key") is not None:
+        asked = prekeys.parse_bundles_query(node)
+        return [prekeys.bundles_answer(node, dict.fromkeys(asked, bundle_of(FRIENDS_IDENTITY)))]
+    if node.child("usync") is not None:
+        return [usync.answer(node, [FRIEND, OURSELVES])]
+    return [iq.result(node)]
+
+
+class Stage:
+    """A world with one device in it."""
+
+    def __init__(self, database: Database, tenant: Tenant) -> None:
+        self.database, self.device = database, tenant.device
+        self.transport = FakeTransport(lambda: datetime.now(UTC).timestamp())
+        self.transport.answer = kind_server
+        self.world = World(
+            database=database,
+            board=StatusBoard(),
+            outcomes=Outcomes(),
+            url="ws://nowhere",
+            root_key=ROOT.public_key,
+            client=ClientInfo(),
+            limits=None,
+            bucket=DialBucket(),
+            keygen=trio.CapacityLimiter(1),
+            converse=self.transport.converse,
+        )
+        self.handle = DeviceHandle(self.device)
+
+    @asynccontextmanager
+    async def life(self) -> AsyncIterator[None]:
+        """One life of the actor, which ends with the block at the latest."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(DeviceActor(self.handle, self.world).run)
+            await wait_all_tasks_blocked()
+            yield
+            nursery.cancel_scope.cancel()
+
+    async def link(self) -> DeviceKeys:
+        """Give the device an identity, as an earlier life did."""
+        keys = DeviceKeys.generate()
+        credentials = Credentials(keys, some_identity(keys))
+        await self.database.write(sessions.save_credentials, self.device.id, credentials.to_bytes())
+        return keys
+
+    async def log_in(self, count: int = 1) -> Line:
+        """Welcome the device on its `count`th connection and see it connected."""
+        line = await self.transport.dialled(count)
+        await line.say(success())
+        await wait_all_tasks_blocked()
+        assert self.status == ("connected", None)
+        return line
+
+    async def send(self) -> str:
+        """What the API does with a message; gives its id."""
+        new = a_message(self.device, recipient=FRIEND_PN.user, expires_at=far_away())
+        await self.database.write(outbox.accept, new)
+        self.handle.ring()
+        return new.message_id
+
+    async def state_of(self, message_id: str) -> str:
+        view = await self.database.read(outbox.message, self.device.id, message_id)
+        assert view is not None
+        return view.state
+
+    async def credentials(self) -> Credentials | None:
+        stored = await self.database.read(sessions.load_credentials, self.device.id)
+        return None if stored is None else Credentials.from_bytes(stored)
+
+    @property
+    def status(self) -> tuple[str, str | None]:
+        known = self.world.board.get(self.device.session_id)
+        assert known is not None
+        return known.status, known.reason
+
+
+def far_away() -> datetime:
+    return datetime.now(UTC) + timedelta(days=400)
+
+
+@pytest.fixture
+def stage(database: Database, tenant: Tenant) -> Stage:
+    return Stage(database, tenant)
+
+
+# --- linking ---
+
+
+async def show_code(stage: Stage) -> Line:
+    stage.handle.post(StartPairing())
+    line = await stage.transport.dialled(1)
+    await line.say(pairing.pair_device("X", REFS))
+    await wait_all_tasks_blocked()
+    return line
+
+
+async def test_device_without_identity_waits_for_people(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    async with stage.life():
+        await trio.sleep(3600.0)
+        assert stage.status == ("unpaired", None)
+        assert stage.transport.lines == []
+
+
+async def test_code_is_shown_with_its_end(stage: Stage, autojump_clock: MockClock) -> None:
+    async with stage.life():
+        line = await show_code(stage)
+        assert isinstance(line.payload, Registration)
+        credentials = await stage.credentials()
+        assert credentials is not None
+        assert stage.handle.qr is not None
+        assert stage.handle.qr.text == pairing.qr_text("ref-1", credentials.keys)
+        left = stage.handle.qr.expires_at - datetime.now(UTC)
+        assert timedelta(seconds=50) < left <= timedelta(seconds=60)
+        assert stage.status == ("pairing", None)
+
+
+async def test_codes_that_nobody_scans_expire(stage: Stage, autojump_clock: MockClock) -> None:
+    async with stage.life():
+        line = await show_code(stage)
+        await line.ended.wait()
+        await wait_all_tasks_blocked()
+        assert 160.0 <= trio.current_time() <= 161.0
+        assert stage.handle.qr is None
+        assert stage.status == ("unpaired", "qr_expired")
+
+
+async def test_scanned_code_links_and_connects_the_device(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    async with stage.life():
+        line = await show_code(stage)
+        before = await stage.credentials()
+        assert before is not None
+        await line.say(some_pair_success(before.keys))
+        await wait_all_tasks_blocked()
+        assert stage.status == ("paired", None)
+        assert stage.handle.qr is None
+        after = await stage.credentials()
+        assert after is not None
+        assert after.paired is not None
+        assert line.heard[-1].child("pair-device-sign") is not None
+        await line.say(RESTART)
+        second = await stage.log_in(2)
+        assert isinstance(second.payload, Login)
+        assert (second.payload.user, second.payload.device) == (OWN_PN.user, OWN_PN.device)
+
+
+async def test_identity_is_committed_before_the_reply_leaves(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    committed = []
+
+    async def look(node: Node) -> None:
+        if node.child("pair-device-sign") is not None:
+            credentials = await stage.credentials()
+            committed.append(credentials is not None and credentials.paired is not None)
+
+    async with stage.life():
+        line = await show_code(stage)
+        before = await stage.credentials()
+        assert before is not None
+        async with trio.open_nursery() as nursery:
+
+            def answer(node: Node) -> list[Node]:
+                nursery.start_soon(look, node)
+                return []
+
+            stage.transport.answer = answer
+            await line.say(some_pair_success(before.keys))
+            await wait_all_tasks_blocked()
+    assert committed == [True]
+
+
+# --- connected ---
+
+
+async def test_linked_device_connects_by_itself(stage: Stage, autojump_clock: MockClock) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        assert isinstance(line.payload, Login)
+
+
+async def test_message_is_sent_and_told(stage: Stage, autojump_clock: MockClock) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        message_id = await stage.send()
+        with stage.world.outcomes.watch(message_id) as watch, trio.fail_after(5.0):
+            while watch.state is not RowState.SENT:
+                await watch.changed()
+        (sent,) = (node for node in line.heard if node.tag == "message")
+        assert message.parse_outgoing(sent).to == FRIEND_LID
+        assert await stage.state_of(message_id) == "sent"
+
+
+async def test_message_that_waits_goes_when_the_device_connects(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    message_id = await stage.send()
+    async with stage.life():
+        await stage.log_in()
+        assert await stage.state_of(message_id) == "sent"
+
+
+async def test_doorbell_that_found_no_room_is_heard(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        await stage.log_in()
+        for _ in range(MAILBOX_SIZE):
+            stage.handle.post(StartPairing())
+        message_id = await stage.send()
+        await wait_all_tasks_blocked()
+        assert await stage.state_of(message_id) == "sent"
+
+
+async def test_unacknowledged_message_is_written_again_with_the_same_bytes(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    stage.transport.answer = lambda node: [] if node.tag == "message" else kind_server(node)
+    async with stage.life():
+        first = await stage.log_in()
+        message_id = await stage.send()
+        await wait_all_tasks_blocked()
+        assert await stage.state_of(message_id) == "armed"
+        first.cut()
+        stage.transport.answer = kind_server
+        second = await stage.log_in(2)
+        assert first.heard[-1] == next(node for node in second.heard if node.tag == "message")
+        assert await stage.state_of(message_id) == "sent"
+
+
+async def test_incoming_message_is_answered(stage: Stage, autojump_clock: MockClock) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        node = Node("message", {"id": "M", "from": FRIEND_LID, "t": str(SERVER_T)})
+        await line.say(node)
+        await wait_all_tasks_blocked()
+        assert line.heard[-1].tag == "ack"
+
+
+async def test_lost_connection_is_dialled_again_after_a_while(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        line.cut()
+        await wait_all_tasks_blocked()
+        assert stage.status == ("waiting", "network")
+        await stage.log_in(2)
+
+
+async def test_silent_server_is_left_and_dialled_again(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        stage.transport.answer = lambda node: []
+        await line.ended.wait()
+        assert trio.current_time() <= 46.0
+        await stage.transport.dialled(2)
+
+
+async def test_resting_device_remembers_why_and_stays_down(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.transport.dialled(1)
+        await line.say(failure.failure(ConnectFailure(402, expire_s=3600)))
+        await trio.sleep(3600.0)
+        assert len(stage.transport.lines) == 1
+    told = stage.world.board.get(stage.device.session_id)
+    assert told is not None
+    assert (told.status, told.reason) == ("banned", "temporary_ban")
+    assert told.until is not None
+    record = await stage.database.read(devices.device_by_id, stage.device.id)
+    assert record is not None
+    assert record.rest is not None
+    assert record.rest.until is not None
+    async with stage.life():
+        again = stage.world.board.get(stage.device.session_id)
+        assert again is not None
+        assert (again.status, again.reason) == (told.status, told.reason)
+        assert again.since - told.since < timedelta(seconds=1)
+        assert again.until is not None
+        assert again.until - told.until < timedelta(seconds=1)
+        assert len(stage.transport.lines) == 1
+
+
+async def test_rest_is_told_with_the_time_it_began(stage: Stage, autojump_clock: MockClock) -> None:
+    await stage.link()
+    began = datetime(2026, 1, 1, tzinfo=UTC)
+    rest = Rest("replaced", "replaced", began)
+    await stage.database.write(devices.set_rest, stage.device.id, rest)
+    async with stage.life():
+        told = stage.world.board.get(stage.device.session_id)
+        assert told is not None
+        assert told.since == began
+
+
+async def test_restored_device_is_linked_anew(stage: Stage, autojump_clock: MockClock) -> None:
+    await stage.link()
+    rest = Rest("logged_out", "logged_out", datetime(2026, 1, 1, tzinfo=UTC))
+    await stage.database.write(devices.set_rest, stage.device.id, rest)
+    async with stage.life():
+        await show_code(stage)
+        record = await stage.database.read(devices.device_by_id, stage.device.id)
+        assert record is not None
+        assert record.rest is None
+
+
+async def test_ban_without_end_in_sight_crashes_nobody(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.transport.dialled(1)
+        await line.say(failure.failure(ConnectFailure(402, expire_s=10**19)))
+        await wait_all_tasks_blocked()
+        assert stage.status == ("banned", "temporary_ban")
+
+
+# --- one connection at a time ---
+
+
+async def test_restart_dials_behind_the_end_of_the_old_connection(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        await line.say(RESTART)
+        await stage.transport.dialled(2)
+        assert line.ended.is_set()
+
+
+async def test_full_mailbox_does_not_keep_the_device_from_dialling(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        await line.say(RESTART)
+        for _ in range(MAILBOX_SIZE):
+            stage.handle.ring()
+        # The server closes: a report that finds no room, while the actor wants to dial.
+        line.cut(LossKind.CLOSED)
+        with trio.fail_after(60.0):
+            await stage.transport.dialled(2)
+
+
+async def test_old_connection_has_no_say(stage: Stage, autojump_clock: MockClock) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        await line.say(RESTART)
+        await stage.log_in(2)
+        await line.say(failure.stream_error(StreamError(401, conflict="device_removed")))
+        await wait_all_tasks_blocked()
+        assert stage.status == ("connected", None)
+
+
+async def test_connection_of_an_earlier_life_has_no_say(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        await stage.log_in()
+    removed = failure.stream_error(StreamError(401, conflict="device_removed"))
+    for generation in range(stage.handle.generation + 1):
+        stage.handle.post(Network(generation, Received(removed)))
+        stage.handle.post(Network(generation, Lost(LossKind.NETWORK, "")))
+    async with stage.life():
+        await stage.log_in(2)
+
+
+async def test_unlinked_device_forgets_the_connection_of_an_earlier_life(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    async with stage.life():
+        await show_code(stage)
+        generation = stage.handle.generation
+    stage.handle.post(Network(generation, Lost(LossKind.NETWORK, "")))
+    async with stage.life():
+        await wait_all_tasks_blocked()
+        assert stage.status == ("unpaired", None)
+
+
+async def test_socket_that_takes_nothing_is_given_up(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        stage.transport.stalled = True
+        for number in range(MAX_OUTGOING + 2):
+            await line.say(Node("call", {"id": str(number), "from": FRIEND_LID}))
+        await wait_all_tasks_blocked()
+        assert stage.status == ("waiting", "network")
+        line.cut()
+        stage.transport.stalled = False
+        await stage.log_in(2)
+
+
+async def test_stanza_for_a_connection_that_has_ended_is_dropped(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        line.lost = None
+        line._cut.cancel()
+        await line.ended.wait()
+        for number in range(MAX_OUTGOING + 2):
+            await line.say(Node("call", {"id": str(number), "from": FRIEND_LID}))
+        await wait_all_tasks_blocked()
+        assert stage.status == ("connected", None)
+
+
+# --- leaving ---
+
+
+async def test_removed_device_is_logged_out_and_its_actor_returns(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        await stage.database.write(devices.remove_device, stage.device.id)
+        stage.handle.post(Logout())
+        await line.ended.wait()
+        await wait_all_tasks_blocked()
+    assert line.heard[-1].child("remove-companion-device") is not None
+    assert await stage.credentials() is None
+
+
+async def test_actor_of_a_removed_device_returns(stage: Stage, autojump_clock: MockClock) -> None:
+    await stage.link()
+    await stage.database.write(devices.remove_device, stage.device.id)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(DeviceActor(stage.handle, stage.world).run)
+        line = await stage.transport.dialled(1)
+        await line.say(success())
+    assert await stage.credentials() is None
+    assert stage.world.board.get(stage.device.session_id) is None
+
+
+async def test_goodbye_does_not_hold_the_actor_up(stage: Stage, autojump_clock: MockClock) -> None:
+    await stage.link()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(DeviceActor(stage.handle, stage.world).run)
+        line = await stage.log_in()
+        began = trio.current_time()
+        stage.transport.stalled = True
+        stage.handle.post(Logout())
+        await wait_all_tasks_blocked()
+        await line.say(failure.stream_error(StreamError(401, conflict="device_removed")))
+    assert trio.current_time() - began == pytest.approx(2.0)
+
+
+# --- crashes ---
+
+
+def crashing(node: Node) -> list[Node]:
+    raise ZeroDivisionError(node.tag)
+
+
+async def test_crash_leaves_the_actor_and_takes_the_code_away(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        async with stage.life():
+            line = await show_code(stage)
+            assert stage.handle.qr is not None
+            stage.transport.answer = crashing
+            await line.say(ib.ib(ib.OfflinePreview(1)))
+            await wait_all_tasks_blocked()
+    assert stage.handle.qr is None
+
+
+async def test_paused_device_does_not_dial(stage: Stage, autojump_clock: MockClock) -> None:
+    await stage.link()
+    await stage.database.write(devices.set_desired, stage.device.id, "paused")
+    async with stage.life():
+        await trio.sleep(600.0)
+        assert stage.status == ("paused", None)
+        assert stage.transport.lines == []
