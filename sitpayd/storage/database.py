@@ -64,6 +64,10 @@ BUSY_TIMEOUT_MS: Final = 5000
 # Pages of 4 KiB: longer than the default 1000, so that a burst is not slowed by checkpoints.
 WAL_AUTOCHECKPOINT_PAGES: Final = 2000
 
+# A writer takes its lock first: two that read before they write could not both go on.
+_BEGIN_WRITE: Final = "BEGIN IMMEDIATE"
+_BEGIN_READ: Final = "BEGIN"
+
 _FILE_MODE: Final = 0o600
 _DIRECTORY_MODE: Final = 0o700
 _OTHERS: Final = 0o077
@@ -163,15 +167,14 @@ class Database:
 
     def __init__(
         self,
-        writer: Connection,
-        readers: list[Connection],
+        writer: sqlite3.Connection,
+        readers: list[sqlite3.Connection],
         vault: Vault,
         clock: Callable[[], datetime],
         *,
         inline: bool,
     ) -> None:
         self._writer = writer
-        self._writer_driver = driver_of(writer)
         self._idle_readers = readers
         self._vault = vault
         self._clock = clock
@@ -257,22 +260,26 @@ class Database:
                     self._commit([job])
 
     def _transact(self, batch: list[_Work]) -> None:
-        with self._writer.begin():
-            unit = Unit(self._writer_driver, self._vault, self._clock())
+        self._writer.execute(_BEGIN_WRITE)
+        try:
+            unit = Unit(self._writer, self._vault, self._clock())
             for job in batch:
                 job.run(unit)
+            self._writer.execute("COMMIT")
+        finally:
+            # Does nothing after a commit.
+            self._writer.rollback()
 
     def _read(self, operation: Callable[[Unit], T]) -> T:
-        connection = self._idle_readers.pop()
+        reader = self._idle_readers.pop()
         try:
-            with _translating(), connection.begin() as transaction:
-                unit = Unit(driver_of(connection), self._vault, self._clock())
-                value = operation(unit)
-                # Nothing was changed: this only lets the snapshot go.
-                transaction.rollback()
-                return value
+            with _translating():
+                reader.execute(_BEGIN_READ)
+                return operation(Unit(reader, self._vault, self._clock()))
         finally:
-            self._idle_readers.append(connection)
+            # Nothing was changed: this only lets the snapshot go.
+            reader.rollback()
+            self._idle_readers.append(reader)
 
 
 def _call(
@@ -355,19 +362,20 @@ def _open(
     if path:
         _prepare(stack, path)
     with _translating():
-        writer = stack.enter_context(_connected(path, "BEGIN IMMEDIATE"))
+        writer = stack.enter_context(_connected(path, _BEGIN_WRITE))
         if path is None:
             with writer.begin():
                 upgrade(writer)
         with writer.begin():
             _check_secret(writer, vault)
         if path is None:
-            return Database(writer, [writer], vault, clock, inline=inline)
+            driver = driver_of(writer)
+            return Database(driver, [driver], vault, clock, inline=inline)
         readers = [
-            stack.enter_context(_connected(path, "BEGIN", "PRAGMA query_only=ON"))
+            driver_of(stack.enter_context(_connected(path, _BEGIN_READ, "PRAGMA query_only=ON")))
             for _ in range(READERS)
         ]
-        return Database(writer, readers, vault, clock, inline=inline)
+        return Database(driver_of(writer), readers, vault, clock, inline=inline)
 
 
 def _prepare(stack: ExitStack, path: Path) -> None:
@@ -380,7 +388,7 @@ def _prepare(stack: ExitStack, path: Path) -> None:
         raise DatabaseUnusableError(f"{error.filename}: {error.strerror}") from None
     # A batch migration drops and makes tables anew: with foreign keys on, that would delete every
     # row that refers to them. The pragma does nothing inside a transaction, so it comes first.
-    with _translating(), _connected(path, "BEGIN IMMEDIATE", "PRAGMA foreign_keys=OFF") as owner:
+    with _translating(), _connected(path, _BEGIN_WRITE, "PRAGMA foreign_keys=OFF") as owner:
         with owner.begin():
             check_pages(owner)
             revision = revision_of(owner)
@@ -468,9 +476,9 @@ def _check_secret(connection: Connection, vault: Vault) -> None:
         raise WrongSecretError("the database was sealed with another secret") from None
 
 
-def _truncate_log(connection: Connection) -> None:
+def _truncate_log(driver: sqlite3.Connection) -> None:
     with _translating():
-        driver_of(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 @contextmanager
