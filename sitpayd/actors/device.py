@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from random import Random
 from typing import Final, assert_never
 
@@ -172,12 +173,13 @@ class DeviceActor:
             self._tell(event)
             commands = self._machine.handle(event, trio.current_time())
             self._publish()
-            for command in commands:
-                result = await self._perform(command)
+            for command, following in pairwise([*commands, None]):
+                assert command is not None
+                result = await self._perform(command, following)
                 if result is not None:
                     events.append(result)
 
-    async def _perform(self, command: Command) -> Event | Network | None:
+    async def _perform(self, command: Command, following: Command | None) -> Event | Network | None:
         memory = self._memory
         match command:
             case Send():
@@ -195,7 +197,7 @@ class DeviceActor:
             case Arm():
                 return await memory.arm(command)
             case Mark():
-                await memory.mark(command)
+                await memory.mark(command, look_ahead=isinstance(following, NextRow))
             case MarkLate():
                 await memory.mark_late(command)
             case MarkReceipt():

@@ -80,6 +80,7 @@ class DeviceMemory:
         # Resends by message and device. Infinite where the device has said that it has the message:
         # some clients ask again for a repetition that they have read.
         self._resends: OrderedDict[tuple[str, Jid], float] = OrderedDict()
+        self._looked_ahead: RowLoaded | None = None
         self.credentials: Credentials | None = None
 
     # --- keys ---
@@ -134,7 +135,10 @@ class DeviceMemory:
 
     async def next_row(self) -> RowLoaded:
         """Load the row to send next."""
-        return RowLoaded(await self._database.read(outbox.next_row, self._device_id))
+        loaded, self._looked_ahead = self._looked_ahead, None
+        if loaded is None:
+            loaded = RowLoaded(await self._database.read(outbox.next_row, self._device_id))
+        return loaded
 
     async def load_sessions(self, wanted: tuple[Jid, ...]) -> SessionsLoaded:
         """Bring these devices' sessions to hand."""
@@ -163,12 +167,17 @@ class DeviceMemory:
         self._keep(armed.sessions)
         return Armed(command.row, armed.stanza)
 
-    async def mark(self, command: Mark) -> None:
-        """Move a row on and tell who waits for it."""
+    async def mark(self, command: Mark, *, look_ahead: bool = False) -> None:
+        """Move a row on and tell who waits for it.
+
+        Args:
+            look_ahead: `next_row` is what follows at once: if the row was sent, its answer is
+                fetched in the same transaction.
+        """
         row, write, reason = command.row, self._database.write, command.reason or ""
         match command.state:
             case RowState.SENT:
-                await self._mark_sent(row.wa_message_id, command.server_time)
+                await self._mark_sent(row.wa_message_id, command.server_time, look_ahead)
                 return
             case RowState.FAILED:
                 moved = await write(outbox.mark_failed, self._device_id, row.id, reason)
@@ -182,11 +191,13 @@ class DeviceMemory:
 
     async def mark_late(self, command: MarkLate) -> None:
         """Note an ack that came after its row was given up."""
-        await self._mark_sent(command.wa_message_id, command.server_time)
+        await self._mark_sent(command.wa_message_id, command.server_time, False)
 
-    async def _mark_sent(self, wa_message_id: str, server_time: int | None) -> None:
-        message_id = await self._database.write(
-            outbox.mark_sent, self._device_id, wa_message_id, _utc(server_time)
+    async def _mark_sent(
+        self, wa_message_id: str, server_time: int | None, look_ahead: bool
+    ) -> None:
+        message_id, self._looked_ahead = await self._database.write(
+            _mark_sent, self._device_id, wa_message_id, _utc(server_time), look_ahead
         )
         if message_id is not None:
             self._outcomes.announce(message_id, RowState.SENT)
@@ -208,15 +219,19 @@ class DeviceMemory:
         if state is not None and sender is not None:
             for wa_message_id in got.ids:
                 self._count_resend(wa_message_id, sender, math.inf)
-            peer = await self._number_of(sender)
             # A live receipt is as new as now; its own time is cut to the second.
             at = (_utc(got.t) if got.offline else None) or datetime.now(UTC)
-            if peer is not None:
-                moved = await self._database.write(
-                    outbox.mark_receipt, self._device_id, got.ids, state, at, {peer}
-                )
-                for message_id in moved:
-                    self._outcomes.announce(message_id, RowState(state))
+            moved = await self._database.write(
+                _mark_receipt,
+                self._device_id,
+                got.ids,
+                state,
+                at,
+                sender=sender,
+                number=self._number_at_hand(sender),
+            )
+            for message_id in moved:
+                self._outcomes.announce(message_id, RowState(state))
         return Answer((command.ack,))
 
     async def resend(self, command: Resend) -> Answer:
@@ -415,12 +430,17 @@ class DeviceMemory:
 
     async def _number_of(self, jid: Jid) -> str | None:
         """The phone number of a person, digits; None if only a LID is known."""
+        number = self._number_at_hand(jid)
+        if number is None:
+            number = await self._database.read(sessions.pn_of, self._device_id, jid.user)
+        return number
+
+    def _number_at_hand(self, jid: Jid) -> str | None:
+        """The phone number of a person, where that needs no look-up."""
         if not jid.is_lid:
             return jid.user
         paired = self.credentials.paired if self.credentials else None
-        if paired is not None and jid.user == paired.lid.user:
-            return paired.jid.user
-        return await self._database.read(sessions.pn_of, self._device_id, jid.user)
+        return paired.jid.user if paired is not None and jid.user == paired.lid.user else None
 
     async def _sessions_of(self, addresses: Iterable[Address]) -> dict[Address, SessionRecord]:
         wanted = list(addresses)
@@ -454,6 +474,31 @@ def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None
     sessions.save_credentials(unit, device_id, credentials.to_bytes())
     sessions.learn_mapping(unit, device_id, pn, lid)
     devices.set_phone(unit, device_id, pn)
+
+
+def _mark_sent(
+    unit: Unit, device_id: int, wa_message_id: str, server_time: datetime | None, look_ahead: bool
+) -> tuple[str | None, RowLoaded | None]:
+    """Note an ack; look for the next row in the same transaction, if that is wanted."""
+    message_id = outbox.mark_sent(unit, device_id, wa_message_id, server_time)
+    return message_id, RowLoaded(outbox.next_row(unit, device_id)) if look_ahead else None
+
+
+def _mark_receipt(
+    unit: Unit,
+    device_id: int,
+    wa_message_ids: tuple[str, ...],
+    state: outbox.Receipt,
+    at: datetime,
+    *,
+    sender: Jid,
+    number: str | None,
+) -> list[str]:
+    """Note a receipt, in the transaction that also looks up whose it is."""
+    number = number or sessions.pn_of(unit, device_id, sender.user)
+    return outbox.mark_receipt(
+        unit, device_id, wa_message_ids, state, at, {number} if number else ()
+    )
 
 
 def _save_spare(unit: Unit, device_id: int, prekey: PreKey) -> None:
