@@ -10,23 +10,26 @@ from typing import Final, Literal
 
 from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.outbox import settle_logged_out
-from sitpayd.storage.records import DeviceRecord, Rest, from_micros, to_micros
+from sitpayd.storage.records import DeviceRecord, NewChatHold, Rest, from_micros, to_micros
 from sitpayd.storage.sessions import delete_keys
 from sitpayd.storage.vault import is_token, new_session_id, new_token
 
 _COLUMNS: Final = (
     "id, session_id, partner_id, user_id, name, token_digest, token_sealed, desired, rest_phase,"
-    " rest_reason, rest_since, rest_until, phone_sealed, removed_at, created_at"
+    " rest_reason, rest_since, rest_until, phone_sealed, removed_at, created_at,"
+    " queue_when_offline, new_chats_until, new_chats_reason"
 )
 
 
-def create_device(unit: Unit, partner_id: int, user_id: int, name: str) -> DeviceRecord:
+def create_device(
+    unit: Unit, partner_id: int, user_id: int, name: str, *, queue_when_offline: bool = False
+) -> DeviceRecord:
     """Make a device of one of the partner's users, with its session id and token (`dt_`)."""
     session_id, token = new_session_id(), new_token("dt")
     row = unit.one(
         "INSERT INTO device (session_id, partner_id, user_id, name, token_digest, token_sealed,"
-        " desired, last_seq, last_prekey_id, sent_count, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, 'running', 0, 0, 0, ?) RETURNING id",
+        " desired, last_seq, last_prekey_id, sent_count, created_at, queue_when_offline)"
+        " VALUES (?, ?, ?, ?, ?, ?, 'running', 0, 0, 0, ?, ?) RETURNING id",
         (
             session_id,
             partner_id,
@@ -36,6 +39,7 @@ def create_device(unit: Unit, partner_id: int, user_id: int, name: str) -> Devic
             # Its id does not exist yet; the session id is as unique.
             unit.vault.seal("device", 0, "token", session_id, token.encode()),
             to_micros(unit.now),
+            queue_when_offline,
         ),
     )
     return DeviceRecord(
@@ -50,6 +54,7 @@ def create_device(unit: Unit, partner_id: int, user_id: int, name: str) -> Devic
         phone=None,
         removed_at=None,
         created_at=unit.now,
+        queue_when_offline=queue_when_offline,
     )
 
 
@@ -155,6 +160,15 @@ def set_rest(unit: Unit, device_id: int, rest: Rest | None) -> None:
     )
 
 
+def hold_new_chats(unit: Unit, device_id: int, hold: NewChatHold | None) -> None:
+    """Store that WhatsApp lets the account begin no chats, or that it does again."""
+    until = None if hold is None else to_micros(hold.until)
+    unit.run(
+        "UPDATE device SET new_chats_until = ?, new_chats_reason = ? WHERE id = ?",
+        (until, None if hold is None else hold.reason, device_id),
+    )
+
+
 def set_phone(unit: Unit, device_id: int, phone: str | None) -> None:
     """Store the number a device is linked to, digits."""
     sealed = phone and unit.vault.seal("device", device_id, "phone", "", phone.encode())
@@ -243,4 +257,12 @@ def _device(unit: Unit, row: sqlite3.Row) -> DeviceRecord:
         phone=phone,
         removed_at=None if row["removed_at"] is None else from_micros(row["removed_at"]),
         created_at=from_micros(row["created_at"]),
+        queue_when_offline=bool(row["queue_when_offline"]),
+        new_chats=_new_chat_hold(row),
     )
+
+
+def _new_chat_hold(row: sqlite3.Row) -> NewChatHold | None:
+    if row["new_chats_until"] is None:
+        return None
+    return NewChatHold(row["new_chats_reason"], from_micros(row["new_chats_until"]))

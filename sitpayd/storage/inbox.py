@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
+from sitpayd.storage.contacts import person_digest, welcome
 from sitpayd.storage.database import Unit
 from sitpayd.storage.records import (
     Address,
@@ -38,8 +39,9 @@ _COLUMNS: Final = (
 
 _INSERT: Final = """
 INSERT INTO inbox (device_id, seq, message_id, wa_message_id, dedupe_digest, chat_sealed,
-    sender_sealed, push_name_sealed, text_sealed, from_me, timestamp, received_at)
-SELECT id, last_seq + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM device WHERE id = ?
+    sender_sealed, push_name_sealed, text_sealed, from_me, timestamp, received_at,
+    chat_digest)
+SELECT id, last_seq + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM device WHERE id = ?
 ON CONFLICT (device_id, dedupe_digest) DO NOTHING
 RETURNING seq
 """
@@ -136,6 +138,7 @@ def _insert(unit: Unit, device_id: int, incoming: Incoming) -> bool:
     def seal(column: str, value: str) -> bytes:
         return unit.vault.seal("inbox", device_id, column, message_id, value.encode())
 
+    chat_digest = person_digest(unit, device_id, incoming.chat)
     known_by = f"{device_id}|{incoming.chat}|{incoming.sender}|{incoming.wa_message_id}"
     seq = unit.value(
         int,
@@ -151,11 +154,13 @@ def _insert(unit: Unit, device_id: int, incoming: Incoming) -> bool:
             incoming.from_me,
             to_micros(incoming.timestamp),
             to_micros(unit.now),
+            chat_digest,
             device_id,
         ),
     )
     if seq is None:
         return False
+    welcome(unit, device_id, chat_digest)
     unit.run("UPDATE device SET last_seq = ? WHERE id = ?", (seq, device_id))
     return True
 

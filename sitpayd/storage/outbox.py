@@ -17,6 +17,13 @@ from itertools import islice
 from typing import Final, Literal
 
 from sitpayd.storage import inbox
+from sitpayd.storage.contacts import (
+    APPROACHED,
+    STRANGER,
+    is_first_contact,
+    person_digest,
+    welcome,
+)
 from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.records import (
     CAME_FROM,
@@ -44,10 +51,13 @@ REASON_UNANSWERED: Final = "unanswered"
 
 Receipt = Literal["delivered", "read"]
 
+# More than any limit of resends.
+_NEVER_AGAIN: Final = 1_000_000
+
 _COLUMNS: Final = (
     "id, device_id, seq, message_id, wa_message_id, recipient_sealed, text_sealed, body_digest,"
     " state, reason, stanza_sealed, participants_sealed, phash, attempts, server_time, created_at,"
-    " expires_at, history"
+    " expires_at, history, held_until, held_reason, first_contact"
 )
 
 # SQLite takes a partial index only where the query repeats the index's own condition.
@@ -56,8 +66,9 @@ _OPEN: Final = "state IN ('accepted', 'armed')"
 # One statement, so that the place in the queue, its bound and the conflict are judged together.
 _ACCEPT: Final = f"""
 INSERT INTO outbox (device_id, seq, message_id, wa_message_id, recipient_digest, recipient_sealed,
-    text_sealed, idempotency_digest, body_digest, state, attempts, created_at, expires_at, history)
-SELECT id, last_seq + 1, ?, ?, ?, ?, ?, ?, ?, 'accepted', 0, ?, ?, ? FROM device
+    text_sealed, idempotency_digest, body_digest, state, attempts, created_at, expires_at, history,
+    first_contact, resends)
+SELECT id, last_seq + 1, ?, ?, ?, ?, ?, ?, ?, 'accepted', 0, ?, ?, ?, ?, '{{}}' FROM device
 WHERE id = ? AND removed_at IS NULL
     AND (SELECT count(*) FROM outbox WHERE device_id = device.id AND {_OPEN}
         AND state = 'accepted') < ?
@@ -65,11 +76,12 @@ ON CONFLICT (device_id, idempotency_digest) DO NOTHING
 RETURNING id, seq
 """
 
-_ARM: Final = """
-UPDATE outbox SET state = 'armed', stanza_sealed = ?, participants_sealed = ?, phash = ?,
-    history = json_insert(history, '$[#]', json_array('armed', ?))
-WHERE id = ? AND device_id = ? AND state = 'accepted'
-RETURNING message_id
+_ARM: Final = f"""
+UPDATE outbox SET state = 'armed', stanza_sealed = :stanza, participants_sealed = :participants,
+    phash = :phash, armed_at = :now, held_until = NULL, held_reason = NULL,
+    first_contact = iif(first_contact = {STRANGER}, {APPROACHED}, first_contact),
+    history = json_insert(history, '$[#]', json_array('armed', :now))
+WHERE id = :id AND device_id = :device_id AND state = :before
 """
 
 # A settled row is never written to the wire again, so the stanza goes; the text stays for those
@@ -87,7 +99,8 @@ def _came_from(state: RowState) -> str:
 
 _MARK_SENT: Final = (
     f"{_SETTLE} WHERE device_id = :device_id AND wa_message_id = :wa_message_id"
-    f" AND state IN ({_came_from(RowState.SENT)}) RETURNING message_id"
+    f" AND state IN ({_came_from(RowState.SENT)})"
+    " RETURNING message_id, first_contact, recipient_digest"
 )
 _SETTLE_BY_ID: Final = {
     state: f"{_SETTLE} WHERE id = :id AND device_id = :device_id AND state IN ({_came_from(state)})"
@@ -110,12 +123,13 @@ def accept(unit: Unit, message: NewMessage) -> Acceptance:
         key_digest = vault.digest(f"idempotency|{device_id}|{message.idempotency_key}")
     body_digest = vault.digest(b"body|" + message.body_hash)
     now, expires_at = to_micros(unit.now), to_micros(message.expires_at)
+    first_contact = is_first_contact(unit, device_id, message.recipient)
     inserted = unit.row(
         _ACCEPT,
         (
             message.message_id,
             message.wa_message_id,
-            _recipient_digest(unit, device_id, message.recipient),
+            person_digest(unit, device_id, message.recipient),
             _seal(unit, device_id, "recipient", message.message_id, message.recipient.encode()),
             _seal(unit, device_id, "text", message.message_id, message.text.encode()),
             key_digest,
@@ -123,6 +137,7 @@ def accept(unit: Unit, message: NewMessage) -> Acceptance:
             now,
             expires_at,
             json.dumps([[RowState.ACCEPTED, now]]),
+            STRANGER if first_contact else 0,
             device_id,
             message.max_queued,
         ),
@@ -148,7 +163,20 @@ def accept(unit: Unit, message: NewMessage) -> Acceptance:
             server_time=None,
             created_at=from_micros(now),
             expires_at=from_micros(expires_at),
+            first_contact=first_contact,
         )
+    )
+
+
+def waiting_count(unit: Unit, device_id: int) -> int:
+    """How many rows stand `accepted`."""
+    return (
+        unit.value(
+            int,
+            f"SELECT count(*) FROM outbox WHERE device_id = ? AND {_OPEN} AND state = 'accepted'",
+            (device_id,),
+        )
+        or 0
     )
 
 
@@ -178,17 +206,42 @@ def repeated(unit: Unit, device_id: int, idempotency_key: str, body_hash: bytes)
     return found if isinstance(found, Repeated) else None
 
 
-def next_row(unit: Unit, device_id: int) -> OutboxRow | None:
-    """The row to be sent now: an armed one first, then the oldest accepted one."""
-    for state in (RowState.ARMED, RowState.ACCEPTED):
+def next_row(unit: Unit, device_id: int, *, first_contacts: bool = True) -> OutboxRow | None:
+    """The row to be sent now: an armed one first, then the oldest accepted one.
+
+    Args:
+        first_contacts: False passes over first messages to people; they wait.
+    """
+    barred = "" if first_contacts else " AND first_contact = 0"
+    for state, condition in ((RowState.ARMED, ""), (RowState.ACCEPTED, barred)):
         row = unit.row(
             f"SELECT {_COLUMNS} FROM outbox WHERE device_id = ? AND state = ? AND {_OPEN}"
-            " ORDER BY seq LIMIT 1",
+            f"{condition} ORDER BY seq LIMIT 1",
             (device_id, state),
         )
         if row is not None:
             return _row(unit, row)
     return None
+
+
+def hold(unit: Unit, device_id: int, row_id: int, until: datetime, reason: str) -> None:
+    """Note why a row waits, and until when."""
+    unit.run(
+        "UPDATE outbox SET held_until = ?, held_reason = ?"
+        " WHERE id = ? AND device_id = ? AND state = 'accepted'",
+        (to_micros(until), reason, row_id, device_id),
+    )
+
+
+def hold_first_contacts(unit: Unit, device_id: int, until: datetime, reason: str) -> list[str]:
+    """Note why the first messages to people wait; returns those that did not know it yet."""
+    rows = unit.rows(
+        "UPDATE outbox SET held_until = ?1, held_reason = ?2 WHERE device_id = ?3"
+        f" AND state = 'accepted' AND {_OPEN} AND first_contact > 0"
+        " AND (held_until IS NOT ?1 OR held_reason IS NOT ?2) RETURNING message_id",
+        (to_micros(until), reason, device_id),
+    )
+    return [row["message_id"] for row in rows]
 
 
 def row_by_wa_message_id(unit: Unit, device_id: int, wa_message_id: str) -> OutboxRow | None:
@@ -210,34 +263,38 @@ def arm(
     identities: Mapping[Address, bytes],
     participants: bytes,
     phash: str | None,
+    again: bool = False,
 ) -> bool:
     """Store the finished stanza together with every key that made it.
 
     Args:
         stanza: what will be written to the wire, now and after any restart.
         participants: whom it was encrypted for; opaque here.
+        again: WhatsApp refused the armed bytes: these take their place under the same id.
 
     Returns:
-        False if the row is not `accepted` any more: then nothing is stored, and the caller throws
-        its copies of the sessions away.
+        False if the row is not `accepted`, or with `again` not `armed`, any more: then nothing is
+        stored, and the caller throws its copies of the sessions away.
     """
+    before = RowState.ARMED if again else RowState.ACCEPTED
     message_id = unit.value(
         str,
-        "SELECT message_id FROM outbox WHERE id = ? AND device_id = ? AND state = 'accepted'",
-        (row_id, device_id),
+        "SELECT message_id FROM outbox WHERE id = ? AND device_id = ? AND state = ?",
+        (row_id, device_id, before),
     )
     if message_id is None:
         return False
     unit.run(
         _ARM,
-        (
-            _seal(unit, device_id, "stanza", message_id, stanza),
-            _seal(unit, device_id, "participants", message_id, participants),
-            phash,
-            to_micros(unit.now),
-            row_id,
-            device_id,
-        ),
+        {
+            "stanza": _seal(unit, device_id, "stanza", message_id, stanza),
+            "participants": _seal(unit, device_id, "participants", message_id, participants),
+            "phash": phash,
+            "now": to_micros(unit.now),
+            "id": row_id,
+            "device_id": device_id,
+            "before": before,
+        },
     )
     save_sessions(unit, device_id, sessions)
     save_identities(unit, device_id, identities)
@@ -262,15 +319,17 @@ def mark_sent(
     Returns:
         The message id; None if no such row waits for it.
     """
-    message_id = unit.value(
-        str,
+    sent = unit.row(
         _MARK_SENT,
         _settling(unit, RowState.SENT, server_time=server_time)
         | {"device_id": device_id, "wa_message_id": wa_message_id},
     )
-    if message_id is not None:
-        _count_sent(unit, device_id)
-    return message_id
+    if sent is None:
+        return None
+    _count_sent(unit, device_id)
+    if sent["first_contact"]:
+        welcome(unit, device_id, sent["recipient_digest"])
+    return str(sent["message_id"])
 
 
 def mark_failed(unit: Unit, device_id: int, row_id: int, reason: str) -> bool:
@@ -299,11 +358,13 @@ def mark_receipt(
     receipt: Receipt,
     at: datetime,
     peers: Collection[str],
+    device: str | None = None,
 ) -> list[str]:
     """Note that the recipient's devices got, or showed, these messages.
 
     Args:
         at: the receipt's own time.
+        device: which of them this is, if it is to get no resend any more.
         peers: names of the chat the receipt came from, in the form of `NewMessage.recipient`;
             a row for somebody else is left alone.
 
@@ -311,7 +372,7 @@ def mark_receipt(
         The message ids of the rows that moved.
     """
     state = RowState(receipt)
-    digests = {_recipient_digest(unit, device_id, peer) for peer in peers}
+    digests = {person_digest(unit, device_id, peer) for peer in peers}
     moved = []
     for wa_message_id in wa_message_ids:
         row = unit.row(
@@ -321,6 +382,8 @@ def mark_receipt(
         )
         if row is None or row["recipient_digest"] not in digests:
             continue
+        if device is not None:
+            _set_resends(unit, device_id, row["id"], device, _NEVER_AGAIN)
         if not _settle(unit, device_id, row["id"], state, None, at):
             continue
         if row["state"] in (RowState.ARMED, RowState.UNKNOWN):
@@ -328,6 +391,43 @@ def mark_receipt(
             _count_sent(unit, device_id)
         moved.append(row["message_id"])
     return moved
+
+
+def count_resend(
+    unit: Unit,
+    device_id: int,
+    row_id: int,
+    device: str,
+    limit: int,
+    sessions: Mapping[Address, bytes],
+) -> bool:
+    """Store a resend to one device, with the sessions it was encrypted with.
+
+    Returns:
+        False if that device was served this often already, or has said that it has the message:
+        then nothing is stored.
+    """
+    count = unit.value(
+        int,
+        "SELECT resends ->> ? FROM outbox WHERE id = ? AND device_id = ?",
+        (_resend_path(unit, device_id, device), row_id, device_id),
+    )
+    if (count or 0) >= limit:
+        return False
+    _set_resends(unit, device_id, row_id, device, (count or 0) + 1)
+    save_sessions(unit, device_id, sessions)
+    return True
+
+
+def _set_resends(unit: Unit, device_id: int, row_id: int, device: str, count: int) -> None:
+    unit.run(
+        "UPDATE outbox SET resends = json_set(resends, ?, ?) WHERE id = ? AND device_id = ?",
+        (_resend_path(unit, device_id, device), count, row_id, device_id),
+    )
+
+
+def _resend_path(unit: Unit, device_id: int, device: str) -> str:
+    return f"$.{person_digest(unit, device_id, device)[:8].hex()}"
 
 
 def expire(unit: Unit, now: datetime, limit: int = 1000) -> list[Settled]:
@@ -464,10 +564,6 @@ def _count_sent(unit: Unit, device_id: int) -> None:
     unit.run("UPDATE device SET sent_count = sent_count + 1 WHERE id = ?", (device_id,))
 
 
-def _recipient_digest(unit: Unit, device_id: int, recipient: str) -> bytes:
-    return unit.vault.digest(f"recipient|{device_id}|{recipient}")
-
-
 def _seal(unit: Unit, device_id: int, column: str, message_id: str, value: bytes) -> bytes:
     return unit.vault.seal("outbox", device_id, column, message_id, value)
 
@@ -498,6 +594,7 @@ def _row(unit: Unit, row: sqlite3.Row) -> OutboxRow:
         server_time=None if row["server_time"] is None else from_micros(row["server_time"]),
         created_at=from_micros(row["created_at"]),
         expires_at=from_micros(row["expires_at"]),
+        first_contact=row["first_contact"] > 0,
     )
 
 
@@ -513,6 +610,8 @@ def _view(unit: Unit, row: sqlite3.Row) -> MessageView:
         state=row["state"],
         reason=row["reason"],
         timestamp=from_micros(row["created_at"]),
+        held_until=None if row["held_until"] is None else from_micros(row["held_until"]),
+        held_reason=row["held_reason"],
         history=tuple(
             StateChange(state, from_micros(at)) for state, at in json.loads(row["history"])
         ),

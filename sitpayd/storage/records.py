@@ -143,6 +143,14 @@ class Rest:
 
 
 @dataclass(frozen=True, slots=True)
+class NewChatHold:
+    """WhatsApp does not let an account write to people it has no chat with."""
+
+    reason: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceRecord:
     """A linked device, or one to be linked.
 
@@ -151,6 +159,8 @@ class DeviceRecord:
         token: `dt_`, a secret; "" once the device is removed.
         desired: what its owner wants; what is observed stands in `rest`.
         phone: the number it is or was linked to, digits.
+        queue_when_offline: its messages may wait without a word of the sender.
+        new_chats: why nobody may be written to first, if so.
     """
 
     id: int
@@ -164,6 +174,8 @@ class DeviceRecord:
     phone: str | None = field(repr=False)
     removed_at: datetime | None
     created_at: datetime
+    queue_when_offline: bool = False
+    new_chats: NewChatHold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +212,7 @@ class OutboxRow:
         stanza: the finished bytes, from `arm` on.
         participants: whom it was encrypted for, opaque bytes from `arm`.
         server_time: when WhatsApp's server says it took it.
+        first_contact: nothing was exchanged with the recipient before.
     """
 
     id: int
@@ -218,6 +231,7 @@ class OutboxRow:
     server_time: datetime | None
     created_at: datetime
     expires_at: datetime
+    first_contact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +303,7 @@ class MessageView:
         text: None once it was forgotten.
         state: a `RowState`; "received" for an incoming one.
         timestamp: when it was accepted, or WhatsApp's time of an incoming one.
+        held_until: when an accepted one may go, if something holds it; held_reason: what.
     """
 
     message_id: str
@@ -300,6 +315,8 @@ class MessageView:
     reason: str | None
     timestamp: datetime
     history: tuple[StateChange, ...]
+    held_until: datetime | None = None
+    held_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,9 @@ class DeviceTable(SQLModel, table=True):
     created_at: int
     removed_at: int | None
     forgotten_at: int | None
+    queue_when_offline: bool
+    new_chats_until: int | None
+    new_chats_reason: str | None
 
 
 class CredentialsTable(SQLModel, table=True):
@@ -195,6 +198,13 @@ class OutboxTable(SQLModel, table=True):
             "settled_at",
             sqlite_where=text("text_sealed IS NOT NULL AND settled_at IS NOT NULL"),
         ),
+        Index("ix_outbox_recipient", "device_id", "recipient_digest"),
+        Index(
+            "ix_outbox_first_contact",
+            "device_id",
+            "armed_at",
+            sqlite_where=text("first_contact = 2"),
+        ),
     )
 
     id: int = Field(sa_column=_row_id())
@@ -218,6 +228,13 @@ class OutboxTable(SQLModel, table=True):
     expires_at: int
     settled_at: int | None
     history: str
+    held_until: int | None
+    held_reason: str | None
+    # 0: an established chat; 1: waits to be the first message of a chat; 2: left as one.
+    first_contact: int
+    armed_at: int | None
+    # JSON: digest of a device -> how often it was sent the message anew.
+    resends: str
 
 
 class InboxTable(SQLModel, table=True):
@@ -229,6 +246,7 @@ class InboxTable(SQLModel, table=True):
         UniqueConstraint("device_id", "dedupe_digest"),
         UniqueConstraint("device_id", "seq"),
         Index("ix_inbox_text", "received_at", sqlite_where=text("text_sealed IS NOT NULL")),
+        Index("ix_inbox_chat", "device_id", "chat_digest"),
     )
 
     id: int = Field(sa_column=_row_id())
@@ -244,6 +262,7 @@ class InboxTable(SQLModel, table=True):
     from_me: bool
     timestamp: int
     received_at: int
+    chat_digest: bytes
 
 
 class SeenCiphertextTable(SQLModel, table=True):

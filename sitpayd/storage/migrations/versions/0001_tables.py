@@ -68,6 +68,9 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Integer(), nullable=False),
         sa.Column("removed_at", sa.Integer(), nullable=True),
         sa.Column("forgotten_at", sa.Integer(), nullable=True),
+        sa.Column("queue_when_offline", sa.Boolean(), nullable=False),
+        sa.Column("new_chats_until", sa.Integer(), nullable=True),
+        sa.Column("new_chats_reason", sa.String(), nullable=True),
         sa.CheckConstraint(
             "desired IN ('running', 'paused', 'removed')", name=op.f("ck_device_desired")
         ),
@@ -122,6 +125,7 @@ def upgrade() -> None:
         sa.Column("from_me", sa.Boolean(), nullable=False),
         sa.Column("timestamp", sa.Integer(), nullable=False),
         sa.Column("received_at", sa.Integer(), nullable=False),
+        sa.Column("chat_digest", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(
             ["device_id"], ["device.id"], name=op.f("fk_inbox_device_id_device")
         ),
@@ -138,6 +142,7 @@ def upgrade() -> None:
         ["received_at"],
         sqlite_where=sa.text("text_sealed IS NOT NULL"),
     )
+    op.create_index(op.f("ix_inbox_chat"), "inbox", ["device_id", "chat_digest"])
     op.create_table(
         "lid_mapping",
         sa.Column("device_id", sa.Integer(), nullable=False),
@@ -176,6 +181,11 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.Integer(), nullable=False),
         sa.Column("settled_at", sa.Integer(), nullable=True),
         sa.Column("history", sa.String(), nullable=False),
+        sa.Column("held_until", sa.Integer(), nullable=True),
+        sa.Column("held_reason", sa.String(), nullable=True),
+        sa.Column("first_contact", sa.Integer(), nullable=False),
+        sa.Column("armed_at", sa.Integer(), nullable=True),
+        sa.Column("resends", sa.String(), nullable=False),
         sa.CheckConstraint(
             "state IN ('accepted', 'armed', 'unknown', 'sent', 'delivered', 'read',"
             " 'canceled', 'expired', 'failed')",
@@ -200,6 +210,13 @@ def upgrade() -> None:
         ["expires_at"],
         sqlite_where=sa.text("state IN ('accepted', 'armed')"),
     )
+    op.create_index(
+        op.f("ix_outbox_first_contact"),
+        "outbox",
+        ["device_id", "armed_at"],
+        sqlite_where=sa.text("first_contact = 2"),
+    )
+    op.create_index(op.f("ix_outbox_recipient"), "outbox", ["device_id", "recipient_digest"])
     op.create_index(
         op.f("ix_outbox_text"),
         "outbox",
