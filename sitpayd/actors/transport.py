@@ -61,10 +61,11 @@ async def converse(
         outgoing: nodes, and encoded stanzas as bytes; closing it at the other end hangs up after
             what is in it was written, and then nothing is reported.
     """
+    lost: Lost | None = None
     try:
         await bucket.take()
         connection = make_connection()
-        with trio.fail_after(DIAL_S) as dialling:
+        with trio.fail_after(DIAL_S) as dialling, trio.CancelScope() as closing:
             async with connect(
                 url,
                 origin=ORIGIN,  # type: ignore[arg-type]  # a NewType of str
@@ -78,12 +79,18 @@ async def converse(
             ) as socket:
                 dialling.deadline = float("inf")
                 lost = await _speak(socket, connection, outgoing, report)
+                # By itself closing has no end where the socket takes nothing any more, or where
+                # the library holds its reader up because nobody takes what was read.
+                closing.deadline = trio.current_time() + CLOSE_S
     except trio.TooSlowError:
         lost = Lost(LossKind.NETWORK, "dial timed out")
     except InvalidStatus as error:
         status = error.response.status_code
         refused = 400 <= status < 500 and status != 408
         lost = Lost(LossKind.HTTP if refused else LossKind.NETWORK, f"HTTP {status}")
+    except trio.BrokenResourceError as error:
+        # What trio makes of a TLS handshake that fails; the cause says why.
+        lost = Lost(LossKind.NETWORK, f"TLS: {type(error.__cause__).__name__}")
     except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed, EOFError) as error:
         lost = Lost(LossKind.NETWORK, type(error).__name__)
     if lost is not None:

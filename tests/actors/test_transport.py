@@ -1,0 +1,558 @@
+"""transport against real sockets on loopback, with websockets' own server at the other end."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.trio.server import ServerConnection, serve
+
+from sitpayd.actors import transport
+from sitpayd.actors.dials import DialBucket
+from sitpayd.actors.events import LossKind, Lost, NetworkEvent, Opened, Received
+from sitpayd.actors.transport import Outgoing, converse
+from sitpayd.whatsapp.codec import encode
+from sitpayd.whatsapp.connection import Connection
+from sitpayd.whatsapp.events import NodeReceived
+from sitpayd.whatsapp.frames import encode_frame
+from sitpayd.whatsapp.keys import KeyPair
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.noise import ServerKeys
+
+ROOT = KeyPair.generate()
+NOISE = KeyPair.generate()
+SERVER_KEYS = ServerKeys.generate(ROOT, time.time())
+PATIENCE_S = 10.0
+HELLO, ANSWER = Node("success", {"t": "1"}), Node("iq", {"id": "1", "type": "result"})
+
+Handler = Callable[[ServerConnection], Awaitable[None]]
+
+
+class Peer:
+    """The server's end: shakes hands and speaks stanzas."""
+
+    def __init__(self, websocket: ServerConnection) -> None:
+        self.websocket = websocket
+        self.connection = Connection.responder(SERVER_KEYS)
+        self.heard: list[Node] = []
+
+    async def shake_hands(self) -> Peer:
+        for _ in range(2):
+            self.connection.receive(await self.websocket.recv(decode=False))
+            await self.flush()
+        return self
+
+    async def flush(self) -> None:
+        for data in self.connection.data_to_send():
+            await self.websocket.send(data)
+
+    async def say(self, *nodes: Node) -> None:
+        for node in nodes:
+            self.connection.send(node)
+        await self.flush()
+
+    async def listen(self) -> None:
+        """Take stanzas until the device closes."""
+        try:
+            while True:
+                events = self.connection.receive(await self.websocket.recv(decode=False))
+                self.heard += [event.node for event in events if isinstance(event, NodeReceived)]
+        except ConnectionClosed:
+            pass
+
+
+class Call:
+    """The device's end: one conversation and what it reported."""
+
+    def __init__(self) -> None:
+        self.outgoing, self._incoming = trio.open_memory_channel[Outgoing](100)
+        self._reports, self.events = trio.open_memory_channel[NetworkEvent](100)
+        self.ended = trio.Event()
+
+    async def run(self, url: str, root_key: bytes) -> None:
+        make = partial(
+            Connection.initiator, noise=NOISE, payload=b"login", root_key=root_key, now=time.time()
+        )
+        await converse(url, make, self._incoming, DialBucket(), self._reports.send)
+        self.ended.set()
+
+    async def event(self) -> NetworkEvent:
+        return await self.events.receive()
+
+    async def the_end(self) -> Lost | None:
+        """Wait for the end; gives the last report if it is a loss."""
+        await self.ended.wait()
+        last: NetworkEvent | None = None
+        while True:
+            try:
+                last = self.events.receive_nowait()
+            except trio.WouldBlock:
+                return last if isinstance(last, Lost) else None
+
+
+@asynccontextmanager
+async def calling(url: str, root_key: bytes = ROOT.public_key) -> AsyncIterator[Call]:
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            call = Call()
+            nursery.start_soon(call.run, url, root_key)
+            yield call
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def server(
+    handler: Handler,
+    process_request: Callable[[ServerConnection, Request], Response | None] | None = None,
+    context: ssl.SSLContext | None = None,
+) -> AsyncIterator[str]:
+    """Serve on loopback; gives the address."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        serving = partial(
+            serve,
+            handler,
+            listeners=listeners,
+            ssl=context,
+            process_request=process_request,
+            compression=None,
+            close_timeout=0.5,
+        )
+        nursery.start_soon(serving)
+        yield f"{'wss' if context else 'ws'}://127.0.0.1:{port}/ws/chat"
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def raw_server(handler: Callable[[trio.SocketStream], Awaitable[None]]) -> AsyncIterator[int]:
+    """Serve bare TCP on loopback; gives the port."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, handler, listeners)
+        yield listeners[0].socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
+
+
+async def silent(_: ServerConnection) -> None:
+    await trio.sleep_forever()
+
+
+# --- conversation ---
+
+
+async def test_handshake_completes_and_stanzas_go_both_ways() -> None:
+    heard = trio.Event()
+
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        await peer.say(HELLO)
+        (received,) = peer.connection.receive(await websocket.recv(decode=False))
+        assert received == NodeReceived(ANSWER)
+        heard.set()
+        await peer.listen()
+
+    async with server(handler) as url, calling(url) as call:
+        assert await call.event() == Opened()
+        assert await call.event() == Received(HELLO)
+        await call.outgoing.send(ANSWER)
+        await heard.wait()
+
+
+async def test_encoded_stanza_is_sent_as_it_is() -> None:
+    heard = trio.Event()
+
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        (received,) = peer.connection.receive(await websocket.recv(decode=False))
+        assert received == NodeReceived(ANSWER)
+        heard.set()
+
+    async with server(handler) as url, calling(url) as call:
+        await call.outgoing.send(encode(ANSWER))
+        await heard.wait()
+
+
+async def test_stanza_behind_the_handshake_in_one_message_is_not_lost() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        peer = Peer(websocket)
+        peer.connection.receive(await websocket.recv(decode=False))
+        await peer.flush()
+        # The client completes the handshake with this; what follows comes in one piece.
+        peer.connection.receive(await websocket.recv(decode=False))
+        peer.connection.send(HELLO)
+        peer.connection.send(ANSWER)
+        await websocket.send(b"".join(peer.connection.data_to_send()))
+        await peer.listen()
+
+    async with server(handler) as url, calling(url) as call:
+        assert await call.event() == Opened()
+        assert [await call.event(), await call.event()] == [Received(HELLO), Received(ANSWER)]
+
+
+async def test_frames_split_over_messages_are_put_together() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        peer = Peer(websocket)
+        peer.connection.receive(await websocket.recv(decode=False))
+        await split(websocket, peer)
+        peer.connection.receive(await websocket.recv(decode=False))
+        peer.connection.send(HELLO)
+        await split(websocket, peer)
+        await peer.listen()
+
+    async def split(websocket: ServerConnection, peer: Peer) -> None:
+        data = b"".join(peer.connection.data_to_send())
+        for start in range(0, len(data), 7):
+            await websocket.send(data[start : start + 7])
+
+    async with server(handler) as url, calling(url) as call:
+        assert [await call.event(), await call.event()] == [Opened(), Received(HELLO)]
+
+
+async def test_text_messages_are_ignored() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        await websocket.send("are you a browser?")
+        peer = await Peer(websocket).shake_hands()
+        await websocket.send("hello?")
+        await peer.say(HELLO)
+        await peer.listen()
+
+    async with server(handler) as url, calling(url) as call:
+        assert [await call.event(), await call.event()] == [Opened(), Received(HELLO)]
+
+
+async def test_stanza_that_cannot_be_decoded_is_skipped() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        peer.connection.send_encoded(b"\x00\xff\xff")
+        await peer.say(HELLO)
+        await peer.listen()
+
+    async with server(handler) as url, calling(url) as call:
+        assert [await call.event(), await call.event()] == [Opened(), Received(HELLO)]
+
+
+async def test_stanza_that_cannot_be_written_does_not_end_the_connection() -> None:
+    heard = trio.Event()
+
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        (received,) = peer.connection.receive(await websocket.recv(decode=False))
+        assert received == NodeReceived(ANSWER)
+        heard.set()
+
+    async with server(handler) as url, calling(url) as call:
+        await call.outgoing.send(b"")
+        await call.outgoing.send(ANSWER)
+        await heard.wait()
+
+
+async def test_device_looks_like_a_browser() -> None:
+    seen: list[Request] = []
+
+    def look(_: ServerConnection, request: Request) -> None:
+        seen.append(request)
+
+    async def handler(websocket: ServerConnection) -> None:
+        await Peer(websocket).shake_hands()
+
+    async with server(handler, look) as url, calling(url) as call:
+        await call.ended.wait()
+    (request,) = seen
+    assert request.headers["Origin"] == "https://web.whatsapp.com"
+    assert request.headers["User-Agent"].startswith("Mozilla/5.0")
+    assert "Sec-WebSocket-Extensions" not in request.headers
+
+
+# --- hanging up ---
+
+
+async def test_hang_up_writes_what_is_queued_and_reports_nothing() -> None:
+    peers: list[Peer] = []
+
+    async def handler(websocket: ServerConnection) -> None:
+        peers.append(await Peer(websocket).shake_hands())
+        await peers[0].listen()
+
+    async with server(handler) as url, calling(url) as call:
+        assert await call.event() == Opened()
+        for number in range(50):
+            await call.outgoing.send(Node("iq", {"id": str(number)}))
+        call.outgoing.close()
+        assert await call.the_end() is None
+        await trio.testing.wait_all_tasks_blocked(0.05)
+    assert [node.text("id") for node in peers[0].heard] == [str(number) for number in range(50)]
+
+
+async def test_hang_up_does_not_wait_for_a_report_that_nobody_takes() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        for _ in range(300):
+            await peer.say(HELLO)
+        await peer.listen()
+
+    async with server(handler) as url, calling(url) as call:
+        assert await call.event() == Opened()
+        while call.events.statistics().tasks_waiting_send == 0:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        call.outgoing.close()
+        await call.ended.wait()
+
+
+# --- ends: every one is one Lost ---
+
+
+async def test_wrong_root_key_is_a_certificate_failure() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        await Peer(websocket).shake_hands()
+
+    other = KeyPair.generate().public_key
+    async with server(handler) as url, calling(url, other) as call:
+        lost = await call.the_end()
+        assert lost is not None
+        assert lost.kind is LossKind.CERTIFICATE
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (403, LossKind.HTTP),
+        (404, LossKind.HTTP),
+        (408, LossKind.NETWORK),
+        (500, LossKind.NETWORK),
+        (503, LossKind.NETWORK),
+    ],
+)
+async def test_refused_upgrade_tells_its_status(status: int, kind: LossKind) -> None:
+    def refuse(websocket: ServerConnection, _: Request) -> Response:
+        return websocket.respond(status, "no")
+
+    async with server(silent, refuse) as url, calling(url) as call:
+        assert await call.the_end() == Lost(kind, f"HTTP {status}")
+
+
+async def test_redirect_to_elsewhere_is_not_followed_for_ever() -> None:
+    def redirect(websocket: ServerConnection, _: Request) -> Response:
+        response = websocket.respond(302, "there")
+        response.headers["Location"] = "/ws/chat"
+        return response
+
+    async with server(silent, redirect) as url, calling(url) as call:
+        lost = await call.the_end()
+        assert lost is not None
+        assert lost.kind is LossKind.NETWORK
+
+
+async def test_close_during_the_handshake_is_told() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        await websocket.recv(decode=False)
+        await websocket.aclose(1011)
+
+    async with server(handler) as url, calling(url) as call:
+        assert await call.the_end() == Lost(LossKind.CLOSED, "during the handshake")
+
+
+async def test_garbage_in_the_handshake_is_no_certificate_of_anything() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        await websocket.recv(decode=False)
+        await websocket.send(encode_frame(b"garbage"))
+        await websocket.recv(decode=False)
+
+    async with server(handler) as url, calling(url) as call:
+        lost = await call.the_end()
+        assert lost is not None
+        assert lost.kind in (LossKind.PROTOCOL, LossKind.CERTIFICATE)
+
+
+async def test_silent_handshake_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "HANDSHAKE_S", 0.1)
+    async with server(silent) as url, calling(url) as call:
+        assert await call.the_end() == Lost(LossKind.NETWORK, "handshake timed out")
+
+
+async def test_close_by_the_server_tells_its_code() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        await Peer(websocket).shake_hands()
+        await websocket.aclose(1001)
+
+    async with server(handler) as url, calling(url) as call:
+        assert await call.event() == Opened()
+        assert await call.the_end() == Lost(LossKind.CLOSED, "close code 1001")
+
+
+async def test_last_words_before_a_close_are_reported() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        await peer.say(HELLO)
+        await websocket.aclose(1000)
+
+    async with server(handler) as url, calling(url) as call:
+        assert [await call.event(), await call.event()] == [Opened(), Received(HELLO)]
+        assert await call.the_end() == Lost(LossKind.CLOSED, "close code 1000")
+
+
+async def test_last_words_are_reported_even_if_writing_fails_first() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        for _ in range(90):
+            await peer.say(HELLO)
+        await websocket.aclose(1000)
+
+    async with server(handler) as url, calling(url) as call:
+        assert await call.event() == Opened()
+        received = 0
+        while received < 90:
+            await call.outgoing.send(ANSWER)
+            received += isinstance(await call.event(), Received)
+        assert await call.the_end() == Lost(LossKind.CLOSED, "close code 1000")
+
+
+async def test_reset_socket_is_a_network_loss() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        await Peer(websocket).shake_hands()
+        await trio.aclose_forcefully(websocket.stream)
+
+    async with server(handler) as url, calling(url) as call:
+        assert await call.event() == Opened()
+        lost = await call.the_end()
+        assert lost is not None
+        assert lost.kind is LossKind.NETWORK
+
+
+async def test_frame_that_does_not_decrypt_is_a_protocol_error() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        await Peer(websocket).shake_hands()
+        await websocket.send(encode_frame(bytes(32)))
+        await silent(websocket)
+
+    async with server(handler) as url, calling(url) as call:
+        assert await call.event() == Opened()
+        lost = await call.the_end()
+        assert lost is not None
+        assert lost.kind is LossKind.PROTOCOL
+
+
+async def test_stanzas_before_a_bad_frame_are_reported() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        peer.connection.send(HELLO)
+        await websocket.send(b"".join(peer.connection.data_to_send()) + encode_frame(bytes(32)))
+        await silent(websocket)
+
+    async with server(handler) as url, calling(url) as call:
+        assert [await call.event(), await call.event()] == [Opened(), Received(HELLO)]
+        lost = await call.the_end()
+        assert lost is not None
+        assert lost.kind is LossKind.PROTOCOL
+
+
+async def test_write_that_stalls_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "WRITE_S", 0.3)
+    monkeypatch.setattr(transport, "CLOSE_S", 0.2)
+
+    async def handler(websocket: ServerConnection) -> None:
+        await Peer(websocket).shake_hands()
+        # Reads nothing any more: the buffers of both sides fill.
+        await silent(websocket)
+
+    async with server(handler) as url, calling(url) as call:
+        assert await call.event() == Opened()
+        large = Node("message", {}, bytes(1 << 19))
+        began = trio.current_time()
+        for _ in range(60):
+            call.outgoing.send_nowait(large)
+        assert await call.the_end() == Lost(LossKind.NETWORK, "write timed out")
+        assert trio.current_time() - began < 5.0
+
+
+# --- dials that fail ---
+
+
+async def test_nobody_listens() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        async with calling(f"ws://127.0.0.1:{free.getsockname()[1]}/") as call:
+            lost = await call.the_end()
+            assert lost is not None
+            assert lost.kind is LossKind.NETWORK
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1/", "ws://name.invalid:1/"])
+async def test_address_that_leads_nowhere(url: str) -> None:
+    async with calling(url) as call:
+        lost = await call.the_end()
+        assert lost is not None
+        assert lost.kind is LossKind.NETWORK
+
+
+async def test_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "DIAL_S", 0.2)
+
+    async def mute(_: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    async with raw_server(mute) as port, calling(f"ws://127.0.0.1:{port}/") as call:
+        assert await call.the_end() == Lost(LossKind.NETWORK, "dial timed out")
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+@pytest.mark.parametrize("answer", [b"", b"garbage\r\n\r\n" * 9, b"HTTP/1.1 200 OK\r\n\r\n"])
+async def test_server_that_speaks_something_else(scheme: str, answer: bytes) -> None:
+    async def stranger(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        if answer:
+            await stream.send_all(answer)
+        await stream.aclose()
+
+    async with raw_server(stranger) as port, calling(f"{scheme}://127.0.0.1:{port}/") as call:
+        lost = await call.the_end()
+        assert lost is not None
+        assert lost.kind is LossKind.NETWORK
+
+
+async def test_tls_certificate_of_a_stranger_is_a_network_loss(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path / "server.pem"))
+    async with server(silent, context=context) as url, calling(url) as call:
+        lost = await call.the_end()
+        assert lost is not None
+        assert lost.kind is LossKind.NETWORK
+
+
+def self_signed(path: Path) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + certificate.public_bytes(pem))
+    return path
