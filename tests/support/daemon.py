@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from tests.support.waiting import eventually
 
 ADMIN_KEY: Final = "admin-key-of-the-end-to-end-tests"
 STOP_S: Final = 20.0
+ROOT: Final = Path(__file__).parents[2]
 
 
 def free_port() -> int:
@@ -62,14 +63,25 @@ class Daemon:
     Attributes:
         state_dir: holds its database and secret.
         log: everything it wrote, over all its lives.
+
+    Args:
+        program: what Python runs; `serve` is added.
     """
 
-    def __init__(self, directory: Path, url: str, root_key: bytes, **settings: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        url: str,
+        root_key: bytes,
+        program: Sequence[str] = ("-m", "sitpayd"),
+        **settings: str,
+    ) -> None:
         self.state_dir = directory / "state"
         self.log = directory / "daemon.log"
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
         self._directory = directory
+        self._program = program
         self.settings = {
             "listen": f"127.0.0.1:{self.port}",
             "base_url": self.base_url,
@@ -91,17 +103,22 @@ class Daemon:
         """Whether a process of it lives."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self, http: httpx.AsyncClient) -> None:
-        """Start it and wait until it is ready."""
+    async def spawn(self) -> trio.Process:
+        """Start its process."""
         with self.log.open("ab") as output:
-            process = self._process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "sitpayd", "serve"],
-                env=environment(**self.settings),
+            self._process = await trio.lowlevel.open_process(
+                [sys.executable, *self._program, "serve"],
+                env=environment(**self.settings) | {"PYTHONPATH": str(ROOT)},
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
             )
+        return self._process
+
+    async def start(self, http: httpx.AsyncClient) -> None:
+        """Start it and wait until it is ready."""
+        process = await self.spawn()
 
         async def ready() -> bool:
             assert process.returncode is None, self.lines()[-1:]

@@ -1,0 +1,64 @@
+"""The torture lanes: `python -m tests.torture [LANE ...]`, all of them if none is named.
+
+Each lane prints its seed; the same seed draws the same plan again. The exit status is 1 if a
+promise was broken anywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import trio
+
+from tests.torture import mutants, storm
+from tests.torture.lanes import Lane
+
+LANES: Final[Mapping[str, Lane]] = {"storm": storm.LANE, "mutants": mutants.LANE}
+MAX_SEED: Final = 2**31
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the lanes that are asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    commands = parser.add_subparsers(dest="lane", metavar="LANE")
+    _configure(parser)
+    for name, lane in LANES.items():
+        command = commands.add_parser(name, help=lane.summary)
+        _configure(command)
+        lane.configure(command)
+    options = parser.parse_args(arguments)
+    if options.seed is None:
+        options.seed = secrets.randbelow(MAX_SEED)
+    if options.lane is not None:
+        return 0 if _run(options.lane, options) else 1
+    # Sizes that nobody gave are the lane's own.
+    held = []
+    for name, lane in LANES.items():
+        own = argparse.ArgumentParser()
+        _configure(own)
+        lane.configure(own)
+        given = ["--seed", str(options.seed), *(["--share"] if options.share else [])]
+        held.append(_run(name, own.parse_args(given)))
+    return 0 if all(held) else 1
+
+
+def _configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--share", action="store_true", help="the small sizes of every CI run")
+    parser.add_argument("--seed", type=int, help="draws the plan; any if absent")
+
+
+def _run(name: str, options: argparse.Namespace) -> bool:
+    print(f"\n=== {name}: {LANES[name].summary} (seed {options.seed})", flush=True)
+    begun = time.monotonic()
+    held = trio.run(LANES[name].run, options)
+    took = time.monotonic() - begun
+    print(f"=== {name}: {'held' if held else 'BROKEN'} in {took:.0f} s", flush=True)
+    return held
+
+
+sys.exit(main(sys.argv[1:]))
