@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sitpayd.actors.events import Armed
 from sitpayd.actors.phase import Phase
+from sitpayd.actors.strangers import Barred
 from sitpayd.storage.records import OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.node import Node
@@ -108,7 +109,13 @@ class MarkUploaded:
 
 @dataclass(frozen=True, slots=True)
 class NextRow:
-    """Load the row to send next; back as `RowLoaded`."""
+    """Load the row to send next; back as `RowLoaded`.
+
+    Attributes:
+        first_contacts: False passes over first messages to people.
+    """
+
+    first_contacts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +125,21 @@ class Hold:
     row: OutboxRow
     until: float
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HoldFirstContacts:
+    """Note on every first message why it waits and until when (clock seconds)."""
+
+    until: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaveNewChatHold:
+    """Save that WhatsApp lets the account begin no chats until then; None: it does again."""
+
+    hold: Barred | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +174,7 @@ class Arm:
         devices: the recipient's devices.
         own_devices: our other devices.
         bundles: for the devices that have no session.
+        again: the row is armed, and WhatsApp refused those bytes.
     """
 
     row: OutboxRow
@@ -160,6 +183,7 @@ class Arm:
     devices: tuple[Jid, ...]
     own_devices: tuple[Jid, ...]
     bundles: Mapping[Jid, PreKeyBundle]
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +253,8 @@ Command = (
     | MarkUploaded
     | NextRow
     | Hold
+    | HoldFirstContacts
+    | SaveNewChatHold
     | Learn
     | LoadSessions
     | DropSessions

@@ -4,8 +4,9 @@ A row that is armed goes out as it is: it was encrypted before, and the same byt
 again. A row that is only accepted needs, in this order: the devices of the recipient and of our own
 account (asked for once and remembered), sessions with all of them (prekey bundles are asked for
 where there is none), and the arming, which commits ratchet steps and stanza. Then it is written and
-waits for the server's ack. One row is in flight per device, so order and replay need no further
-rule. Whatever is lost with a connection is loaded again from the row.
+waits for the server's ack. First messages to people have rules of their own (strangers.py) and are
+passed over while they have to wait. One row is in flight per device, so order and replay need no
+further rule. Whatever is lost with a connection is loaded again from the row.
 """
 
 from __future__ import annotations
@@ -20,23 +21,26 @@ from sitpayd.actors.commands import (
     Arm,
     Command,
     Hold,
+    HoldFirstContacts,
     Learn,
     LoadSessions,
     Mark,
     MarkLate,
     NextRow,
+    SaveNewChatHold,
     Write,
 )
 from sitpayd.actors.directory import Directory
 from sitpayd.actors.events import Armed, NotArmed, RowLoaded, SessionsLoaded
 from sitpayd.actors.pacing import Pacing
 from sitpayd.actors.queries import Queries
-from sitpayd.actors.refusals import refusal_of
+from sitpayd.actors.refusals import REACHOUT_HOLD_S, refusal_of
+from sitpayd.actors.strangers import Barred, Strangers
 from sitpayd.storage.records import OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
-from sitpayd.whatsapp.stanzas import prekeys, usync
+from sitpayd.whatsapp.stanzas import mex, prekeys, usync
 from sitpayd.whatsapp.stanzas.iq import parse_iq_error
 from sitpayd.whatsapp.stanzas.message import MessageAck, phash
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
@@ -49,6 +53,8 @@ CHECK_WITHIN_S: Final = 10.0
 # again and again is a known reason for bans.
 PAUSE_AFTER_QUERY_S: Final = 5.0
 MAX_PAUSE_AFTER_QUERY_S: Final = 300.0
+# The server's word for the end of a hold is believed up to this far.
+MAX_HOLD_S: Final = 30 * 24 * 3600.0
 
 
 class Question(Enum):
@@ -57,6 +63,7 @@ class Question(Enum):
     DEVICES = auto()
     ACCOUNT = auto()
     BUNDLES = auto()
+    TIMELOCK = auto()
 
 
 class _Step(Enum):
@@ -85,23 +92,32 @@ class DeliveryMachine:
         queries: of the connection; delivery's purposes are `Question`s.
     """
 
-    def __init__(self, queries: Queries[object], pacing: Pacing) -> None:
+    def __init__(self, queries: Queries[object], pacing: Pacing, strangers: Strangers) -> None:
         self._queries = queries
         self._pacing = pacing
+        self._strangers = strangers
         self.directory: Final = Directory()
         self._own: PairedIdentity | None = None
+        self._unix_offset_s = 0.0
         self._step = _Step.IDLE
         self._row: OutboxRow | None = None
         self._target: _Target | None = None
         self._ack_deadline: float | None = None
         self._paused_until: float | None = None
+        self._look_again_at: float | None = None
         self._failed_queries = 0
+        self._rearmed: str | None = None
         self._held: tuple[str, float] | None = None
         self._writes: tuple[str, int] = ("", 0)
 
-    def online(self, own: PairedIdentity, now: float) -> list[Command]:
-        """The device is connected: begin."""
+    def online(self, own: PairedIdentity, now: float, unix_offset_s: float = 0.0) -> list[Command]:
+        """The device is connected: begin.
+
+        Args:
+            unix_offset_s: UTC minus the clock, seconds.
+        """
         self._own = own
+        self._unix_offset_s = unix_offset_s
         self.directory.online(now)
         return self.go(now)
 
@@ -117,16 +133,24 @@ class DeliveryMachine:
             return []
         if self._paused_until is not None and now < self._paused_until:
             return []
-        self._paused_until = None
+        self._paused_until = self._look_again_at = None
         self._step = _Step.LOADING
-        return [NextRow()]
+        return [NextRow(first_contacts=self._strangers.barred(now) is None)]
 
     def deadline(self) -> float | None:
         """When to call `tick`, clock seconds."""
         if self._own is None:
             return None
-        times = [t for t in (self._ack_deadline, self._paused_until) if t is not None]
-        return min(times, default=None)
+        times = (self._ack_deadline, self._paused_until, self._look_again_at)
+        return min((t for t in times if t is not None), default=None)
+
+    def outlook(self, recipient: str, first_contact: bool, now: float) -> Barred | None:
+        """Why a message to this number would wait now, were the device connected."""
+        barred = self._strangers.barred(now) if first_contact else None
+        if barred is not None:
+            return barred
+        until = max(self._pacing.wait_until(recipient, now), self._paused_until or now)
+        return Barred(until, "paced") if until > now else None
 
     def ack_overdue(self, now: float) -> bool:
         """Whether the server owes an ack for too long: the connection is no good."""
@@ -141,7 +165,7 @@ class DeliveryMachine:
         row = event.row
         if row is None:
             self._settle()
-            return []
+            return self._hold_strangers(now) if event.first_contacts_wait else []
         if row.stanza is not None:
             return self._write(Armed(row, row.stanza), now)
         until = self._pacing.wait_until(row.recipient, now)
@@ -163,7 +187,15 @@ class DeliveryMachine:
 
     def armed(self, event: Armed, now: float) -> list[Command]:
         """Write what is committed now."""
-        return self._write(event, now) if self._step is _Step.ARMING else []
+        if self._step is not _Step.ARMING:
+            return []
+        if event.row.first_contact:
+            self._strangers.sent(now)
+        return self._write(event, now)
+
+    def storage_failed(self, now: float) -> list[Command]:
+        """The arming could not be committed: leave the row as it is and try again later."""
+        return self._pause(now) if self._step is _Step.ARMING else []
 
     def not_armed(self, event: NotArmed, now: float) -> list[Command]:
         """Nothing left: fail the row, or go on if it was cancelled meanwhile."""
@@ -186,7 +218,10 @@ class DeliveryMachine:
             Question.DEVICES: _Step.DEVICES,
             Question.ACCOUNT: _Step.DEVICES,
             Question.BUNDLES: _Step.BUNDLES,
-        }[question]
+        }.get(question)
+        if question is Question.TIMELOCK:
+            known = None if parse_iq_error(node) is not None else mex.parse_timelock(node)
+            return [] if known is None else self.timelock(known, now)
         if self._step is not expected or self._row is None or self._own is None:
             return []
         if parse_iq_error(node) is not None:
@@ -206,10 +241,21 @@ class DeliveryMachine:
             case _:
                 assert_never(question)
 
+    def timelock(self, known: mex.ReachoutTimelock, now: float) -> list[Command]:
+        """Take what the server says about the account's beginning of chats."""
+        if not known.is_active:
+            self._strangers.release()
+            return [SaveNewChatHold(None), *self.go(now)]
+        ends_in_s = REACHOUT_HOLD_S
+        if known.ends is not None:
+            ends_in_s = min(max(known.ends - self._unix_offset_s - now, 0.0), MAX_HOLD_S)
+        return self._hold_new_chats(now + ends_in_s, "reachout_locked")
+
     def unanswered(self, now: float) -> list[Command]:
         """A question failed or got no answer: leave the row as it is and try again later."""
-        if self._step not in (_Step.DEVICES, _Step.BUNDLES):
-            return []
+        return self._pause(now) if self._step in (_Step.DEVICES, _Step.BUNDLES) else []
+
+    def _pause(self, now: float) -> list[Command]:
         self._settle()
         pause = PAUSE_AFTER_QUERY_S * 2.0 ** min(self._failed_queries, 16)
         self._failed_queries += 1
@@ -300,7 +346,17 @@ class DeliveryMachine:
         self._step = _Step.ARMING
         self._failed_queries = 0
         target = self._target
-        return [Arm(self._row, target.to, target.pn, target.devices, target.own_devices, bundles)]
+        return [
+            Arm(
+                self._row,
+                target.to,
+                target.pn,
+                target.devices,
+                target.own_devices,
+                bundles,
+                again=self._row.stanza is not None,
+            )
+        ]
 
     def _write(self, armed: Armed, now: float) -> list[Command]:
         message_id, writes = self._writes
@@ -318,13 +374,23 @@ class DeliveryMachine:
         refusal = refusal_of(code)
         if refusal.forget_devices:
             self._forget_devices(row)
+        if refusal.rearms and self._rearmed != row.message_id:
+            # Once, under the same id: nothing of it was taken.
+            self._rearmed = row.message_id
+            self._ack_deadline = None
+            return self._resolve(row, now)
         if refusal.pause_s:
             self._paused_until = now + refusal.pause_s
         if self._writes[1] <= refusal.resends:
             # The row stays armed: after the pause the same bytes go out again.
             self._settle()
             return []
-        return self._fail(refusal.reason, now)
+        commands: list[Command] = []
+        if refusal.holds_s:
+            commands = self._hold_new_chats(now + refusal.holds_s, refusal.reason)
+            if refusal.holds_s == REACHOUT_HOLD_S:
+                commands.append(self._queries.ask(Question.TIMELOCK, mex.timelock_query, now))
+        return [*commands, *self._fail(refusal.reason, now)]
 
     def _fail(self, reason: str, now: float) -> list[Command]:
         row = self._row
@@ -339,6 +405,17 @@ class DeliveryMachine:
             return []
         self._held = (row.message_id, until)
         return [Hold(row, until, reason)]
+
+    def _hold_new_chats(self, until: float, reason: str) -> list[Command]:
+        self._strangers.hold(until, reason)
+        return [SaveNewChatHold(Barred(until, reason)), HoldFirstContacts(until, reason)]
+
+    def _hold_strangers(self, now: float) -> list[Command]:
+        barred = self._strangers.barred(now)
+        if barred is None:
+            return self.go(now)
+        self._look_again_at = barred.until
+        return [HoldFirstContacts(barred.until, barred.reason)]
 
     def _forget_devices(self, row: OutboxRow) -> None:
         assert self._own is not None

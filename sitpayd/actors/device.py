@@ -31,6 +31,7 @@ from sitpayd.actors.commands import (
     HangUp,
     HideQr,
     Hold,
+    HoldFirstContacts,
     Learn,
     LoadSessions,
     MakeKeys,
@@ -43,6 +44,7 @@ from sitpayd.actors.commands import (
     Receive,
     Resend,
     SaveIdentity,
+    SaveNewChatHold,
     SaveRest,
     Send,
     SettleLoggedOut,
@@ -57,21 +59,24 @@ from sitpayd.actors.events import (
     Lost,
     NetworkEvent,
     Started,
+    StorageFailed,
     Tick,
 )
 from sitpayd.actors.machine import DeviceMachine
-from sitpayd.actors.memory import DeviceMemory
+from sitpayd.actors.memory import DeviceMemory, clock_of
 from sitpayd.actors.messages import Deliver, Message, Network
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import Phase
-from sitpayd.actors.registry import DeviceHandle, ShownQr
+from sitpayd.actors.registry import DeviceHandle, Outlook, ShownQr
 from sitpayd.actors.status import DeviceStatus, StatusBoard
+from sitpayd.actors.strangers import Barred
 from sitpayd.actors.transport import MAX_OUTGOING, Converse, Outgoing, Report, converse
+from sitpayd.errors import StorageBusyError, StorageFullError
 from sitpayd.log import get_logger
 from sitpayd.storage.database import Database
 from sitpayd.storage.devices import device_by_id
-from sitpayd.storage.records import Rest
+from sitpayd.storage.records import NewChatHold, Rest
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.stanzas.login import ClientInfo, login_payload, registration_payload
 
@@ -113,6 +118,7 @@ class DeviceActor:
         handle.generation += 1
         self._world = world
         self._machine = DeviceMachine(Random(), world.limits)
+        handle.outlook = self._outlook
         self._memory = DeviceMemory(world.database, world.outcomes, handle.record.id, world.keygen)
         self._log = _log.bind(session_id=handle.session_id)
         self._outgoing: trio.MemorySendChannel[Outgoing] | None = None
@@ -150,6 +156,8 @@ class DeviceActor:
             leaving=record.desired == "removed",
             paused=record.desired == "paused",
             unix_offset_s=datetime.now(UTC).timestamp() - trio.current_time(),
+            first_contacts=await self._memory.first_contacts(),
+            new_chats=_barred(record.new_chats),
         )
 
     async def _next(self) -> Event | Message:
@@ -175,7 +183,13 @@ class DeviceActor:
             self._publish()
             for command, following in pairwise([*commands, None]):
                 assert command is not None
-                result = await self._perform(command, following)
+                try:
+                    result = await self._perform(command, following)
+                except (StorageFullError, StorageBusyError) as error:
+                    self._log.error("device.storage_failed", error=str(error))
+                    self._memory.forget_sessions_at_hand()
+                    events.append(StorageFailed(arming=isinstance(command, Arm)))
+                    break
                 if result is not None:
                     events.append(result)
 
@@ -191,13 +205,14 @@ class DeviceActor:
             case HangUp():
                 self._hang_up()
             case NextRow():
-                return await memory.next_row()
+                return await memory.next_row(command)
             case LoadSessions():
                 return await memory.load_sessions(command.devices)
             case Arm():
                 return await memory.arm(command)
             case Mark():
-                await memory.mark(command, look_ahead=isinstance(following, NextRow))
+                ahead = following if isinstance(following, NextRow) else None
+                await memory.mark(command, look_ahead=ahead)
             case MarkLate():
                 await memory.mark_late(command)
             case MarkReceipt():
@@ -211,7 +226,11 @@ class DeviceActor:
             case DropSessions():
                 await memory.drop_sessions(command.user)
             case Hold():
-                memory.hold(command)
+                await memory.hold(command)
+            case HoldFirstContacts():
+                await memory.hold_first_contacts(command)
+            case SaveNewChatHold():
+                await memory.save_new_chat_hold(command)
             case MakeKeys():
                 return KeysMade(await memory.make_keys())
             case SaveIdentity():
@@ -316,6 +335,13 @@ class DeviceActor:
 
     # --- what others see ---
 
+    def _outlook(self, recipient: str, first_contact: bool) -> Outlook | None:
+        barred = self._machine.outlook(recipient, first_contact, trio.current_time())
+        if barred is None:
+            return None
+        until = datetime.now(UTC) + timedelta(seconds=barred.until - trio.current_time())
+        return Outlook(barred.reason, until)
+
     def _publish(self) -> None:
         now = (self._machine.phase, self._machine.reason)
         if now == self._published or self._machine.leaving:
@@ -345,3 +371,7 @@ class DeviceActor:
                 detail=lost.detail,
                 generation=event.generation,
             )
+
+
+def _barred(hold: NewChatHold | None) -> Barred | None:
+    return None if hold is None else Barred(clock_of(hold.until), hold.reason)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sitpayd.actors.strangers import Barred
 from sitpayd.storage.records import OutboxRow, Rest
 from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.keys import DeviceKeys, PreKey
@@ -65,6 +66,8 @@ class Started:
         leaving: it was removed and is only to be logged out.
         paused: a person said not to run it.
         unix_offset_s: UTC minus the clock, seconds.
+        first_contacts: when first messages left in the last day, clock seconds.
+        new_chats: why nobody may be written to first, if so.
     """
 
     keys: DeviceKeys | None
@@ -73,6 +76,8 @@ class Started:
     leaving: bool
     paused: bool
     unix_offset_s: float
+    first_contacts: tuple[float, ...] = ()
+    new_chats: Barred | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +104,14 @@ class PreKeysMade:
 
 @dataclass(frozen=True, slots=True)
 class RowLoaded:
-    """The row to send next; None: none."""
+    """The row to send next; None: none.
+
+    Attributes:
+        first_contacts_wait: there are first messages, which were passed over.
+    """
 
     row: OutboxRow | None
+    first_contacts_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +138,25 @@ class NotArmed:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageFailed:
+    """A command could not be committed: nothing of it is stored, and no later one was performed.
+
+    Attributes:
+        arming: it was an `Arm`: the row is as it was, and nothing left.
+    """
+
+    arming: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An incoming stanza's effect is durable: these answer it, in order."""
 
     nodes: tuple[Node, ...]
 
 
-Result = KeysMade | PreKeysMade | RowLoaded | SessionsLoaded | Armed | NotArmed | Answer
+Result = (
+    KeysMade | PreKeysMade | RowLoaded | SessionsLoaded | Armed | NotArmed | StorageFailed | Answer
+)
 
 Event = Opened | Received | Lost | Started | Tick | Result

@@ -57,6 +57,7 @@ from sitpayd.actors.events import (
     RowLoaded,
     SessionsLoaded,
     Started,
+    StorageFailed,
     Tick,
 )
 from sitpayd.actors.failures import (
@@ -71,6 +72,7 @@ from sitpayd.actors.pacing import Pacing, PacingLimits
 from sitpayd.actors.pairing import PairingMachine
 from sitpayd.actors.phase import RESTING, Phase
 from sitpayd.actors.queries import Queries
+from sitpayd.actors.strangers import Barred, Strangers
 from sitpayd.whatsapp.errors import PairingError, RemoteProtocolError
 from sitpayd.whatsapp.jid import SERVER_JID
 from sitpayd.whatsapp.keys import DeviceKeys, PreKey
@@ -150,7 +152,9 @@ class DeviceMachine:
         self._keepalive = Keepalive(random)
         self._queries: Queries[object] = Queries()
         self._pairing = PairingMachine()
-        self._delivery = DeliveryMachine(self._queries, Pacing(limits, random))
+        per_day = None if limits is None else limits.first_contacts_per_day
+        self._strangers = Strangers(per_day, random)
+        self._delivery = DeliveryMachine(self._queries, Pacing(limits, random), self._strangers)
         self._keys: DeviceKeys | None = None
         self._paired: PairedIdentity | None = None
         self.leaving = False
@@ -185,6 +189,8 @@ class DeviceMachine:
                 return self._delivery.armed(event, now)
             case NotArmed():
                 return self._delivery.not_armed(event, now)
+            case StorageFailed():
+                return self._storage_failed(event, now)
             case Answer():
                 return [Send(node) for node in event.nodes]
             case PreKeysMade():
@@ -207,6 +213,10 @@ class DeviceMachine:
             case _:
                 assert_never(event)
 
+    def outlook(self, recipient: str, first_contact: bool, now: float) -> Barred | None:
+        """Why a message to this number would wait now, were the device connected."""
+        return self._delivery.outlook(recipient, first_contact, now)
+
     def deadline(self) -> float | None:
         """When to hand a Tick in, clock seconds; None: nothing to wait for."""
         times = (
@@ -225,6 +235,7 @@ class DeviceMachine:
         self._keys, self._paired = event.keys, event.paired
         self.leaving = event.leaving
         self._unix_offset_s = event.unix_offset_s
+        self._strangers.restore(event.first_contacts, event.new_chats)
         rests = event.rest is not None
         if event.leaving and (event.paired is None or rests):
             return self._gone()
@@ -491,13 +502,22 @@ class DeviceMachine:
         self._enter(Phase.CONNECTED, None)
         now_ms = int((now + self._unix_offset_s) * 1000)
         announce = Send(iq.unified_session(now_ms, int(self._server_offset_s * 1000)))
-        return [announce, *self._delivery.online(self._paired, now)]
+        return [announce, *self._delivery.online(self._paired, now, self._unix_offset_s)]
 
     def _ask_logout(self, now: float) -> Command:
         assert self._paired is not None
         return self._queries.ask(_Purpose.LOGOUT, partial(iq.logout, device=self._paired.jid), now)
 
     # --- losing a connection ---
+
+    def _storage_failed(self, event: StorageFailed, now: float) -> list[Command]:
+        """What could not be committed did not happen: begin again from what is stored."""
+        if event.arming:
+            return self._delivery.storage_failed(now)
+        if self.phase in (Phase.PAIRING, Phase.PAIRED, Phase.CONNECTING, Phase.CONNECTED):
+            # A stanza whose effect is not durable stays unanswered: the server sends it again.
+            return self._lose(Verdict(Phase.WAITING, "storage"), now)
+        return []
 
     def _lose(self, verdict: Verdict, now: float, *, hang_up: bool = True) -> list[Command]:
         """End the connection, if it has not ended by itself, and do what the verdict says."""

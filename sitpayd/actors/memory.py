@@ -7,7 +7,6 @@ the actor away and the cache with it. This file decides nothing and knows no soc
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -17,14 +16,25 @@ import trio
 
 from sitpayd.actors import receiving
 from sitpayd.actors.arming import address_of, arm, arm_resend
-from sitpayd.actors.commands import Arm, Hold, Mark, MarkLate, MarkReceipt, Resend
+from sitpayd.actors.commands import (
+    Arm,
+    Hold,
+    HoldFirstContacts,
+    Mark,
+    MarkLate,
+    MarkReceipt,
+    NextRow,
+    Resend,
+    SaveNewChatHold,
+)
 from sitpayd.actors.events import Answer, Armed, NotArmed, PreKeysMade, RowLoaded, SessionsLoaded
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.receiving import Opening, Repeated, Unreadable
+from sitpayd.actors.strangers import DAY_S
 from sitpayd.log import get_logger
-from sitpayd.storage import devices, inbox, outbox, sessions
+from sitpayd.storage import contacts, devices, inbox, outbox, sessions
 from sitpayd.storage.database import Database, Unit
-from sitpayd.storage.records import Address, Incoming, Rest, RowState
+from sitpayd.storage.records import Address, Incoming, NewChatHold, Rest, RowState
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import Jid
@@ -77,9 +87,6 @@ class DeviceMemory:
         self._keygen = keygen
         self._sessions: OrderedDict[Address, SessionRecord] = OrderedDict()
         self._asked_again: OrderedDict[str, int] = OrderedDict()
-        # Resends by message and device. Infinite where the device has said that it has the message:
-        # some clients ask again for a repetition that they have read.
-        self._resends: OrderedDict[tuple[str, Jid], float] = OrderedDict()
         self._looked_ahead: RowLoaded | None = None
         self.credentials: Credentials | None = None
 
@@ -104,6 +111,11 @@ class DeviceMemory:
         credentials = Credentials(self.credentials.keys, paired)
         await self._database.write(_save_identity, self._device_id, credentials)
         self.credentials = credentials
+
+    def forget_sessions_at_hand(self) -> None:
+        """Drop the cache: after a failed commit only what is stored is true."""
+        self._sessions.clear()
+        self._looked_ahead = None
 
     async def forget_keys(self) -> None:
         """Delete everything that belongs to the linked account."""
@@ -133,11 +145,11 @@ class DeviceMemory:
 
     # --- the outbox ---
 
-    async def next_row(self) -> RowLoaded:
+    async def next_row(self, command: NextRow) -> RowLoaded:
         """Load the row to send next."""
         loaded, self._looked_ahead = self._looked_ahead, None
         if loaded is None:
-            loaded = RowLoaded(await self._database.read(outbox.next_row, self._device_id))
+            loaded = await self._database.read(_next_row, self._device_id, command)
         return loaded
 
     async def load_sessions(self, wanted: tuple[Jid, ...]) -> SessionsLoaded:
@@ -161,18 +173,19 @@ class DeviceMemory:
             identities={},
             participants=" ".join(map(str, armed.devices)).encode(),
             phash=None,
+            again=command.again,
         )
         if not committed:
             return NotArmed(command.row, None)
         self._keep(armed.sessions)
         return Armed(command.row, armed.stanza)
 
-    async def mark(self, command: Mark, *, look_ahead: bool = False) -> None:
+    async def mark(self, command: Mark, *, look_ahead: NextRow | None = None) -> None:
         """Move a row on and tell who waits for it.
 
         Args:
-            look_ahead: `next_row` is what follows at once: if the row was sent, its answer is
-                fetched in the same transaction.
+            look_ahead: what follows at once: if the row was sent, its answer is fetched in the
+                same transaction.
         """
         row, write, reason = command.row, self._database.write, command.reason or ""
         match command.state:
@@ -191,10 +204,10 @@ class DeviceMemory:
 
     async def mark_late(self, command: MarkLate) -> None:
         """Note an ack that came after its row was given up."""
-        await self._mark_sent(command.wa_message_id, command.server_time, False)
+        await self._mark_sent(command.wa_message_id, command.server_time, None)
 
     async def _mark_sent(
-        self, wa_message_id: str, server_time: int | None, look_ahead: bool
+        self, wa_message_id: str, server_time: int | None, look_ahead: NextRow | None
     ) -> None:
         message_id, self._looked_ahead = await self._database.write(
             _mark_sent, self._device_id, wa_message_id, _utc(server_time), look_ahead
@@ -202,9 +215,33 @@ class DeviceMemory:
         if message_id is not None:
             self._outcomes.announce(message_id, RowState.SENT)
 
-    def hold(self, command: Hold) -> None:
-        """Say why a row waits, to who waits for it."""
+    async def hold(self, command: Hold) -> None:
+        """Note why a row waits, and tell who waits for it."""
+        until = _at(command.until)
+        await self._database.write(
+            outbox.hold, self._device_id, command.row.id, until, command.reason
+        )
         self._outcomes.announce(command.row.message_id, RowState.ACCEPTED, command.reason)
+
+    async def hold_first_contacts(self, command: HoldFirstContacts) -> None:
+        """Note on every first message why it waits, and tell who waits for it."""
+        held = await self._database.write(
+            outbox.hold_first_contacts, self._device_id, _at(command.until), command.reason
+        )
+        for message_id in held:
+            self._outcomes.announce(message_id, RowState.ACCEPTED, command.reason)
+
+    async def save_new_chat_hold(self, command: SaveNewChatHold) -> None:
+        """Save that WhatsApp lets the account begin no chats, or that it does again."""
+        barred = command.hold
+        hold = None if barred is None else NewChatHold(barred.reason, _at(barred.until))
+        await self._database.write(devices.hold_new_chats, self._device_id, hold)
+
+    async def first_contacts(self) -> tuple[float, ...]:
+        """When first messages left in the last day, clock seconds."""
+        since = datetime.now(UTC) - timedelta(seconds=DAY_S)
+        sent = await self._database.read(contacts.first_contacts_since, self._device_id, since)
+        return tuple(clock_of(at) for at in sent)
 
     async def settle_logged_out(self) -> None:
         """End every row that waits: nothing will go."""
@@ -217,8 +254,6 @@ class DeviceMemory:
         state = _state_of(got.type)
         sender = got.participant or got.from_
         if state is not None and sender is not None:
-            for wa_message_id in got.ids:
-                self._count_resend(wa_message_id, sender, math.inf)
             # A live receipt is as new as now; its own time is cut to the second.
             at = (_utc(got.t) if got.offline else None) or datetime.now(UTC)
             moved = await self._database.write(
@@ -245,24 +280,23 @@ class DeviceMemory:
             return refused
         if str(device) not in (row.participants or b"").decode().split():
             return refused  # it was never sent to this device
-        resends = self._resends.get((wa_message_id, device), 0)
-        if resends >= MAX_RESENDS:
-            return refused
         address = address_of(device)
         record = (await self._sessions_of([address])).get(address)
         armed = arm_resend(row, asked, self.credentials, record)
         if armed is None:
             return refused
-        self._count_resend(wa_message_id, device, resends + 1)
-        sessions_after = _serialised(armed.sessions)
-        await self._database.write(sessions.save_sessions, self._device_id, sessions_after)
+        entitled = await self._database.write(
+            outbox.count_resend,
+            self._device_id,
+            row.id,
+            str(device),
+            MAX_RESENDS,
+            _serialised(armed.sessions),
+        )
+        if not entitled:
+            return refused
         self._keep(armed.sessions)
         return Answer((armed.stanza, command.ack))
-
-    def _count_resend(self, wa_message_id: str, device: Jid, count: float) -> None:
-        self._resends[wa_message_id, device] = count
-        if len(self._resends) > MAX_RETRIES:
-            self._resends.popitem(last=False)
 
     # --- what comes in ---
 
@@ -476,12 +510,22 @@ def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None
     devices.set_phone(unit, device_id, pn)
 
 
+def _next_row(unit: Unit, device_id: int, command: NextRow) -> RowLoaded:
+    row = outbox.next_row(unit, device_id, first_contacts=command.first_contacts)
+    passed_over = row is None and not command.first_contacts
+    return RowLoaded(row, passed_over and outbox.waiting_count(unit, device_id) > 0)
+
+
 def _mark_sent(
-    unit: Unit, device_id: int, wa_message_id: str, server_time: datetime | None, look_ahead: bool
+    unit: Unit,
+    device_id: int,
+    wa_message_id: str,
+    server_time: datetime | None,
+    look_ahead: NextRow | None,
 ) -> tuple[str | None, RowLoaded | None]:
     """Note an ack; look for the next row in the same transaction, if that is wanted."""
     message_id = outbox.mark_sent(unit, device_id, wa_message_id, server_time)
-    return message_id, RowLoaded(outbox.next_row(unit, device_id)) if look_ahead else None
+    return message_id, None if look_ahead is None else _next_row(unit, device_id, look_ahead)
 
 
 def _mark_receipt(
@@ -496,9 +540,9 @@ def _mark_receipt(
 ) -> list[str]:
     """Note a receipt, in the transaction that also looks up whose it is."""
     number = number or sessions.pn_of(unit, device_id, sender.user)
-    return outbox.mark_receipt(
-        unit, device_id, wa_message_ids, state, at, {number} if number else ()
-    )
+    # The device gets no resend any more: some ask again for a repetition that they have read.
+    peers = {number} if number else ()
+    return outbox.mark_receipt(unit, device_id, wa_message_ids, state, at, peers, str(sender))
 
 
 def _save_spare(unit: Unit, device_id: int, prekey: PreKey) -> None:
@@ -529,6 +573,15 @@ def _state_of(receipt_type: str | None) -> Literal["delivered", "read"] | None:
     if receipt_type in _DELIVERED_TYPES:
         return "delivered"
     return "read" if receipt_type in _READ_TYPES else None
+
+
+def clock_of(at: datetime) -> float:
+    """When that is, or was, by the clock; seconds."""
+    return trio.current_time() + (at - datetime.now(UTC)).total_seconds()
+
+
+def _at(clock_s: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=clock_s - trio.current_time())
 
 
 def _utc(unix_s: int | None) -> datetime | None:

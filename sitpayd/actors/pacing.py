@@ -23,12 +23,14 @@ class PacingLimits:
     Attributes:
         same_chat_s: least and most seconds between two messages of one chat.
         other_chat_s: the same between messages of different chats.
+        first_contacts_per_day: first messages to people in any 24 hours; 0: none.
     """
 
     same_chat_s: tuple[float, float] = (1.0, 2.0)
     other_chat_s: tuple[float, float] = (2.0, 5.0)
     per_minute: int = 20
     per_hour: int = 200
+    first_contacts_per_day: int = 10
 
 
 class Pacing:

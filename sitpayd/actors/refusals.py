@@ -21,13 +21,21 @@ class Refusal:
         resends: how often the same bytes go out again before the row fails.
         forget_devices: what is cached of the recipient's devices was wrong: ask anew next time.
         pause_s: seconds in which this device sends nothing.
+        rearms: encrypt anew for the devices of now, under the same id, once.
+        holds_s: seconds for which nobody is written to first.
     """
 
     reason: str
     resends: int = 0
     forget_devices: bool = False
     pause_s: float = 0.0
+    rearms: bool = False
+    holds_s: float = 0.0
 
+
+# How long first messages wait after a refusal, unless the server tells the end.
+REACHOUT_HOLD_S: Final = 6 * 3600.0
+CAPPING_HOLD_S: Final = 24 * 3600.0
 
 REFUSALS: Final[dict[int, Refusal]] = {
     400: Refusal("malformed"),
@@ -36,11 +44,11 @@ REFUSALS: Final[dict[int, Refusal]] = {
     404: Refusal("recipient_unknown", forget_devices=True),
     405: Refusal("not_allowed"),
     406: Refusal("not_acceptable"),
-    421: Refusal("stale_addressing", forget_devices=True),
+    421: Refusal("stale_addressing", forget_devices=True, rearms=True),
     429: Refusal("rate_limited", pause_s=120.0),
-    463: Refusal("reachout_locked"),
-    475: Refusal("new_chat_limit"),
-    479: Refusal("stale_addressing", forget_devices=True),
+    463: Refusal("reachout_locked", holds_s=REACHOUT_HOLD_S),
+    475: Refusal("new_chat_limit", holds_s=CAPPING_HOLD_S),
+    479: Refusal("stale_addressing", forget_devices=True, rearms=True),
     500: Refusal("server_error", resends=3, pause_s=10.0),
     503: Refusal("server_unavailable", resends=3, pause_s=10.0),
 }

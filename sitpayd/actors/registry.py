@@ -6,7 +6,7 @@ and outlives a crashed actor, so no message and no QR is lost with one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -39,6 +39,18 @@ class ShownQr:
         return f"ShownQr(expires_at={self.expires_at.isoformat()})"
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """Why a message would wait, and until when (UTC)."""
+
+    reason: str
+    until: datetime
+
+
+def _no_outlook(recipient: str, first_contact: bool) -> Outlook | None:
+    return None
+
+
 class DeviceHandle:
     """The outside of one device.
 
@@ -47,15 +59,27 @@ class DeviceHandle:
         qr: the QR code on show, if any.
         mailbox: the actor's end.
         generation: number of the device's connection, counted on over the lives of its actor.
+        outlook: tells why a message to a number, perhaps a first one, would wait now; None: it
+            would not. Set by the actor.
     """
 
-    __slots__ = ("_changed", "_mail", "doorbell", "generation", "mailbox", "qr", "record")
+    __slots__ = (
+        "_changed",
+        "_mail",
+        "doorbell",
+        "generation",
+        "mailbox",
+        "outlook",
+        "qr",
+        "record",
+    )
 
     def __init__(self, record: DeviceRecord) -> None:
         self.record = record
         self._mail, self.mailbox = trio.open_memory_channel[Message](MAILBOX_SIZE)
         self.doorbell = False
         self.generation = 0
+        self.outlook: Callable[[str, bool], Outlook | None] = _no_outlook
         self.qr: ShownQr | None = None
         self._changed: trio.Event | None = None
 

@@ -16,7 +16,7 @@ from sitpayd.actors.phase import Phase
 from sitpayd.actors.registry import DeviceHandle, DeviceRegistry
 from sitpayd.actors.restarts import Escalate, RestartPolicy
 from sitpayd.actors.status import DeviceStatus
-from sitpayd.errors import SitpaydError
+from sitpayd.errors import DatabaseUnusableError, SitpaydError
 from sitpayd.log import get_logger
 
 HEARTBEAT_S: Final = 1.0
@@ -68,7 +68,9 @@ class DeviceSupervisor:
         """One life of an actor; whether it ended for good."""
         try:
             await DeviceActor(handle, self._world).run()
-        except Exception:
+        except Exception as error:
+            if _is_of_the_database(error):
+                raise  # damaged: no restart of an actor mends that
             verdict = self._policy.crashed(handle.session_id, self._count, trio.current_time())
             _log.exception("device.crashed", session_id=handle.session_id)
         else:
@@ -92,3 +94,9 @@ class DeviceSupervisor:
         while True:
             self.beat_at = trio.current_time()
             await trio.sleep(HEARTBEAT_S)
+
+
+def _is_of_the_database(error: Exception) -> bool:
+    if isinstance(error, ExceptionGroup):
+        return error.subgroup(DatabaseUnusableError) is not None
+    return isinstance(error, DatabaseUnusableError)
