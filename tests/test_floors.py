@@ -33,6 +33,7 @@ PURE_ACTORS = {
         "receiving",
         "refusals",
         "restarts",
+        "strangers",
     )
 }
 # Modules of no floor, which every floor but `whatsapp` and the pure actors may use.

@@ -11,11 +11,13 @@ from sitpayd.actors.commands import (
     Dial,
     HangUp,
     Hold,
+    HoldFirstContacts,
     Learn,
     LoadSessions,
     Mark,
     MarkLate,
     NextRow,
+    SaveNewChatHold,
     Send,
     Write,
 )
@@ -39,6 +41,7 @@ from sitpayd.actors.messages import Deliver, Logout
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.refusals import REFUSALS
+from sitpayd.actors.strangers import Barred
 from sitpayd.storage.records import OutboxRow, RowState
 from sitpayd.whatsapp.jid import pn
 from sitpayd.whatsapp.keys import KeyPair
@@ -443,13 +446,27 @@ def test_answers_to_a_leaving_device_are_ignored() -> None:
     play.hears(result("#4")).expects_nothing()
 
 
+def test_question_of_a_leaving_device_may_expire() -> None:
+    play = asked_play().on(Logout()).expects(Send(iq.logout("#4", OWN_PN)))
+    for _ in range(6):
+        play.later(10.0).hears(Node("presence")).expects_nothing()
+    assert play.on(Tick()).said()[-1] == HangUp()
+
+
 # --- refusals: every row of refusals.py ---
 
 
 FINAL = [code for code, refusal in REFUSALS.items() if not refusal.resends]
 
 
-@pytest.mark.parametrize("code", [code for code in FINAL if not REFUSALS[code].pause_s])
+PLAIN = [
+    code
+    for code in FINAL
+    if not (REFUSALS[code].pause_s or REFUSALS[code].rearms or REFUSALS[code].holds_s)
+]
+
+
+@pytest.mark.parametrize("code", PLAIN)
 def test_refused_row_fails_with_its_reason(code: int) -> None:
     play, refusal = written_play()[0], REFUSALS[code]
     play.hears(message_ack(ROW, error=code)).expects(
@@ -457,6 +474,43 @@ def test_refused_row_fails_with_its_reason(code: int) -> None:
     )
     unknown = devices_query("#4", FRIEND_PN, OWN_PN.bare)
     play.on(RowLoaded(a_row(2))).expects(unknown if refusal.forget_devices else LOADED)
+
+
+@pytest.mark.parametrize("code", [code for code in FINAL if REFUSALS[code].rearms])
+def test_row_refused_for_its_addresses_is_armed_anew_once(code: int) -> None:
+    play, refusal = written_play()[0], REFUSALS[code]
+    armed_row = replace(ROW, stanza=b"old bytes")
+    play.hears(message_ack(ROW, error=code)).expects(devices_query("#4", FRIEND_PN, OWN_PN.bare))
+    play.hears(devices_result("#4", FRIEND, OURSELVES)).expects(
+        Learn(FRIEND_PN, FRIEND_LID), LOADED
+    )
+    (arm,) = play.on(ALL_HERE).said()
+    assert isinstance(arm, Arm)
+    again = Armed(armed_row, b"new bytes")
+    play.on(again).expects(Write(again))
+    play.hears(message_ack(ROW, error=code)).expects(
+        Mark(armed_row, RowState.FAILED, refusal.reason), NextRow()
+    )
+
+
+@pytest.mark.parametrize("code", [code for code in FINAL if REFUSALS[code].holds_s])
+def test_refused_beginning_of_a_chat_holds_first_messages_and_no_others(code: int) -> None:
+    play, refusal = written_play()[0], REFUSALS[code]
+    said = play.hears(message_ack(ROW, error=code)).said()
+    until = play.now + refusal.holds_s
+    assert said[:2] == [
+        SaveNewChatHold(Barred(until, refusal.reason)),
+        HoldFirstContacts(until, refusal.reason),
+    ]
+    assert said[-2:] == [
+        Mark(ROW, RowState.FAILED, refusal.reason),
+        NextRow(first_contacts=False),
+    ]
+    play.on(RowLoaded(None, first_contacts_wait=True)).expects(
+        HoldFirstContacts(until, refusal.reason)
+    )
+    play.on(Deliver()).expects(NextRow(first_contacts=False))
+    play.on(RowLoaded(a_row(2))).expects(LOADED)
 
 
 @pytest.mark.parametrize("code", [code for code in FINAL if REFUSALS[code].pause_s])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,6 +16,7 @@ from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, Received
 from sitpayd.actors.messages import Logout, Network, StartPairing
 from sitpayd.actors.outcomes import Outcomes
+from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.registry import MAILBOX_SIZE, DeviceHandle
 from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.transport import MAX_OUTGOING
@@ -22,9 +24,20 @@ from sitpayd.storage import devices, outbox, sessions
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import Rest, RowState
 from sitpayd.whatsapp.credentials import Credentials
+from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.stanzas import failure, ib, iq, message, pairing, prekeys, receipt, usync
+from sitpayd.whatsapp.stanzas import (
+    failure,
+    ib,
+    iq,
+    message,
+    notification,
+    pairing,
+    prekeys,
+    receipt,
+    usync,
+)
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
 from sitpayd.whatsapp.stanzas.login import ClientInfo, Login, Registration
 from tests.actors.builders import (
@@ -301,6 +314,113 @@ async def test_incoming_message_is_answered(stage: Stage, autojump_clock: MockCl
         await line.say(node)
         await wait_all_tasks_blocked()
         assert line.heard[-1].tag == "ack"
+
+
+async def sent_message(stage: Stage, line: Line) -> tuple[str, Node]:
+    """A message that the server has taken: its id and its stanza."""
+    message_id = await stage.send()
+    await wait_all_tasks_blocked()
+    return message_id, next(node for node in reversed(line.heard) if node.tag == "message")
+
+
+async def test_receipt_moves_its_row_and_is_acknowledged(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        message_id, sent = await sent_message(stage, line)
+        read: dict[str, str | Jid] = {
+            "id": sent.required_text("id"),
+            "from": FRIEND_LID,
+            "type": "read",
+        }
+        await line.say(Node("receipt", read))
+        await wait_all_tasks_blocked()
+        assert await stage.state_of(message_id) == "read"
+        assert (line.heard[-1].tag, line.heard[-1].text("class")) == ("ack", "receipt")
+
+
+async def test_device_that_could_not_read_is_sent_the_message_again(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        _, sent = await sent_message(stage, line)
+        attrs: dict[str, str | Jid] = {
+            "id": sent.required_text("id"),
+            "from": FRIEND_LID,
+            "type": "retry",
+        }
+        await line.say(Node("receipt", attrs, (Node("retry", {"count": "1"}),)))
+        await wait_all_tasks_blocked()
+        again, ack = line.heard[-2:]
+        assert (again.text("id"), again.text("device_fanout")) == (sent.text("id"), "false")
+        assert ack.tag == "ack"
+
+
+async def test_changed_identity_costs_the_sessions(stage: Stage, autojump_clock: MockClock) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        await sent_message(stage, line)
+        changed = notification.IdentityChanged(FRIEND_LID)
+        await line.say(notification.notification("N", changed, t=SERVER_T))
+        await sent_message(stage, line)
+        fetched = [node for node in line.heard if node.child("key") is not None]
+        assert len(fetched) == 2
+
+
+async def test_ack_of_an_unknown_message_disturbs_nothing(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        await line.say(Node("ack", {"class": "message", "id": "unknown"}))
+        message_id, _ = await sent_message(stage, line)
+        assert await stage.state_of(message_id) == "sent"
+
+
+async def test_message_that_goes_too_fast_waits_and_says_so(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    stage.world = replace(stage.world, limits=PacingLimits())
+    async with stage.life():
+        line = await stage.log_in()
+        await sent_message(stage, line)
+        message_id = await stage.send()
+        with stage.world.outcomes.watch(message_id) as watch, trio.fail_after(2.1):
+            await watch.changed()
+            assert (watch.state, watch.reason) == (RowState.ACCEPTED, "paced")
+            await watch.changed()
+            assert watch.state is RowState.SENT
+
+
+# Without a mock clock: keys are made in a thread, and the clock would jump beside it.
+async def test_first_prekeys_are_uploaded_and_marked(stage: Stage) -> None:
+    keys = await stage.link()
+    uploaded = trio.Event()
+
+    def answer(node: Node) -> list[Node]:
+        if node.child("count") is not None:
+            return [prekeys.count_answer(node, 0)]
+        if node.child("skey") is not None:
+            upload = prekeys.parse_upload(node)
+            assert (upload.identity, len(upload.prekeys)) == (keys.identity.public_key, 812)
+            uploaded.set()
+        return kind_server(node)
+
+    stage.transport.answer = answer
+    async with stage.life():
+        line = await stage.transport.dialled(1)
+        await line.say(success())
+        with trio.fail_after(30.0):
+            await uploaded.wait()
+        await wait_all_tasks_blocked()
+    assert await stage.database.read(sessions.prekeys_not_uploaded, stage.device.id) == []
 
 
 async def test_lost_connection_is_dialled_again_after_a_while(

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 import trio
 
-from sitpayd.actors.commands import Arm, Hold, Mark, MarkLate, MarkReceipt, Resend
+from sitpayd.actors.commands import Arm, Hold, Mark, MarkLate, MarkReceipt, NextRow, Resend
 from sitpayd.actors.events import Answer, Armed, NotArmed
 from sitpayd.actors.memory import (
     MAX_RESENDS,
@@ -233,7 +233,7 @@ async def test_armed_row_is_committed_with_its_sessions(home: Home) -> None:
     friend = Party(1)
     armed = await home.armed(friend)
     assert await home.state_of(armed.row) == ("armed", None)
-    loaded = (await home.memory.next_row()).row
+    loaded = (await home.memory.next_row(NextRow())).row
     assert loaded is not None
     assert loaded.stanza == armed.stanza
     assert await home.sessions(FRIEND_LID) == {0}
@@ -345,8 +345,12 @@ async def test_server_time_behind_all_calendars_is_no_time(home: Home) -> None:
 async def test_row_that_waits_is_told_why(home: Home) -> None:
     row = await home.accepted()
     with home.outcomes.watch(row.message_id) as watch:
-        home.memory.hold(Hold(row, 7.0, "paced"))
+        await home.memory.hold(Hold(row, 7.0, "paced"))
         assert (watch.state, watch.reason) == (RowState.ACCEPTED, "paced")
+    view = await home.database.read(outbox.message, row.device_id, row.message_id)
+    assert view is not None
+    assert view.held_reason == "paced"
+    assert view.held_until is not None
 
 
 async def test_logged_out_device_settles_what_waits(home: Home) -> None:
@@ -518,13 +522,13 @@ async def test_device_that_said_it_has_the_message_gets_no_other(home: Home) -> 
     assert await home.memory.resend(asked) == Answer((asked.ack,))
 
 
-async def test_count_of_resends_forgets_the_oldest(home: Home) -> None:
+async def test_count_of_resends_outlives_a_restart(home: Home) -> None:
     row = await sent_row(home, Party(1), COMPANION)
-    await home.memory.mark_receipt(receipt_for(row, None, COMPANION))
-    for number in range(200):
-        other = replace(row, wa_message_id=f"other-{number}")
-        await home.memory.mark_receipt(receipt_for(other, None, COMPANION))
-    assert len((await home.memory.resend(asks_again(row, None))).nodes) == 2
+    for _ in range(MAX_RESENDS):
+        assert len((await home.memory.resend(asks_again(row, None))).nodes) == 2
+    home.memory = home.anew()
+    await home.memory.load_credentials()
+    assert len((await home.memory.resend(asks_again(row, None))).nodes) == 1
 
 
 # --- names ---

@@ -17,6 +17,7 @@ import trio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from trio.testing import wait_all_tasks_blocked
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.trio.server import ServerConnection, serve
@@ -92,6 +93,13 @@ class Call:
 
     async def event(self) -> NetworkEvent:
         return await self.events.receive()
+
+    async def the_end_behind_all(self) -> NetworkEvent:
+        """Take every report, of which there may be more than find room at once."""
+        last = await self.event()
+        while not isinstance(last, Lost):
+            last = await self.event()
+        return last
 
     async def the_end(self) -> Lost | None:
         """Wait for the end; gives the last report if it is a loss."""
@@ -294,7 +302,7 @@ async def test_hang_up_writes_what_is_queued_and_reports_nothing() -> None:
             await call.outgoing.send(Node("iq", {"id": str(number)}))
         call.outgoing.close()
         assert await call.the_end() is None
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await wait_all_tasks_blocked(0.05)
     assert [node.text("id") for node in peers[0].heard] == [str(number) for number in range(50)]
 
 
@@ -308,7 +316,7 @@ async def test_hang_up_does_not_wait_for_a_report_that_nobody_takes() -> None:
     async with server(handler) as url, calling(url) as call:
         assert await call.event() == Opened()
         while call.events.statistics().tasks_waiting_send == 0:
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await wait_all_tasks_blocked(0.01)
         call.outgoing.close()
         await call.ended.wait()
 
@@ -376,6 +384,39 @@ async def test_garbage_in_the_handshake_is_no_certificate_of_anything() -> None:
         lost = await call.the_end()
         assert lost is not None
         assert lost.kind in (LossKind.PROTOCOL, LossKind.CERTIFICATE)
+
+
+async def test_empty_frame_in_the_handshake_is_a_protocol_error() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        await websocket.recv(decode=False)
+        await websocket.send(encode_frame(b""))
+        await silent(websocket)
+
+    async with server(handler) as url, calling(url) as call:
+        lost = await call.the_end()
+        assert lost is not None
+        assert lost.kind in (LossKind.PROTOCOL, LossKind.CERTIFICATE)
+
+
+async def test_writer_whose_reader_is_held_up_tells_the_close(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "CLOSE_S", 0.2)
+    closed = trio.Event()
+
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        for _ in range(105):
+            await peer.say(HELLO)
+        await websocket.aclose(1001)
+        closed.set()
+
+    async with server(handler) as url, calling(url) as call:
+        await closed.wait()
+        await call.outgoing.send(ANSWER)
+        # Longer than CLOSE_S: so long the writer waits for what the reader still holds.
+        await wait_all_tasks_blocked(0.4)
+        assert await call.the_end_behind_all() == Lost(LossKind.CLOSED, "while writing")
 
 
 async def test_silent_handshake_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
