@@ -47,8 +47,8 @@ class Simulated:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
             line = b""
             with trio.fail_after(START_S):
                 while not line.endswith(b"\n"):
@@ -57,8 +57,10 @@ class Simulated:
                     line += data
             yield cls(http, json.loads(line))
         finally:
-            if process.returncode is None:
-                process.kill()
+            process.kill()
+            with trio.CancelScope(deadline=trio.current_time() + START_S, shield=True):
+                await process.wait()
+                await process.stdout.aclose()
 
     async def make_account(self, number: str) -> None:
         """Make an account with its phone."""
@@ -147,6 +149,9 @@ class Keeper:
                 await trio.sleep(RESTART_S)
         finally:
             self._daemon.end()
+            if self._process is not None:
+                with trio.CancelScope(deadline=trio.current_time() + START_S, shield=True):
+                    await self._process.wait()
 
     async def alive(self) -> None:
         """Wait until a process runs."""
