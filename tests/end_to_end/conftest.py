@@ -1,20 +1,66 @@
+"""One simulator for all, one daemon for all who leave it alive, and one alone for the others."""
+
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+import trio
 
-from sitpayd.simulator.main import Simulator
-from sitpayd.simulator.options import Options
-from tests.support.daemon import Daemon
+from tests.support.daemon import ROOT, Daemon, environment
 from tests.support.partner import Partner
 from tests.support.people import People
 
 # Longer than any wait of a send.
 HTTP_S = 30.0
-ALICE, BOB = "919876543210", "919812345678"
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A running simulator."""
+
+    url: str
+    root_key: bytes
+    control: str
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Iterator[Simulated]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sitpayd", "simulate"],
+        env=environment() | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    with process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        yield Simulated(told["url"], bytes.fromhex(told["root_key"]), told["control"])
+        process.terminate()
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(
+    simulated: Simulated, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path_factory.mktemp("shared"), simulated.url, simulated.root_key)
+
+    async def start() -> None:
+        async with httpx.AsyncClient() as http:
+            await daemon.start(http)
+
+    try:
+        trio.run(start)
+        yield daemon
+        assert trio.run(daemon.stop) == 0
+    finally:
+        daemon.end()
 
 
 @pytest.fixture
@@ -24,48 +70,69 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def sim() -> AsyncIterator[Simulator]:
-    """A simulator with two accounts. A test that provokes a violation clears the list itself."""
-    async with Simulator.start(Options(grace_s=0.05), control_port=0) as running:
-        running.make_account(ALICE, "Alice")
-        running.make_account(BOB, "Bob")
-        yield running
-        assert running.server.violations.broken == []
+async def people(simulated: Simulated, http: httpx.AsyncClient) -> AsyncIterator[People]:
+    """Everybody at the simulator, which has nothing to complain about afterwards."""
+    everybody = People(simulated.control, http)
+    yield everybody
+    await everybody.all_right()
+    assert await everybody.violations() == []
 
 
 @pytest.fixture
-def people(sim: Simulator, http: httpx.AsyncClient) -> People:
-    return People(sim, http)
+async def alice(people: People) -> str:
+    return await people.make("Alice")
 
 
 @pytest.fixture
-async def daemon(sim: Simulator, http: httpx.AsyncClient, tmp_path: Path) -> AsyncIterator[Daemon]:
-    """A running daemon, which stops in order afterwards and has nothing to complain about."""
-    running = Daemon(tmp_path, sim.url, sim.root_key)
-    try:
-        await running.start(http)
-        yield running
-        if running.is_running:
-            assert await running.stop() == 0
-        assert running.errors() == []
-    finally:
-        running.end()
+async def bob(people: People) -> str:
+    return await people.make("Bob")
+
+
+@pytest.fixture
+def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:
+    """The daemon of all who do not stop it; it has nothing to complain about afterwards."""
+    before = len(shared_daemon.errors())
+    yield shared_daemon
+    assert shared_daemon.errors()[before:] == []
 
 
 @pytest.fixture
 async def partner(daemon: Daemon, http: httpx.AsyncClient) -> Partner:
+    """A partner of the daemon of all."""
     return await Partner.register(http, daemon.base_url)
+
+
+@pytest.fixture
+async def mortal(
+    simulated: Simulated, http: httpx.AsyncClient, tmp_path: Path
+) -> AsyncIterator[Daemon]:
+    """A daemon of this test alone, running."""
+    daemon = Daemon(tmp_path, simulated.url, simulated.root_key)
+    try:
+        await daemon.start(http)
+        yield daemon
+        if daemon.is_running:
+            assert await daemon.stop() == 0
+        assert daemon.errors() == []
+    finally:
+        daemon.end()
+
+
+@pytest.fixture
+async def tenant(mortal: Daemon, http: httpx.AsyncClient) -> Partner:
+    """A partner of this test's own daemon."""
+    return await Partner.register(http, mortal.base_url)
 
 
 Restart = Callable[[], Awaitable[None]]
 
 
 @pytest.fixture
-def crash(daemon: Daemon, http: httpx.AsyncClient) -> Restart:
-    """Kills the daemon and starts it again, as systemd would."""
+def crash(mortal: Daemon, http: httpx.AsyncClient) -> Restart:
+    """Kills this test's daemon and starts it again, as systemd would."""
 
     async def restart() -> None:
-        await daemon.kill()
-        await daemon.start(http)
+        await mortal.kill()
+        await mortal.start(http)
 
     return restart

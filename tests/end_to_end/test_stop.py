@@ -5,12 +5,79 @@ from __future__ import annotations
 import httpx
 import trio
 
-from tests.support.daemon import Daemon
+from tests.support.daemon import ADMIN_KEY, Daemon
+from tests.support.feed import reading_feed
+from tests.support.partner import Partner, PartnerDevice
+from tests.support.people import People
 
 
 async def test_idle_connection_does_not_hold_the_end_up(
-    daemon: Daemon, http: httpx.AsyncClient
+    mortal: Daemon, http: httpx.AsyncClient
 ) -> None:
-    assert (await http.get(f"{daemon.base_url}/healthz")).is_success
+    assert (await http.get(f"{mortal.base_url}/healthz")).is_success
     with trio.fail_after(5):
-        assert await daemon.stop() == 0
+        assert await mortal.stop() == 0
+
+
+async def test_request_under_way_is_answered_before_the_end(
+    tenant: Partner, people: People, alice: str, bob: str, mortal: Daemon
+) -> None:
+    device = await tenant.linked(people, alice)
+    await people.take_offline(device)
+    answers: list[httpx.Response] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_send, device, bob, "wait=2", answers)
+        await device.message("under way", state="accepted")
+        assert await mortal.stop() == 0
+    assert [(a.status_code, a.json()["code"]) for a in answers] == [(503, "device_offline")]
+
+
+async def test_request_whose_outcome_stays_open_is_told_so_before_the_end(
+    tenant: Partner, people: People, alice: str, bob: str, mortal: Daemon
+) -> None:
+    device = await tenant.linked(people, alice)
+    await people.wrong("lose", device)
+    answers: list[httpx.Response] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_send, device, bob, "wait=75", answers)
+        await people.all_happened()
+        assert await mortal.stop() == 0
+    assert [(a.status_code, a.json()["type"]) for a in answers] == [(202, "pending")]
+
+
+async def test_device_connects_again_at_the_next_start(
+    tenant: Partner, people: People, alice: str, mortal: Daemon, http: httpx.AsyncClient
+) -> None:
+    device = await tenant.linked(people, alice)
+    assert await mortal.stop() == 0
+    [linked] = await people.devices(alice)
+    assert not linked["connected"]
+    await mortal.start(http)
+    await device.until("connected")
+
+
+async def test_feed_that_reads_nothing_does_not_hold_the_end_up(
+    mortal: Daemon, tenant: Partner
+) -> None:
+    stalled = await trio.open_tcp_stream("127.0.0.1", mortal.port)
+    async with stalled:
+        await stalled.send_all(
+            (
+                f"GET /admin/feed HTTP/1.1\r\nhost: 127.0.0.1:{mortal.port}\r\n"
+                f"x-admin-key: {ADMIN_KEY}\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+                "sec-websocket-version: 13\r\nsec-websocket-key: c2l0cGF5ZCBzaXRwYXlkIQ==\r\n\r\n"
+            ).encode()
+        )
+        assert (await stalled.receive_some(1000)).startswith(b"HTTP/1.1 101")
+        assert await mortal.stop() == 0
+
+
+async def test_feed_is_closed_as_going_away(mortal: Daemon) -> None:
+    async with reading_feed(mortal.base_url, ADMIN_KEY) as feed:
+        assert await mortal.stop() == 0
+        await feed.closed.wait()
+    assert feed.close_code == 1001
+
+
+async def _send(device: PartnerDevice, to: str, prefer: str, answers: list[httpx.Response]) -> None:
+    answers.append(await device.send(to, "under way", Prefer=prefer))

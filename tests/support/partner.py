@@ -10,7 +10,7 @@ import httpx
 import zxingcpp
 from PIL import Image
 
-from sitpayd.simulator.main import Simulator
+from tests.support.people import People
 from tests.support.waiting import WITHIN_S, eventually
 
 Json = dict[str, object]
@@ -62,10 +62,10 @@ class Partner:
         told = await self.ask("POST", "/partner/devices", {"device_name": name})
         return PartnerDevice(self, str(told["session_id"]), str(told["device_token"]))
 
-    async def linked(self, sim: Simulator, number: str, name: str = "John iPhone") -> PartnerDevice:
+    async def linked(self, people: People, number: str) -> PartnerDevice:
         """Create a device, link it to this number's phone and wait until it is connected."""
-        device = await self.device(name)
-        await device.link(sim, number)
+        device = await self.device()
+        await device.link(people, number)
         return device
 
 
@@ -75,12 +75,14 @@ class PartnerDevice:
 
     Attributes:
         qr_texts: every QR text that was read.
+        jid: its address at WhatsApp, once it is linked.
     """
 
     partner: Partner
     session_id: str
     token: str
     qr_texts: list[str] = field(default_factory=list)
+    jid: str = ""
 
     @property
     def path(self) -> str:
@@ -108,9 +110,9 @@ class PartnerDevice:
         self.qr_texts.append(await eventually(look, "a QR code is shown"))
         return self.qr_texts[-1]
 
-    async def link(self, sim: Simulator, number: str) -> None:
+    async def link(self, people: People, number: str) -> None:
         """Link it to this number's phone and wait until it is connected."""
-        await sim.phone(number).scan(await self.qr_text())
+        self.jid = await people.scan(number, await self.qr_text())
         await self.until("connected")
 
     async def status(self) -> Json:

@@ -1,105 +1,130 @@
-"""People with phones at the simulator, and what its server is told through its control API."""
+"""People with phones at the simulator, and what its server is told, over its control API."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import httpx
 
-from sitpayd.simulator.faults import Fault, FaultKind
-from sitpayd.simulator.journal import Entry
-from sitpayd.simulator.main import Simulator
-from sitpayd.simulator.phone import Received
 from tests.support.waiting import eventually
+
+if TYPE_CHECKING:
+    from tests.support.partner import PartnerDevice
+
+Json = dict[str, object]
 
 
 class People:
-    """Everybody who has an account."""
+    """Everybody who has an account; each is named by the digits of the number."""
 
-    def __init__(self, sim: Simulator, http: httpx.AsyncClient) -> None:
-        assert sim.control_url is not None
-        self._sim = sim
+    def __init__(self, control: str, http: httpx.AsyncClient) -> None:
+        self._control = control
         self._http = http
-        self._control = sim.control_url
 
-    # --- phones ---
-
-    def say(self, number: str, to: str, text: str) -> str:
-        """Let a phone send a text; returns the message's WhatsApp id."""
-        return self._sim.phone(number).send(self._sim.phone(to).account, text)
-
-    def shown(self, number: str) -> list[str | None]:
-        """The texts that a phone shows, oldest first."""
-        return [message.text for message in self._sim.phone(number).inbox]
-
-    async def reads(self, number: str, text: str) -> Received:
-        """Wait until a phone shows a text."""
-
-        async def look() -> Received | None:
-            for message in self._sim.phone(number).inbox:
-                if message.text == text:
-                    return message
-            return None
-
-        return await eventually(look, f"the phone {number} shows the text")
-
-    # --- the server ---
-
-    def wrong(self, kind: FaultKind, number: str, *, count: int = 1, code: int = 500) -> None:
-        """Let something go wrong for the companions of an account."""
-        self._sim.server.faults.add(Fault(kind, number, count=count, code=code))
-
-    def all_right(self) -> None:
-        """Let nothing go wrong any more."""
-        self._sim.server.faults.clear()
-
-    def journal(self, wa_message_id: str) -> Entry | None:
-        """What the server knows of a message."""
-        return self._sim.server.router.journal.find(wa_message_id)
-
-    async def was_sent(self, wa_message_id: str, times: int = 1) -> Entry:
-        """Wait until the server got a message this often."""
-
-        async def look() -> Entry | None:
-            entry = self.journal(wa_message_id)
-            return entry if entry is not None and entry.sendings >= times else None
-
-        return await eventually(look, f"the server got the message {times} times")
-
-    def companions(self, number: str) -> list[str]:
-        """The devices linked to an account."""
-        account = self._sim.phone(number).account
-        return [str(device.pn) for device in account.companions]
-
-    def online(self, number: str) -> list[str]:
-        """The devices of an account that are connected."""
-        account = self._sim.phone(number).account
-        return [str(d.pn) for d in account.companions if self._sim.server.client(d) is not None]
-
-    async def unlinked(self, number: str) -> None:
-        """Wait until an account has no companion."""
-
-        async def look() -> bool:
-            return not self.companions(number)
-
-        await eventually(look, f"{number} has no linked device")
-
-    # --- the control API ---
-
-    async def control(self, method: str, path: str, **body: object) -> httpx.Response:
+    async def ask(self, method: str, path: str, **body: object) -> httpx.Response:
         """Ask the control API for something that succeeds."""
-        response = await self._http.request(method, self._control + path, json=body)
+        sent = body or None
+        response = await self._http.request(method, self._control + path, json=sent)
         assert response.is_success, response.text
         return response
 
-    async def drop(self, jid: str) -> None:
+    # --- phones ---
+
+    async def make(self, name: str = "") -> str:
+        """Make an account with a number that nobody has."""
+        return str((await self.ask("POST", "/accounts", name=name)).json()["phone"])
+
+    async def scan(self, number: str, qr: str) -> str:
+        """Let a phone scan a QR text; returns the linked device's address."""
+        return str((await self.ask("POST", f"/accounts/{number}/scan", qr=qr)).json()["jid"])
+
+    async def say(self, number: str, to: str, text: str) -> None:
+        """Let a phone send a text."""
+        await self.ask("POST", f"/accounts/{number}/messages", to=to, text=text)
+
+    async def shown(self, number: str) -> list[str]:
+        """The texts that a phone shows, oldest first."""
+        inbox = (await self.ask("GET", f"/accounts/{number}/inbox")).json()
+        return [message["text"] for message in inbox]
+
+    async def reads(self, number: str, text: str) -> list[str]:
+        """Wait until a phone shows a text; returns all it shows."""
+
+        async def look() -> list[str] | None:
+            shown = await self.shown(number)
+            return shown if text in shown else None
+
+        return await eventually(look, f"the phone {number} shows the text")
+
+    # --- devices ---
+
+    async def devices(self, number: str) -> list[Json]:
+        """The devices linked to an account."""
+        devices: list[Json] = (await self.ask("GET", "/devices")).json()
+        return [device for device in devices if device["phone"] == number]
+
+    async def unlinked(self, number: str) -> None:
+        """Wait until an account has no linked device."""
+
+        async def look() -> bool:
+            return not await self.devices(number)
+
+        await eventually(look, f"{number} has no linked device")
+
+    async def drop(self, device: PartnerDevice) -> None:
         """Cut a device's socket."""
-        await self.control("POST", f"/devices/{jid}/drop")
+        await self.ask("POST", f"/devices/{device.jid}/drop")
 
     async def stream_error(
-        self, jid: str, code: int | None = None, conflict: str | None = None
+        self, device: PartnerDevice, code: int | None = None, conflict: str | None = None
     ) -> None:
         """End a device's stream with an error."""
-        await self.control("POST", f"/devices/{jid}/stream-error", code=code, conflict=conflict)
+        await self.ask("POST", f"/devices/{device.jid}/stream-error", code=code, conflict=conflict)
 
-    async def fail_next_login(self, jid: str, reason: int, **more: object) -> None:
-        """Refuse a device's next login."""
-        await self.control("POST", f"/devices/{jid}/fail-next-login", reason=reason, **more)
+    async def refuse_login(self, device: PartnerDevice, reason: int, **more: object) -> None:
+        """Cut a device's socket and refuse its next login."""
+        await self.ask("POST", f"/devices/{device.jid}/fail-next-login", reason=reason, **more)
+        await self.drop(device)
+
+    async def refuse_logins(self, device: PartnerDevice) -> None:
+        """Let a device log in no more, until all is right again."""
+        await self.ask("POST", f"/devices/{device.jid}/fail-next-login", reason=503, count=100)
+
+    async def take_offline(self, device: PartnerDevice) -> None:
+        """Cut a device off, until all is right again."""
+        await self.refuse_logins(device)
+        await self.drop(device)
+        await device.until("waiting")
+
+    # --- faults ---
+
+    async def wrong(self, kind: str, device: PartnerDevice, **more: object) -> None:
+        """Let something go wrong for a device."""
+        await self.ask("POST", "/faults", kind=kind, device=device.jid, **more)
+
+    async def all_happened(self) -> None:
+        """Wait until everything that was to go wrong has."""
+
+        async def look() -> bool:
+            return not (await self.ask("GET", "/faults")).json()
+
+        await eventually(look, "everything has gone wrong")
+
+    async def all_right(self) -> None:
+        """Let nothing go wrong any more."""
+        await self.ask("DELETE", "/faults")
+
+    async def was_sent(self, wa_message_id: str, times: int) -> Json:
+        """Wait until the server got a message this often; returns what it knows of it."""
+
+        async def look() -> Json | None:
+            entry: Json = (await self.ask("GET", f"/messages/{wa_message_id}")).json()
+            return entry if entry["sendings"] == times else None
+
+        return await eventually(look, f"the server got the message {times} times")
+
+    async def violations(self) -> list[Json]:
+        """What clients did that the protocol does not allow; the list is empty afterwards."""
+        violations: list[Json] = (await self.ask("GET", "/violations")).json()["violations"]
+        await self.ask("DELETE", "/violations")
+        return violations
