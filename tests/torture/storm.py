@@ -31,6 +31,7 @@ from tests.torture.verdict import (
     Screen,
     Shown,
     judge_fates,
+    judge_rows,
     judge_screens,
     judge_server,
 )
@@ -40,9 +41,11 @@ TELL_EVERY_S: Final = 10.0
 # Between "acknowledged" and "shown" there is one more process, which may be busy.
 SHOWN_WITHIN_S: Final = 10.0
 SETTLE_S: Final = 30.0
+# What may still be on its way when the last answer has been given.
+LATE: Final = (Broken.LOST, Broken.UNSETTLED)
 LINKING_AT_ONCE: Final = 4
 # A life that gets nothing done is ended all the same.
-MAX_LIFE_S: Final = 20.0
+MAX_LIFE_S: Final = 45.0
 HTTP_S: Final = 40.0
 PAGE: Final = 200
 MANY: Final = 1_000_000
@@ -258,9 +261,10 @@ class Storm:
         findings: list[Finding] = []
         with trio.move_on_after(SETTLE_S):
             while True:
-                findings = await self._look(trio.current_time(), with_devices=True)
+                findings = await self._look(trio.current_time())
+                findings += await self._look_at_devices()
                 # Everything else does not get better by waiting.
-                if all(finding.broken is not Broken.LOST for finding in findings):
+                if not any(finding.broken in LATE for finding in findings):
                     break
                 await trio.sleep(LOOK_EVERY_S)
         messages = self._desk.messages.values()
@@ -275,37 +279,45 @@ class Storm:
         findings += [Finding(Broken.COMPLAINT, line) for line in self._daemon.errors()]
         self._result.findings = findings
 
-    async def _look(self, settled_before: float, *, with_devices: bool = False) -> list[Finding]:
+    async def _look(self, settled_before: float) -> list[Finding]:
         plan = self._plan
         numbers = plan.accounts + plan.strangers
         screens = [
             Screen(number, f"phone {number}", True, list(await self._simulated.inbox(number)))
             for number in numbers
         ]
-        if with_devices:
-            for number, device in zip(plan.accounts, self._devices, strict=True):
-                shown = await self._inbox(device)
-                screens.append(Screen(number, f"device of {number}", False, shown))
         fates = self._fates(settled_before)
         return [
             *judge_screens(plan.drafts, plan.accounts, fates, screens),
             *judge_server(await self._simulated.violations()),
         ]
 
-    async def _inbox(self, device: PartnerDevice) -> list[Shown]:
-        """What other people wrote to a device."""
+    async def _look_at_devices(self) -> list[Finding]:
+        """Compare the devices' own lists, of both directions."""
+        plan = self._plan
+        fates = self._fates(trio.current_time())
+        findings: list[Finding] = []
+        for index, number in enumerate(plan.accounts):
+            listed = await self._listed(self._devices[index])
+            shown = [Shown(m["wa_message_id"], m["text"]) for m in listed if m["direction"] == "in"]
+            screen = Screen(number, f"device of {number}", False, shown)
+            findings += judge_screens(plan.drafts, plan.accounts, fates, [screen])
+            rows = [(m["text"], m["state"]) for m in listed if m["direction"] == "out"]
+            findings += judge_rows([d for d in plan.drafts if d.device == index], rows)
+        return findings
+
+    async def _listed(self, device: PartnerDevice) -> list[dict[str, str]]:
+        """A device's messages, as its partner sees them."""
         url = f"{device.partner.base_url}/wa/{device.token}/messages"
-        shown: list[Shown] = []
+        listed: list[dict[str, str]] = []
         after: dict[str, str] = {}
         while True:
             response = await self._http.get(url, params={"limit": str(PAGE), **after})
             assert response.is_success, response.text
             page = response.json()
-            for item in page["messages"]:
-                if item["direction"] == "in":
-                    shown.append(Shown(item["wa_message_id"], item["text"]))
+            listed += page["messages"]
             if not page["has_more"]:
-                return shown
+                return listed
             after = {"after": page["next"]}
 
     def _fates(self, settled_before: float) -> dict[int, Fate]:
@@ -389,12 +401,14 @@ def configure(parser: ArgumentParser) -> None:
     """Add the options of a storm."""
     parser.add_argument("--sends", type=int, help="messages")
     parser.add_argument("--kills", type=int, help="times the daemon is killed")
+    parser.add_argument("--bound", type=float, help="seconds after which it has failed")
 
 
 async def run(options: Namespace) -> bool:
     """Run one storm; it holds if nothing was found."""
     size = SHARE if options.share else FULL
-    size = replace(size, sends=options.sends or size.sends, kills=options.kills or size.kills)
+    given = {"sends": options.sends, "kills": options.kills, "bound_s": options.bound}
+    size = replace(size, **{name: value for name, value in given.items() if value is not None})
     result = await run_storm(options.seed, size)
     print(table(result))
     if result.findings:

@@ -12,6 +12,7 @@ from tests.torture.verdict import (
     Screen,
     Shown,
     judge_fates,
+    judge_rows,
     judge_screens,
     judge_server,
 )
@@ -88,6 +89,26 @@ def test_linked_device_need_not_show_what_others_of_its_account_send() -> None:
 )
 def test_every_message_ends_with_an_answer_it_deserves(fate: Fate, broken: list[Broken]) -> None:
     assert [finding.broken for finding in judge_fates({0: fate}, {})] == broken
+
+
+@pytest.mark.parametrize(
+    ("states", "broken"),
+    [
+        (["delivered"], []),
+        (["sent"], [Broken.UNSETTLED]),
+        ([], [Broken.UNSETTLED]),
+        (["delivered", "delivered"], [Broken.SPLIT, Broken.UNSETTLED]),
+    ],
+)
+def test_every_message_is_listed_once_and_delivered(
+    states: list[str], broken: list[Broken]
+) -> None:
+    found = judge_rows([FIRST], [(FIRST.text, state) for state in states])
+    assert [finding.broken for finding in found] == broken
+
+
+def test_row_that_nobody_wrote_is_noticed() -> None:
+    assert [f.broken for f in judge_rows([], [("#7 who?", "delivered")])] == [Broken.FORGED]
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,28 @@ def judge_fates(fates: Mapping[int, Fate], reasons: Mapping[int, str]) -> list[F
     return findings
 
 
+def judge_rows(drafts: Iterable[Draft], rows: Iterable[tuple[str, str]]) -> list[Finding]:
+    """Compare what a device's list of messages says with what its programs wrote.
+
+    Args:
+        rows: text and state of each outgoing message.
+    """
+    findings = []
+    states: dict[str, list[str]] = defaultdict(list)
+    for text, state in rows:
+        states[text].append(state)
+    for draft in drafts:
+        listed = states.pop(draft.text, [])
+        what = f"#{draft.serial} is listed as {', '.join(listed) or 'nothing'}"
+        if len(listed) > 1:
+            findings.append(Finding(Broken.SPLIT, what))
+        # Every phone here confirms what it shows, and says so until it is heard.
+        if listed != ["delivered"]:
+            findings.append(Finding(Broken.UNSETTLED, what))
+    findings += [Finding(Broken.FORGED, f"listed: {text[:8]}") for text in states]
+    return findings
+
+
 def judge_server(violations: Iterable[Mapping[str, object]]) -> list[Finding]:
     """Judge what the server has seen: its list of violations."""
     findings = []
