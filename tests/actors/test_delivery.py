@@ -370,6 +370,16 @@ def test_hash_covers_all_devices_and_our_own() -> None:
     assert phash({*FRIENDS_DEVICES, *OUR_OTHERS, OWN_LID}) == OUR_PHASH
 
 
+def test_hash_covers_the_sending_device_even_where_the_server_does_not_list_it() -> None:
+    play = asked_play()
+    answer = devices_result("#3", FRIEND, user_devices(OWN_PN.bare, (0, 9)))
+    play.hears(answer).expects(LEARNED, LOADED)
+    play.on(ALL_HERE).said()
+    play.on(Armed(ROW, b"stanza")).said()
+    play.hears(message_ack(ROW, phash=OUR_PHASH)).expects(SENT, NextRow())
+    play.on(RowLoaded(a_row(2))).expects(LOADED)
+
+
 def test_missing_ack_recycles_the_connection() -> None:
     play, _ = written_play()
     for _ in range(7):
