@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from tests.end_to_end.conftest import Restart
 from tests.support.daemon import ADMIN_KEY, Daemon
 from tests.support.feed import reading_feed
 from tests.support.partner import Partner, PartnerDevice
@@ -96,11 +97,13 @@ async def test_login_refused_for_now_is_tried_again(
 
 
 async def test_restart_of_the_stream_connects_again_at_once(
-    partner: Partner, people: People, alice: str, daemon: Daemon
+    tenant: Partner, people: People, alice: str, mortal: Daemon, crash: Restart
 ) -> None:
-    device = await partner.linked(people, alice)
-    # Its first restart belonged to the linking; the next start has one of its own.
-    async with reading_feed(daemon.base_url, ADMIN_KEY) as feed:
+    device = await tenant.linked(people, alice)
+    # Linking has had its restart; two in a row would be a loop, and wait.
+    await crash()
+    await device.until("connected")
+    async with reading_feed(mortal.base_url, ADMIN_KEY) as feed:
         await people.stream_error(device, 515)
         told = await feed.tells(device.session_id, "connected")
     assert told == ["connecting", "connected"]

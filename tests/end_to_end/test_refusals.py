@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.partner import Partner
 from tests.support.people import People
 
@@ -18,12 +20,12 @@ async def test_number_without_account_is_refused(
     await device.message("hello?", state="failed", reason="not_on_whatsapp")
 
 
-async def test_each_refusal_has_its_answer(
+async def test_each_refusal_of_a_message_has_its_answer(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
     device = await partner.linked(people, alice)
     answers = {}
-    for code in (400, 401, 403, 404, 405, 406, 421, 463, 475, 479, 599, 429):
+    for code in (400, 401, 403, 404, 405, 406, 599):
         await people.wrong("nack", device, code=code)
         answer = await device.send(bob, f"refused with {code}")
         answers[code] = (answer.status_code, answer.json()["code"])
@@ -34,14 +36,33 @@ async def test_each_refusal_has_its_answer(
         404: (422, "recipient_unknown"),
         405: (422, "not_allowed"),
         406: (422, "not_acceptable"),
-        421: (502, "stale_addressing"),
-        429: (429, "rate_limited"),
-        463: (429, "reachout_locked"),
-        475: (429, "new_chat_limit"),
-        479: (502, "stale_addressing"),
         599: (502, "refused_599"),
     }
     assert await people.shown(bob) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(429, "rate_limited"), (463, "reachout_locked"), (475, "new_chat_limit")],
+)
+async def test_refusal_for_the_pace_is_429(
+    partner: Partner, people: People, alice: str, bob: str, code: int, reason: str
+) -> None:
+    device = await partner.linked(people, alice)
+    await people.wrong("nack", device, code=code)
+    answer = await device.send(bob, "too much")
+    assert (answer.status_code, answer.json()["code"]) == (429, reason)
+    assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("code", [421, 479])
+async def test_message_in_an_outdated_form_is_armed_anew_and_arrives(
+    partner: Partner, people: People, alice: str, bob: str, code: int
+) -> None:
+    device = await partner.linked(people, alice)
+    await people.wrong("nack", device, code=code)
+    assert (await device.send(bob, "in two forms")).status_code == 200
+    assert await people.reads(bob, "in two forms") == ["in two forms"]
 
 
 async def test_device_sends_on_after_a_refusal(

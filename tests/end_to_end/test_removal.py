@@ -12,7 +12,7 @@ from tests.support.partner import Partner, PartnerDevice
 from tests.support.people import People
 from tests.support.waiting import eventually
 
-KEYS = ("credentials", "session", "prekey")
+KEYS = ("credentials", "signal_session", "prekey", "identity")
 
 
 async def _keys_are_gone(daemon: Daemon, device: PartnerDevice) -> None:

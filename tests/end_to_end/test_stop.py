@@ -29,7 +29,7 @@ async def test_request_under_way_is_answered_before_the_end(
         nursery.start_soon(_send, device, bob, "wait=2", answers)
         await device.message("under way", state="accepted")
         assert await mortal.stop() == 0
-    assert [(a.status_code, a.json()["code"]) for a in answers] == [(503, "device_offline")]
+    assert [(a.status_code, a.json()["code"]) for a in answers] == [(503, "stopping")]
 
 
 async def test_request_whose_outcome_stays_open_is_told_so_before_the_end(
