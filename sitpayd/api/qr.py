@@ -66,8 +66,8 @@ def png(text: str) -> bytes:
 def blocks(text: str) -> str:
     """Draw a text for a terminal: half blocks, two rows a line, dark on light."""
     rows = _code(text).get_matrix()
-    if len(rows) % 2:
-        rows.append([False] * len(rows[0]))
+    # A code has an odd number of rows; one more, light as the border, makes pairs.
+    rows.append([False] * len(rows[0]))
     # Light modules are the drawn ones: terminals are mostly dark.
     glyphs = {(False, False): "█", (False, True): "▀", (True, False): "▄", (True, True): " "}
     pairs = zip(rows[::2], rows[1::2], strict=True)

@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Final
+from typing import Final, assert_never
 
 from quart import Response, request
 
@@ -64,7 +64,7 @@ class _Sending:
 
     @property
     def opted_in(self) -> bool:
-        return self.key is not None or self.at_once
+        return self.key is not None or self.at_once or self.device.queue_when_offline
 
     @property
     def body_hash(self) -> bytes:
@@ -140,6 +140,8 @@ async def _accept(api: Services, sending: _Sending) -> Response:
                     handle.ring()
                 first = _Row(row.message_id, row.wa_message_id, row.state, row.reason)
                 return await _outcome(api, sending, first, watch)
+            case _:
+                assert_never(acceptance)
 
 
 async def _repeat(api: Services, sending: _Sending, repeated: Repeated) -> Response:

@@ -16,7 +16,8 @@ import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
+from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
@@ -174,7 +175,9 @@ class _Connection(TCPServer):
             # reason to cut the answer off; its end closes.
             return
         with trio.move_on_after(SETTLE_S, shield=True):
-            await super().protocol_send(event)
+            # Not while another task still writes the end of an answer.
+            async with self.send_lock:
+                await super().protocol_send(event)
 
     async def _read_data(self) -> None:
         # The wrapper chooses the protocol and would change it to HTTP/2; it is ours from the first
@@ -205,19 +208,32 @@ class _Http1(H11Protocol):
         """Whether an answer has begun and not ended."""
         return self.connection.our_state is h11.SEND_BODY
 
+    async def handle(self, event: Event) -> None:
+        """Take what came in; close on a peer that talks before its WebSocket is opened.
+
+        hypercorn would refuse it in the middle of the answer that is under way, and then leave the
+        connection open with nobody to time it out.
+        """
+        talks = isinstance(event, RawData) and event.data
+        if talks and isinstance(self.stream, WSStream) and not self.stream.handshake.accepted:
+            await self.send(Closed())
+            return
+        await super().handle(event)
+
     async def _check_protocol(self, event: h11.Request) -> None:
         """Never change the protocol: an offer of HTTP/2 is answered in HTTP/1.1, or refused."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        # hypercorn takes every compression a WebSocket offers, at 130 KiB each.
-        headers = [
-            (name, value) for name, value in request.headers if name != b"sec-websocket-extensions"
-        ]
-        await super()._create_stream(
-            h11.Request(
+        if any(name == b"sec-websocket-extensions" for name, _ in request.headers):
+            # hypercorn takes every compression a WebSocket offers, at 130 KiB each.
+            request = h11.Request(
                 method=request.method,
-                headers=headers,
+                headers=[(n, v) for n, v in request.headers if n != b"sec-websocket-extensions"],
                 target=request.target,
                 http_version=request.http_version,
             )
-        )
+        await super()._create_stream(request)
+        if isinstance(self.connection, H11WSConnection) and self.connection.buffer:
+            # Bytes right behind the handshake, see `handle`.
+            self.connection.buffer.clear()
+            await self.send(Closed())

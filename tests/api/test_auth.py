@@ -85,6 +85,22 @@ async def test_known_token_costs_one_query() -> None:
     assert counting.reads == 2
 
 
+async def test_known_user_costs_one_query_and_stays_its_partners() -> None:
+    async with open_database("sqlite://", Vault(b"s" * 32), inline=True) as database:
+        owner = await database.write(partners.create_partner, "n", "e@x.com", "x.com")
+        stranger = await database.write(partners.create_partner, "n", "e@x.com", "x.com")
+        user = await database.write(partners.create_user, owner[0].id, "l", "e@x.com")
+        guard, counting = guarded(database)
+
+        for _ in range(3):
+            assert (await guard.user_by_token(user.token, owner[0])).id == user.id
+        for token, partner in ((user.token, stranger[0]), (user.token[:-1], owner[0])):
+            with refusal(404):
+                await guard.user_by_token(token, partner)
+
+    assert counting.reads == 1
+
+
 async def test_unknown_token_is_not_remembered() -> None:
     async with open_database("sqlite://", Vault(b"s" * 32), inline=True) as database:
         guard, counting = guarded(database)

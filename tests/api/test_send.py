@@ -15,6 +15,7 @@ from sitpayd.api.drain import DRAIN_S
 from sitpayd.api.errors import REFUSED, STATUS
 from sitpayd.errors import StorageBusyError, StorageError, StorageFullError
 from sitpayd.storage import devices, outbox
+from sitpayd.storage.database import Unit
 from sitpayd.storage.records import MessageView
 from tests.support.front import BASE_URL, Front, Tenant
 
@@ -297,6 +298,23 @@ async def test_message_with_a_key_stays_queued_when_the_wait_is_over(
     assert answer.status_code == 202
     assert (await answer.get_json())["type"] == "queued"
     assert [row.state for row in await rows(front, tenant)] == ["accepted"]
+
+
+async def test_device_that_queues_by_itself_needs_no_word_of_the_client(
+    front: Front, tenant: Tenant, autojump_clock: MockClock
+) -> None:
+    await front.database.write(_queue_when_offline, tenant.actor.handle.record.id)
+    tenant.actor.behaviour = "away"
+    tenant.actor.enter(Phase.WAITING)
+
+    answer = await front.send(tenant)
+
+    assert answer.status_code == 202
+    assert [row.state for row in await rows(front, tenant)] == ["accepted"]
+
+
+def _queue_when_offline(unit: Unit, device_id: int) -> None:
+    unit.run("UPDATE device SET queue_when_offline = 1 WHERE id = ?", (device_id,))
 
 
 async def test_full_queue_is_refused_and_stores_nothing(

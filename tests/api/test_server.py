@@ -161,6 +161,17 @@ async def test_host_must_be_ours(served: Served, host: str, status: int) -> None
     assert statuses(await served.exchange(request.encode())) == [status]
 
 
+async def test_old_client_need_not_name_a_host(served: Served) -> None:
+    assert statuses(await served.exchange(b"GET /healthz HTTP/1.0\r\n\r\n")) == [200]
+
+
+async def test_application_starts_and_stops_under_any_asgi_server(front: Front) -> None:
+    async with front.app.test_app() as running:
+        answer = await running.test_client().get("/healthz")
+
+    assert answer.status_code == 200
+
+
 async def test_public_host_is_ours(front: Front) -> None:
     for host, status in (("robotics.sitpay.in", 200), ("ROBOTICS.sitpay.in:443", 200)):
         answer = await front.ask("GET", "/healthz", headers={"host": host})
