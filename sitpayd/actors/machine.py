@@ -258,7 +258,6 @@ class DeviceMachine:
         if not self._pairing.may_begin(now):
             self.reason = "qr_limit"
             return []
-        self._pairing.begin(now)
         self._redialled_at_once = False
         self._enter(Phase.PAIRING, None)
         return [ClearRest(), MakeKeys()] if rested else [MakeKeys()]
@@ -341,6 +340,9 @@ class DeviceMachine:
             assert self._keys is not None
             refs = pairing.parse_pair_device(node)
             self._first_stanza_by = None
+            if self._pairing.over:
+                # A round counts from its first code on: an outage must not use them all up.
+                self._pairing.begin(now)
             return [Send(iq.result(node)), *self._pairing.refs(refs, self._keys, now)]
         if node.child("pair-success") is not None and self.phase is Phase.PAIRING:
             assert self._keys is not None

@@ -69,6 +69,8 @@ def one_round(play: Playbook, *, from_rest: bool = False) -> Playbook:
     asked = play.on(StartPairing())
     asked.expects(*([ClearRest()] if from_rest else []), MakeKeys())
     play.on(KeysMade(keys)).expects(Dial(registration=True))
+    shown = ShowQr(pairing.qr_text(REFS[0], keys), 60.0)
+    play.hears(PAIR_DEVICE).expects(Send(iq.result(PAIR_DEVICE)), shown)
     return play.on(Lost(LossKind.NETWORK, "")).expects(HideQr()).stands(Phase.UNPAIRED, "network")
 
 
@@ -195,6 +197,14 @@ def test_fourth_round_within_an_hour_is_refused() -> None:
         one_round(play)
     play.on(StartPairing()).expects_nothing().stands(Phase.UNPAIRED, "qr_limit")
     one_round(play.later(ROUNDS_WINDOW_S))
+
+
+def test_round_that_showed_no_code_is_not_counted() -> None:
+    play = unlinked_play()
+    for _ in range(MAX_ROUNDS + 1):
+        play.on(StartPairing()).expects(MakeKeys())
+        play.on(KeysMade(KEYS)).expects(Dial(registration=True))
+        play.on(Lost(LossKind.NETWORK, "")).expects(HideQr()).stands(Phase.UNPAIRED, "network")
 
 
 def test_refs_for_a_linked_device_are_ignored() -> None:
