@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,17 @@ from typing import Final
 
 import trio
 
-from tests.torture import mutants, storm
+from tests.torture import crash_points, mutants, storm
 from tests.torture.lanes import Lane
 
-LANES: Final[Mapping[str, Lane]] = {"storm": storm.LANE, "mutants": mutants.LANE}
+LANES: Final[Mapping[str, Lane]] = {
+    "storm": storm.LANE,
+    "mutants": mutants.LANE,
+    "crash_points": crash_points.LANE,
+}
 MAX_SEED: Final = 2**31
+# As a shell tells it of Ctrl-C.
+INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -55,10 +62,26 @@ def _configure(parser: argparse.ArgumentParser) -> None:
 def _run(name: str, options: argparse.Namespace) -> bool:
     print(f"\n=== {name}: {LANES[name].summary} (seed {options.seed})", flush=True)
     begun = time.monotonic()
-    held = trio.run(LANES[name].run, options)
+    held = trio.run(_until_interrupted, LANES[name], options)
     took = time.monotonic() - begun
     print(f"=== {name}: {'held' if held else 'BROKEN'} in {took:.0f} s", flush=True)
     return held
+
+
+async def _until_interrupted(lane: Lane, options: argparse.Namespace) -> bool:
+    """Run a lane; a signal ends it together with the processes it started."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def interrupt() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(interrupt)
+            held = await lane.run(options)
+            nursery.cancel_scope.cancel()
+            return held
+    sys.exit(INTERRUPTED)
 
 
 sys.exit(main(sys.argv[1:]))
