@@ -1,0 +1,78 @@
+"""Children: processes forked from one that has imported everything and opened nothing.
+
+SQLite and threads do not survive a fork, so whoever forks here must have neither, and no event
+loop. A child reports values through a pipe, which outlives it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import select
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+Tell = Callable[[object], None]
+
+# Exit status of a child whose work raised.
+FAILED: Final = 1
+
+
+class Child:
+    """A forked process."""
+
+    def __init__(self, work: Callable[[Tell], None]) -> None:
+        self._reading, writing = os.pipe()
+        self._told = bytearray()
+        self._pid = os.fork()
+        if not self._pid:
+            os.close(self._reading)
+            _live(work, writing)
+        os.close(writing)
+
+    def wait(self, within_s: float) -> int | None:
+        """Wait for its end; returns its exit status. None: it had to be killed."""
+        deadline = time.monotonic() + within_s
+        is_over = False
+        while not is_over and (left_s := deadline - time.monotonic()) > 0:
+            if select.select([self._reading], [], [], left_s)[0]:
+                data = os.read(self._reading, 1 << 16)
+                self._told += data
+                is_over = not data
+        os.close(self._reading)
+        if not is_over:
+            os.kill(self._pid, signal.SIGKILL)
+        _, status = os.waitpid(self._pid, 0)
+        return os.waitstatus_to_exitcode(status) if is_over else None
+
+    def told(self, kind: type[T]) -> list[T]:
+        """The values of this type that it told, in order."""
+        values = []
+        pipe = io.BytesIO(self._told)
+        while pipe.tell() < len(self._told):
+            try:
+                values.append(pickle.load(pipe))
+            except (EOFError, pickle.UnpicklingError):
+                break  # it died while it told this one
+        return [value for value in values if isinstance(value, kind)]
+
+
+def _live(work: Callable[[Tell], None], writing: int) -> None:
+    """Do the work, and end without the cleaning up that belongs to the parent."""
+
+    def tell(value: object) -> None:
+        data = pickle.dumps(value)
+        while data:
+            data = data[os.write(writing, data) :]
+
+    try:
+        work(tell)
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(FAILED)
