@@ -18,7 +18,17 @@ from quart_trio import QuartTrio
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.registry import DeviceRegistry
 from sitpayd.actors.status import StatusBoard
-from sitpayd.api import devices, errors, feed, health, messages, pairing, partners, sending
+from sitpayd.api import (
+    devices,
+    errors,
+    feed,
+    health,
+    messages,
+    pairing,
+    partners,
+    preflight,
+    sending,
+)
 from sitpayd.api.auth import Guard
 from sitpayd.api.drain import Drain
 from sitpayd.api.gate import Gate
@@ -52,6 +62,8 @@ ROUTES: Final = (
     Route("POST", "/wa/<device_token>/send", sending.send),
     Route("GET", "/wa/<device_token>/messages", messages.list_messages),
     Route("GET", "/wa/<device_token>/messages/<message_id>", messages.show_message),
+    Route("DELETE", "/wa/<device_token>/messages/<message_id>", messages.cancel_message),
+    Route("POST", "/wa/<device_token>/preflight", preflight.preflight),
     Route("GET", "/healthz", health.healthz),
     Route("GET", "/readyz", health.readyz),
 )

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from werkzeug.datastructures import Headers
 
 from sitpayd.api.errors import ApiError
+from sitpayd.api.limits import RequestLimit
 from sitpayd.storage import devices, partners
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import DeviceRecord, PartnerRecord, UserRecord
@@ -42,6 +43,7 @@ class Guard:
 
     def __init__(self, database: Database, admin_key: SecretStr | None) -> None:
         self._database = database
+        self._requests = RequestLimit()
         self._admin_digest = (
             None if admin_key is None else _plain_digest(admin_key.get_secret_value())
         )
@@ -53,18 +55,21 @@ class Guard:
         """Find the partner by the header x-api-key.
 
         Raises:
-            ApiError: 401 if there is none with this key; 400 if there are two keys.
+            ApiError: 401 if there is none with this key; 400 if there are two keys; 429 if it asks
+                too often.
         """
         key = _only(headers, API_KEY_HEADER)
         if not is_token("pk", key):
             raise _unauthorized(API_KEY_HEADER)
-        if (known := self._partners.get(key)) is not None:
-            return known
-        keep = self._partners.keeper(key)
-        partner = await self._database.read(partners.partner_by_key, key)
+        partner = self._partners.get(key)
         if partner is None:
-            raise _unauthorized(API_KEY_HEADER)
-        return keep(partner)
+            keep = self._partners.keeper(key)
+            partner = await self._database.read(partners.partner_by_key, key)
+            if partner is None:
+                raise _unauthorized(API_KEY_HEADER)
+            keep(partner)
+        self._count_request(partner.id)
+        return partner
 
     async def user(self, headers: Headers, partner: PartnerRecord) -> UserRecord:
         """Find the partner's user by the header x-user-token.
@@ -99,17 +104,28 @@ class Guard:
         """Find the device whose send token this is.
 
         Raises:
-            ApiError: 401 if there is none.
+            ApiError: 401 if there is none; 429 if its partner asks too often.
         """
         if not is_token("dt", token):
             raise unknown_device_token()
-        if (known := self._devices.get(token)) is not None:
-            return known
-        keep = self._devices.keeper(token)
-        device = await self._database.read(devices.device_by_token, token)
+        device = self._devices.get(token)
         if device is None:
-            raise unknown_device_token()
-        return keep(device)
+            keep = self._devices.keeper(token)
+            device = await self._database.read(devices.device_by_token, token)
+            if device is None:
+                raise unknown_device_token()
+            keep(device)
+        self._count_request(device.partner_id)
+        return device
+
+    def _count_request(self, partner_id: int) -> None:
+        retry_after_s = self._requests.take(partner_id)
+        if retry_after_s is not None:
+            raise ApiError(
+                "too_many_requests",
+                "This partner asks too often.",
+                retry_after_s=retry_after_s,
+            )
 
     def forget_device(self, device: DeviceRecord) -> None:
         """Forget a removed device; call it after the commit. `device` is as it was before."""

@@ -45,7 +45,13 @@ async def create(api: Services) -> Answer:
     partner = await api.guard.partner(request.headers)
     user = await api.guard.user(request.headers, partner)
     body = await read_body(request, DeviceBody)
-    device = await api.database.write(devices.create_device, partner.id, user.id, body.device_name)
+    device = await api.database.write(
+        devices.create_device,
+        partner.id,
+        user.id,
+        body.device_name,
+        queue_when_offline=body.queue_when_offline,
+    )
     current_notes().session_id = device.session_id
     api.board.publish(
         DeviceStatus(device.session_id, device.partner_id, Phase.UNPAIRED, None, device.created_at)

@@ -1,4 +1,4 @@
-"""Limits: how many partners may register, since nobody has to prove anything for it."""
+"""Limits: how many partners may register, and how often each may ask."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import trio
 from quart import Request
 
 WINDOW_S: Final = 3600.0
+# Of one partner, over all its devices; far above what WhatsApp allows them.
+REQUESTS_PER_S: Final = 100.0
+REQUEST_BURST: Final = 200
 _IPV6_SITE_LEN: Final = 64  # bits; one customer has at least this much
 
 
@@ -34,6 +37,27 @@ class RegistrationLimit:
         if self._counts.total() >= self._in_all or self._counts[address] >= self._per_address:
             return self._ends - now
         self._counts[address] += 1
+        return None
+
+
+class RequestLimit:
+    """A token bucket per partner, so that one cannot take the others' share of the API.
+
+    Memory is bounded by the number of partners.
+    """
+
+    def __init__(self, per_second: float = REQUESTS_PER_S, burst: int = REQUEST_BURST) -> None:
+        self._interval = 1.0 / per_second
+        self._slack = (burst - 1) * self._interval
+        self._next: dict[int, float] = {}
+
+    def take(self, partner_id: int) -> float | None:
+        """Count a request. None: go on; otherwise seconds until the next one may come."""
+        now = trio.current_time()
+        due = max(self._next.get(partner_id, now), now)
+        if due - now > self._slack:
+            return due - now - self._slack
+        self._next[partner_id] = due + self._interval
         return None
 
 

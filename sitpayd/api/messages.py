@@ -10,7 +10,7 @@ from sitpayd.api.errors import ApiError
 from sitpayd.api.notes import current_notes
 from sitpayd.api.services import Services
 from sitpayd.storage import outbox
-from sitpayd.storage.records import DeviceRecord, MessageView
+from sitpayd.storage.records import DeviceRecord, MessageView, RowState
 from sitpayd.whatsapp.jid import PN_SERVER, Jid
 
 Answer = dict[str, object]
@@ -48,6 +48,23 @@ async def show_message(api: Services, device_token: str, message_id: str) -> Ans
     return {"type": "success", **_shown(message), "history": history}
 
 
+async def cancel_message(api: Services, device_token: str, message_id: str) -> Answer:
+    """DELETE /wa/:device_token/messages/:message_id: take it back, as long as it has not left."""
+    device = await _device(api, device_token)
+    if not await api.database.write(outbox.cancel, device.id, message_id):
+        message = await api.database.read(outbox.message, device.id, message_id)
+        if message is None:
+            raise ApiError("not_found", "There is no such message.")
+        if message.state != RowState.CANCELED:
+            raise ApiError(
+                "not_cancelable",
+                "Only a message that is still `accepted` can be taken back.",
+                extra={"state": message.state},
+            )
+    api.outcomes.announce(message_id, RowState.CANCELED)
+    return {"type": "success", "message": "Message canceled", "message_id": message_id}
+
+
 async def _device(api: Services, device_token: str) -> DeviceRecord:
     device = await api.guard.device(device_token)
     current_notes().session_id = device.session_id
@@ -72,6 +89,8 @@ def _shown(message: MessageView) -> Answer:
         "state": message.state,
         "reason": message.reason,
         "timestamp": message.timestamp.isoformat(),
+        "held_until": None if message.held_until is None else message.held_until.isoformat(),
+        "held_reason": message.held_reason,
     }
 
 

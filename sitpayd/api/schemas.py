@@ -99,6 +99,7 @@ class DeviceBody(_Body):
     """POST /partner/devices."""
 
     device_name: Line
+    queue_when_offline: Annotated[bool, Field(strict=True)] = False
 
 
 class SendBody(_Body):
@@ -106,6 +107,12 @@ class SendBody(_Body):
 
     to: Annotated[str, AfterValidator(_recipient)]
     message: Annotated[str, Field(min_length=1), AfterValidator(_text)]
+
+
+class PreflightBody(_Body):
+    """POST /wa/:device_token/preflight."""
+
+    to: Annotated[str, AfterValidator(_recipient)]
 
 
 async def read_body(request: Request, model: type[M]) -> M:

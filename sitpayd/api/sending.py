@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final, assert_never
 
@@ -81,6 +81,8 @@ class _Row:
     wa_message_id: str
     state: RowState
     reason: str | None
+    held_reason: str | None = None
+    held_until: datetime | None = None
 
 
 async def send(api: Services, device_token: str) -> Response:
@@ -173,8 +175,9 @@ async def _outcome(api: Services, sending: _Sending, row: _Row, watch: Watch) ->
     if watch.state is not None and watch.state.is_settled:
         settled = _Row(row.message_id, row.wa_message_id, watch.state, watch.reason)
         return _answer(api, device, settled)
+    now = await _read(api, sending, row.message_id)
     if not sending.opted_in and await api.database.write(outbox.cancel, device.id, row.message_id):
-        raise _taken_back(api, api.status_of(device), watch)
+        raise _taken_back(api, api.status_of(device), now)
     return _answer(api, device, await _read(api, sending, row.message_id))
 
 
@@ -182,7 +185,14 @@ async def _read(api: Services, sending: _Sending, message_id: str) -> _Row:
     view = await api.database.read(outbox.message, sending.device.id, message_id)
     if view is None:
         raise AssertionError("an accepted row is never deleted")
-    return _Row(view.message_id, view.wa_message_id, RowState(view.state), view.reason)
+    return _Row(
+        view.message_id,
+        view.wa_message_id,
+        RowState(view.state),
+        view.reason,
+        view.held_reason,
+        view.held_until,
+    )
 
 
 def _answer(api: Services, device: DeviceRecord, row: _Row) -> Response:
@@ -216,7 +226,7 @@ def _answer(api: Services, device: DeviceRecord, row: _Row) -> Response:
     )
 
 
-def _taken_back(api: Services, known: DeviceStatus, watch: Watch) -> ApiError:
+def _taken_back(api: Services, known: DeviceStatus, row: _Row) -> ApiError:
     """The answer for a row that was taken back when the wait was over: certain."""
     if api.drain.begun.is_set():
         return ApiError(
@@ -226,8 +236,16 @@ def _taken_back(api: Services, known: DeviceStatus, watch: Watch) -> ApiError:
         )
     if known.status in NEEDS_A_PERSON:
         return _needs_a_person(known)
-    # Held by the actor, or behind other messages of a device that is there.
-    if watch.state is RowState.ACCEPTED or known.status == Phase.CONNECTED:
+    if row.held_reason is not None and row.held_until is not None:
+        return ApiError(
+            row.held_reason,
+            "This message has to wait, and was not sent.",
+            status=HTTPStatus.TOO_MANY_REQUESTS,
+            retry_after_s=(row.held_until - utc_now()).total_seconds(),
+            extra={"until": row.held_until.isoformat()},
+        )
+    # Behind other messages of a device that is there.
+    if known.status == Phase.CONNECTED:
         return ApiError(
             "paced",
             "The device has to send more slowly; this message was not sent.",

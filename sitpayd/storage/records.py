@@ -20,6 +20,9 @@ A user key is opaque here, such as "123456789012345@lid" or "919876543210@s.what
 Desired: TypeAlias = Literal["running", "paused", "removed"]
 Direction: TypeAlias = Literal["in", "out"]
 
+# Rows of one device that may stand `accepted`.
+MAX_QUEUED: Final = 1000
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -199,7 +202,7 @@ class NewMessage:
     idempotency_key: str | None
     body_hash: bytes
     expires_at: datetime
-    max_queued: int = 1000
+    max_queued: int = MAX_QUEUED
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ BODIES = {
     "/partner/users": {"label": "l", "email": "e@x.com"},
     "/partner/devices": {"device_name": "d"},
     "/wa/<device_token>/send": {"to": "919876543210", "message": "Hello!"},
+    "/wa/<device_token>/preflight": {"to": "919876543210"},
 }
 
 
@@ -29,6 +30,7 @@ class Access(Enum):
     USER = auto()  # x-api-key, and x-user-token of one of its users
     OBJECT = auto()  # x-api-key of the owner of what the path names
     URL = auto()  # the token in the path
+    URL_TOO_LATE = auto()  # the same, for what cannot be done to a message that was sent
     ADMIN = auto()  # x-admin-key
 
 
@@ -46,6 +48,8 @@ ACCESS = {
     "POST /wa/<device_token>/send": Access.URL,
     "GET /wa/<device_token>/messages": Access.URL,
     "GET /wa/<device_token>/messages/<message_id>": Access.URL,
+    "DELETE /wa/<device_token>/messages/<message_id>": Access.URL_TOO_LATE,
+    "POST /wa/<device_token>/preflight": Access.URL,
     "GET /healthz": Access.OPEN,
     "GET /readyz": Access.OPEN,
     f"GET {FEED_RULE}": Access.ADMIN,
@@ -70,6 +74,7 @@ class Kind:
             Access.USER: self.user,
             Access.OBJECT: self.object,
             Access.URL: 200,
+            Access.URL_TOO_LATE: 409,
             Access.ADMIN: 401,
         }[access]
 
@@ -158,7 +163,8 @@ async def test_route_answers_a_credential(front: Front, route: str, kind: Kind) 
 
 
 @pytest.mark.parametrize(
-    "route", [route for route, access in ACCESS.items() if access is Access.URL]
+    "route",
+    [r for r, access in ACCESS.items() if access in (Access.URL, Access.URL_TOO_LATE)],
 )
 @pytest.mark.parametrize(
     "wrong", ["unknown", "broken", "api key", "user token", "session id", "removed", "nonsense"]

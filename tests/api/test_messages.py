@@ -41,6 +41,8 @@ async def test_both_directions_are_listed_in_their_order(front: Front, tenant: T
         "state": "sent",
         "reason": None,
         "timestamp": first["timestamp"],
+        "held_until": None,
+        "held_reason": None,
     }
     assert datetime.fromisoformat(first["timestamp"]).tzinfo is not None
     assert (second["direction"], second["peer"], second["text"], second["state"]) == (

@@ -318,11 +318,12 @@ def _queue_when_offline(unit: Unit, device_id: int) -> None:
 
 
 async def test_full_queue_is_refused_and_stores_nothing(
-    front: Front, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+    front: Front, tenant: Tenant, mock_clock: MockClock
 ) -> None:
     tenant.actor.behaviour = "away"
     for _ in range(1000):
         await front.send(tenant, headers=ASYNC)
+        mock_clock.jump(0.01)
 
     answer = await front.send(tenant, headers=ASYNC)
 

@@ -22,7 +22,9 @@ from sitpayd.storage.records import OutboxRow, RowState
 
 QR_TEXT = "2@" + "ref" * 20 + ",noise,identity,secret"
 
-# ack: sent. arm: no acknowledgement ever. hold: paced. away: rows stay where they are.
+HOLD = timedelta(minutes=10)
+
+# ack: sent. arm: no acknowledgement ever. hold: held for `held_because`. away: rows stay where they are.
 # Anything else is the reason of a refusal.
 Behaviour = Literal["ack", "arm", "hold", "away"] | str
 
@@ -36,6 +38,7 @@ class FakeActor:
         self.handle = handle
         self.behaviour: Behaviour = "ack"
         self.qr_text: str | None = QR_TEXT
+        self.held_because = "paced"
         self.rounds = 0
         self.logged_out = False
         self.armed = trio.Event()
@@ -74,7 +77,9 @@ class FakeActor:
             if row is None or row.state is not RowState.ACCEPTED:
                 return
             if self.behaviour == "hold":
-                self._outcomes.announce(row.message_id, RowState.ACCEPTED, "paced")
+                until = datetime.now(UTC) + HOLD
+                await self._database.write(outbox.hold, device_id, row.id, until, self.held_because)
+                self._outcomes.announce(row.message_id, RowState.ACCEPTED, self.held_because)
                 return
             await self._arm(row)
             if self.behaviour == "ack":
