@@ -110,8 +110,8 @@ class Fleet:
         self._headers: dict[str, str] = {}
         self.devices: list[Device] = []
 
-    async def prepare(self, size: int) -> None:
-        """Register the partner and make the accounts of everybody."""
+    async def prepare(self) -> None:
+        """Register the partner and make the accounts of those who receive."""
         registered = await self._http.post(
             "/partner/register",
             {"name": "Bench", "email": "bench@example.com", "domain": "example.com"},
@@ -121,9 +121,8 @@ class Fleet:
             "/partner/users", {"label": "Bench", "email": "bench@example.com"}, self._headers
         )
         self._headers["x-user-token"] = str(user["user_token"])
-        for first, count in ((FIRST_OWNER, size), (FIRST_RECIPIENT, RECIPIENTS)):
-            for number in range(first, first + count):
-                await self._control.post("/accounts", {"phone": str(number)})
+        for number in range(FIRST_RECIPIENT, FIRST_RECIPIENT + RECIPIENTS):
+            await self._control.post("/accounts", {"phone": str(number)})
 
     async def link(self, number: int, feed: Feed) -> None:
         """Create a device, let its owner's phone read the QR picture, wait until it is connected.
@@ -135,7 +134,9 @@ class Fleet:
             "/partner/devices", {"device_name": f"Device {number}"}, self._headers
         )
         text = await self._qr_text(str(made["qr_url"]))
-        await self._control.post(f"/accounts/{FIRST_OWNER + number}/scan", {"qr": text})
+        owner = str(FIRST_OWNER + number)
+        await self._control.post("/accounts", {"phone": owner})
+        await self._control.post(f"/accounts/{owner}/scan", {"qr": text})
         session_id = str(made["session_id"])
         with trio.move_on_after(CONNECTED_WITHIN_S) as scope:
             await feed.until_connected(session_id)

@@ -94,6 +94,7 @@ class Pairing:
 
     count: int
     concurrent: int
+    seconds: float
     per_second: float
     p50_ms: float
     daemon_cpu_ms: float
@@ -143,20 +144,23 @@ async def send_closed(
     return _sends(spent, devices, concurrent, None)
 
 
-async def send_once(fleet: Fleet, processes: Processes, first: int, concurrent: int) -> Sends:
+async def send_once(
+    fleet: Fleet, processes: Processes, first: int, concurrent: int, within_s: float
+) -> Sends:
     """Let each device from this one on write to somebody it does not know yet."""
     new = deque(fleet.devices[first:])
     with spending(processes) as spent:
+        end = trio.current_time() + within_s
 
         async def work() -> None:
-            while new:
+            while new and trio.current_time() < end:
                 device = new.popleft()
                 await _timed(spent, fleet.send(device))
 
         async with trio.open_nursery() as nursery:
             for _ in range(concurrent):
                 nursery.start_soon(work)
-    return _sends(spent, len(fleet.devices) - first, concurrent, None)
+    return _sends(spent, len(spent.latencies_s), concurrent, None)
 
 
 async def send_paced(
@@ -201,6 +205,7 @@ async def pair(
     return Pairing(
         count=count,
         concurrent=PAIRERS,
+        seconds=spent.seconds,
         per_second=count / spent.seconds,
         p50_ms=spent.percentile_ms(0.5),
         daemon_cpu_ms=1000 * spent.daemon_s / count,
