@@ -24,7 +24,7 @@ QR_TEXT = "2@" + "ref" * 20 + ",noise,identity,secret"
 
 HOLD = timedelta(minutes=10)
 
-# ack: sent. arm: no acknowledgement ever. hold: held for `held_because`. away: rows stay where they are.
+# ack: sent. arm: no acknowledgement ever. hold: held for `held_because`. away: rows stay put.
 # Anything else is the reason of a refusal.
 Behaviour = Literal["ack", "arm", "hold", "away"] | str
 
