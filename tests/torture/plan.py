@@ -8,6 +8,8 @@ from random import Random
 from typing import Final
 
 CHATS_PER_DEVICE: Final = 3
+# Every so many devices one is linked to the account of the device before it.
+SHARED_EVERY: Final = 4
 # Of ten kills so many come while the daemon starts, whatever it has got done.
 EARLY_OF_TEN: Final = 1
 EARLY_S: Final = 2.5
@@ -74,7 +76,8 @@ class Plan:
     """All of it.
 
     Attributes:
-        accounts: number of each device's account; strangers: numbers without a device.
+        accounts: number of each device's account; two devices may share one.
+        strangers: numbers without a device.
     """
 
     seed: int
@@ -82,6 +85,11 @@ class Plan:
     strangers: tuple[str, ...]
     chats: tuple[Chat, ...]
     kills: tuple[Kill, ...]
+
+    @property
+    def numbers(self) -> list[str]:
+        """Every account once."""
+        return list(dict.fromkeys(self.accounts + self.strangers))
 
     @property
     def drafts(self) -> list[Draft]:
@@ -93,7 +101,9 @@ class Plan:
 def draw(seed: int, *, sends: int, kills: int, devices: int, strangers: int) -> Plan:
     """Draw a plan."""
     random = Random(seed)
-    accounts = tuple(f"9198{index:08d}" for index in range(devices))
+    accounts = tuple(
+        f"9198{index - (index % SHARED_EVERY == SHARED_EVERY - 1):08d}" for index in range(devices)
+    )
     others = tuple(f"4915{index:08d}" for index in range(strangers))
     chats = CHATS_PER_DEVICE * devices
     chat_of = [serial % chats for serial in range(sends)]
@@ -104,8 +114,9 @@ def draw(seed: int, *, sends: int, kills: int, devices: int, strangers: int) -> 
         device = chat // CHATS_PER_DEVICE
         # One chat of each device is with somebody who has a linked device, too. No chat twice:
         # order is promised within a chat.
+        linked = [number for number in dict.fromkeys(accounts) if number != accounts[device]]
         to = (
-            accounts[(device + 1) % devices]
+            linked[device % len(linked)]
             if chat % CHATS_PER_DEVICE == 0
             else others[(device + (chat % CHATS_PER_DEVICE) * (strangers // 2)) % strangers]
         )

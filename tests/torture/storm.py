@@ -74,7 +74,7 @@ class Size:
 
 
 FULL: Final = Size()
-SHARE: Final = Size(sends=800, kills=10, devices=12, strangers=12, bound_s=150.0)
+SHARE: Final = Size(sends=800, kills=10, devices=12, strangers=12, bound_s=300.0)
 
 
 @dataclass(slots=True)
@@ -160,7 +160,7 @@ class Storm:
     async def _link(self) -> None:
         await self._ready()
         partner = await Partner.register(self._http, self._daemon.base_url)
-        for number in self._plan.accounts + self._plan.strangers:
+        for number in self._plan.numbers:
             await self._simulated.make_account(number)
         await self._simulated.deliver_repeats()
         self._devices = [await partner.device(number) for number in self._plan.accounts]
@@ -281,10 +281,9 @@ class Storm:
 
     async def _look(self, settled_before: float) -> list[Finding]:
         plan = self._plan
-        numbers = plan.accounts + plan.strangers
         screens = [
-            Screen(number, f"phone {number}", True, list(await self._simulated.inbox(number)))
-            for number in numbers
+            Screen(number, None, list(await self._simulated.inbox(number)))
+            for number in plan.numbers
         ]
         fates = self._fates(settled_before)
         return [
@@ -298,12 +297,17 @@ class Storm:
         fates = self._fates(trio.current_time())
         findings: list[Finding] = []
         for index, number in enumerate(plan.accounts):
-            listed = await self._listed(self._devices[index])
-            shown = [Shown(m["wa_message_id"], m["text"]) for m in listed if m["direction"] == "in"]
-            screen = Screen(number, f"device of {number}", False, shown)
+            own = {draft.text: draft for draft in plan.drafts if draft.device == index}
+            shown, rows = [], []
+            for item in await self._listed(self._devices[index]):
+                text, is_out = item["text"], item["direction"] == "out"
+                if is_out and text in own:
+                    rows.append((text, item["state"]))
+                else:
+                    shown.append(Shown(item["wa_message_id"], text, is_out))
+            screen = Screen(number, index, shown)
             findings += judge_screens(plan.drafts, plan.accounts, fates, [screen])
-            rows = [(m["text"], m["state"]) for m in listed if m["direction"] == "out"]
-            findings += judge_rows([d for d in plan.drafts if d.device == index], rows)
+            findings += judge_rows(own.values(), rows)
         return findings
 
     async def _listed(self, device: PartnerDevice) -> list[dict[str, str]]:
