@@ -146,7 +146,6 @@ class DeviceActor:
         await self._memory.load_credentials()
         record = await self._world.database.read(device_by_id, self._handle.record.id)
         assert record is not None
-        self._handle.doorbell = True
         self._rest = record.rest
         credentials = self._memory.credentials
         return Started(
