@@ -20,7 +20,7 @@ from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.typing import AppWrapper, ConnectionState, H11SendableEvent
 from hypercorn.utils import wrap_app
 
 from sitpayd.api.app import Api
@@ -203,10 +203,27 @@ class _Connection(TCPServer):
 class _Http1(H11Protocol):
     """HTTP/1.1 that stays HTTP/1.1."""
 
+    # Of an answer, until there is something to send along with it.
+    _head = b""
+
     @property
     def is_answering(self) -> bool:
         """Whether an answer has begun and not ended."""
         return self.connection.our_state is h11.SEND_BODY
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        """Write an answer's head together with what follows it: one write instead of three."""
+        try:
+            data = self._head + (self.connection.send(event) or b"")
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return
+        self._head = b""
+        if type(event) is h11.Response:
+            self._head = data
+        elif data:
+            await self.send(RawData(data=data))
 
     async def handle(self, event: Event) -> None:
         """Take what came in; close on a peer that talks before its WebSocket is opened.
