@@ -10,9 +10,17 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NoReturn, TypeVar
 
-from sitpayd.errors import ConfigurationError, DatabaseCorruptError, SitpaydError
+from sitpayd.errors import (
+    ConfigurationError,
+    DatabaseCorruptError,
+    DatabaseLockedError,
+    DatabaseUnusableError,
+    SitpaydError,
+)
+
+ErrorT = TypeVar("ErrorT", bound=BaseException)
 
 # sysexits.h: systemd does not start the daemon again after these two.
 EX_DATAERR: Final = 65
@@ -31,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SitpaydError as error:
         _fail(error)
     except BaseExceptionGroup as group:
-        ours = _only_ours(group)
+        if _only(KeyboardInterrupt, group):
+            sys.exit(130)
+        ours = _only(SitpaydError, group)
         if ours is None:
             raise
         _fail(ours)
@@ -90,7 +100,15 @@ def _simulate(options: argparse.Namespace) -> int:
     async def run() -> None:
         await run_simulator(options.host, options.port, options.control_port, announce=announce)
 
-    trio.run(run)
+    try:
+        trio.run(run)
+    except ValueError as error:
+        raise ConfigurationError(f"simulate: {error}") from None
+    except ExceptionGroup as group:
+        refusal = _only(OSError, group)
+        if refusal is None:
+            raise
+        raise ConfigurationError(f"simulate: cannot listen: {refusal.strerror}") from None
     return 0
 
 
@@ -102,17 +120,23 @@ def _demo(options: argparse.Namespace) -> int:
     return trio.run(run_demo, options.once)
 
 
-def _fail(error: SitpaydError) -> None:
+def _fail(error: SitpaydError) -> NoReturn:
     print(f"sitpayd: {error}", file=sys.stderr)
-    if isinstance(error, DatabaseCorruptError):
-        sys.exit(EX_DATAERR)
-    sys.exit(EX_CONFIG if isinstance(error, ConfigurationError) else EX_SOFTWARE)
+    match error:
+        case DatabaseCorruptError():
+            sys.exit(EX_DATAERR)
+        case DatabaseLockedError():
+            sys.exit(EX_SOFTWARE)  # its owner may be on its way out: another start may help
+        case ConfigurationError() | DatabaseUnusableError():
+            sys.exit(EX_CONFIG)
+        case _:
+            sys.exit(EX_SOFTWARE)
 
 
-def _only_ours(group: BaseExceptionGroup[BaseException]) -> SitpaydError | None:
-    """The error of ours in a group that holds nothing else."""
-    _, rest = group.split(SitpaydError)
+def _only(kind: type[ErrorT], group: BaseExceptionGroup[BaseException]) -> ErrorT | None:
+    """The first error of a group that holds nothing but this kind."""
+    _, rest = group.split(kind)
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return error if rest is None and isinstance(error, SitpaydError) else None
+    return error if rest is None and isinstance(error, kind) else None

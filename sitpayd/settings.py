@@ -224,6 +224,8 @@ def load_settings() -> Settings:
         problems = [
             _explain(detail["loc"], detail["type"], detail["msg"], path)
             for detail in error.errors(include_input=False, include_url=False)
+            # A default that is made of another, bad value: that one is told.
+            if detail["type"] != "default_factory_not_called"
         ]
         raise ConfigurationError("; ".join(problems)) from None
 

@@ -40,6 +40,7 @@ from sitpayd.errors import (
 )
 from sitpayd.storage.records import utc_now
 from sitpayd.storage.schema import (
+    RESTORE,
     back_up,
     check_pages,
     driver_of,
@@ -497,7 +498,10 @@ def _translated(error: Exception) -> Exception:
     code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     kind = _ERRORS.get(code) or _ERRORS.get(code & 0xFF, StorageError)
     # The driver's message names the fault, never a value.
-    return kind(f"{getattr(cause, 'sqlite_errorname', 'sqlite')}: {cause}")
+    told = f"{getattr(cause, 'sqlite_errorname', 'sqlite')}: {cause}"
+    if kind is DatabaseCorruptError:
+        told = f"the database is damaged ({told}): {RESTORE}"
+    return kind(told)
 
 
 def _is_busy(error: Exception) -> bool:

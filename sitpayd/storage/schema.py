@@ -22,7 +22,8 @@ from sitpayd.errors import DatabaseCorruptError, DatabaseUnusableError, SchemaTo
 # A package resource: the migrations are installed with the code.
 MIGRATIONS = "sitpayd.storage:migrations"
 
-_RESTORE: Final = "restore a backup copy over it, without its -wal and -shm files"
+# What to do about damage.
+RESTORE: Final = "restore a backup copy over it, without its -wal and -shm files"
 
 
 def check_pages(connection: Connection) -> None:
@@ -33,7 +34,7 @@ def check_pages(connection: Connection) -> None:
     """
     found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
     if found != "ok":
-        raise DatabaseCorruptError(f"the database is damaged ({found}): {_RESTORE}")
+        raise DatabaseCorruptError(f"the database is damaged ({found}): {RESTORE}")
 
 
 def revision_of(connection: Connection) -> str | None:
