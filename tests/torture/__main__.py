@@ -16,13 +16,15 @@ from typing import Final
 
 import trio
 
-from tests.torture import crash_points, mutants, storm
+from tests.torture import crash_points, mutants, simulation, storm
 from tests.torture.lanes import Lane
 
 LANES: Final[Mapping[str, Lane]] = {
     "storm": storm.LANE,
     "mutants": mutants.LANE,
     "crash_points": crash_points.LANE,
+    "power_loss": power_loss.LANE,
+    "simulation": simulation.LANE,
 }
 MAX_SEED: Final = 2**31
 # As a shell tells it of Ctrl-C.

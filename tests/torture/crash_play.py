@@ -156,45 +156,14 @@ class Play:
     def _log(self) -> Path:
         return self._stage / "log"
 
-    # --- the server ---
-
     @contextmanager
     def _server(self) -> Iterator[tuple[Child, str]]:
         """Begin anew: a fresh server, a copy of the template."""
         shutil.rmtree(self._stage, ignore_errors=True)
         self._stage.mkdir(mode=0o700)
         shutil.copy(self._template, self._stage / "sitpayd.db")
-        listening, url = listen()
-        waiting, stop = os.pipe()
-
-        def serve(tell: Tell) -> None:
-            os.close(stop)
-            trio.run(self._serve, listening, waiting, tell)
-
-        server = Child(serve)
-        listening.close()
-        os.close(waiting)
-        try:
-            yield server, url
-        finally:
-            os.close(stop)
-            server.wait(CHILD_S)
-
-    async def _serve(self, listening: socket.socket, stop: int, tell: Tell) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._scene.serve, listening)
-            await trio.lowlevel.FdStream(stop).receive_some()
-            # Let the phones read what lies in their queues.
-            await trio.testing.wait_all_tasks_blocked()
-            broken = self._scene.server.violations.broken
-            tell(
-                Witnessed(
-                    shown=tuple(item.text for item in self._scene.friend.inbox),
-                    taken=self._scene.taken,
-                    violations=tuple(f"{item.kind.value}: {item.text}" for item in broken),
-                )
-            )
-            nursery.cancel_scope.cancel()
+        with serving(self._scene) as running:
+            yield running
 
     # --- the daemons ---
 
@@ -245,3 +214,40 @@ class Play:
         page = await house.database.read(outbox.messages, self._device.device_id)
         assert page is not None
         return tuple(Row(view.wa_message_id, RowState(view.state)) for view in page.messages)
+
+
+@contextmanager
+def serving(scene: Scene) -> Iterator[tuple[Child, str]]:
+    """Run the server in a child, and where it is; afterwards the child has told a `Witnessed`."""
+    listening, url = listen()
+    waiting, stop = os.pipe()
+
+    def serve(tell: Tell) -> None:
+        os.close(stop)
+        trio.run(_serve, scene, listening, waiting, tell)
+
+    server = Child(serve)
+    listening.close()
+    os.close(waiting)
+    try:
+        yield server, url
+    finally:
+        os.close(stop)
+        server.wait(CHILD_S)
+
+
+async def _serve(scene: Scene, listening: socket.socket, stop: int, tell: Tell) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scene.serve, listening)
+        await trio.lowlevel.FdStream(stop).receive_some()
+        # Let the phones read what lies in their queues.
+        await trio.testing.wait_all_tasks_blocked()
+        broken = scene.server.violations.broken
+        tell(
+            Witnessed(
+                shown=tuple(item.text for item in scene.friend.inbox),
+                taken=scene.taken,
+                violations=tuple(f"{item.kind.value}: {item.text}" for item in broken),
+            )
+        )
+        nursery.cancel_scope.cancel()
