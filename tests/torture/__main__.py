@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from tests.torture import crash_points, mutants, simulation, storm
+from tests.torture import crash_points, mutants, power_loss, simulation, storm
 from tests.torture.lanes import Lane
 
 LANES: Final[Mapping[str, Lane]] = {
