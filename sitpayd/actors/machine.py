@@ -82,6 +82,7 @@ from sitpayd.whatsapp.stanzas import (
     ib,
     iq,
     message,
+    mex,
     notification,
     pairing,
     prekeys,
@@ -440,6 +441,9 @@ class DeviceMachine:
             case notification.OwnDevices():
                 if self._paired is not None:
                     self._delivery.directory.forget(self._paired.jid)
+            case notification.OtherNotification(type="mex"):
+                known = mex.parse_timelock_notice(node)
+                return [] if known is None else self._delivery.timelock(known, now)
             case notification.PasskeyRequested():
                 if self.phase is Phase.PAIRING:
                     return self._lose(Verdict(Phase.ACTION_REQUIRED, "passkey"), now)

@@ -7,7 +7,7 @@ the actor away and the cache with it. This file decides nothing and knows no soc
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
@@ -54,6 +54,8 @@ MAX_RETRIES: Final = 128
 MAX_RETRY_COUNT: Final = 4
 # A device may ask this often for one message.
 MAX_RESENDS: Final = 5
+# Resends of this device within a minute, to whomever: storms of requests have been reported.
+MAX_RESENDS_A_MINUTE: Final = 60
 # The server's reason code for a stanza whose handling failed. Source: whatsmeow retry.go.
 UNHANDLED: Final = 500
 UNPARSABLE: Final = 487
@@ -87,6 +89,7 @@ class DeviceMemory:
         self._keygen = keygen
         self._sessions: OrderedDict[Address, SessionRecord] = OrderedDict()
         self._asked_again: OrderedDict[str, int] = OrderedDict()
+        self._resent: deque[float] = deque()
         self._looked_ahead: RowLoaded | None = None
         self.credentials: Credentials | None = None
 
@@ -283,8 +286,12 @@ class DeviceMemory:
         address = address_of(device)
         record = (await self._sessions_of([address])).get(address)
         armed = arm_resend(row, asked, self.credentials, record)
-        if armed is None:
+        now = trio.current_time()
+        while self._resent and self._resent[0] <= now - 60.0:
+            self._resent.popleft()
+        if armed is None or len(self._resent) >= MAX_RESENDS_A_MINUTE:
             return refused
+        self._resent.append(now)
         entitled = await self._database.write(
             outbox.count_resend,
             self._device_id,

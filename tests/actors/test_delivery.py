@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -35,6 +36,7 @@ from sitpayd.actors.events import (
     NotArmed,
     RowLoaded,
     SessionsLoaded,
+    StorageFailed,
     Tick,
 )
 from sitpayd.actors.messages import Deliver, Logout
@@ -43,7 +45,7 @@ from sitpayd.actors.phase import Phase
 from sitpayd.actors.refusals import REFUSALS
 from sitpayd.actors.strangers import Barred
 from sitpayd.storage.records import OutboxRow, RowState
-from sitpayd.whatsapp.jid import pn
+from sitpayd.whatsapp.jid import SERVER_JID, pn
 from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import iq, notification
@@ -60,6 +62,7 @@ from tests.actors.builders import (
     OWN_LID,
     OWN_PN,
     SERVER_T,
+    UNIX_OFFSET_S,
     a_row,
     arm_command,
     bundle_of,
@@ -592,3 +595,54 @@ def test_row_that_waits_longer_is_told_again() -> None:
     known(play, ROW)
     play.hears(message_ack(ROW)).expects(SENT, NextRow())
     play.on(RowLoaded(a_row(2))).expects(Hold(a_row(2), 1000.0 + 60.0, "paced"))
+
+
+def timelock_notice(*, active: bool, ends: int | None = None) -> Node:
+    told = {"data": {"lock": {"is_active": active, "time_enforcement_ends": ends}}}
+    op_name = {"op_name": "NotificationUserReachoutTimelockUpdate"}
+    update = Node("update", op_name, json.dumps(told).encode())
+    return Node("notification", {"id": "n", "from": SERVER_JID, "type": "mex"}, (update,))
+
+
+def test_lock_told_by_the_server_holds_first_messages_until_its_end() -> None:
+    play = known_friend_play()[0]
+    ends = int(play.now + UNIX_OFFSET_S) + 600
+    acked, *said = play.hears(timelock_notice(active=True, ends=ends)).said()
+    assert isinstance(acked, Send)
+    until = ends - UNIX_OFFSET_S
+    assert said == [
+        SaveNewChatHold(Barred(until, "reachout_locked")),
+        HoldFirstContacts(until, "reachout_locked"),
+    ]
+    play.on(Deliver()).expects(NextRow(first_contacts=False))
+    play.on(RowLoaded(None, first_contacts_wait=True)).said()
+    play.later(until - play.now).on(Deliver()).expects(NextRow())
+
+
+def test_lock_that_is_lifted_lets_first_messages_go_at_once() -> None:
+    play = known_friend_play()[0]
+    play.hears(timelock_notice(active=True)).said()
+    _, *said = play.hears(timelock_notice(active=False)).said()
+    assert said == [SaveNewChatHold(None), NextRow()]
+
+
+def test_answer_about_the_lock_ends_a_hold_for_one_contact_alone() -> None:
+    play, _ = written_play()
+    play.hears(message_ack(ROW, error=463)).said()
+    told = json.dumps({"data": {"lock": {"is_active": False}}}).encode()
+    play.on(RowLoaded(None)).expects_nothing()
+    play.hears(result("#4", Node("result", {}, told))).expects(SaveNewChatHold(None), NextRow())
+
+
+def test_failed_arming_leaves_the_row_for_later() -> None:
+    play = known_play()
+    play.on(RowLoaded(ROW)).expects(LOADED)
+    play.on(ALL_HERE).said()
+    play.on(StorageFailed(arming=True)).expects_nothing()
+    play.on(Deliver()).expects_nothing()
+    play.later(PAUSE_AFTER_QUERY_S).on(Deliver()).expects(NextRow())
+
+
+def test_failed_commit_of_anything_else_begins_anew_from_what_is_stored() -> None:
+    play = known_friend_play()[0].on(StorageFailed(arming=False)).expects(HangUp())
+    play.stands(Phase.WAITING, "storage")
