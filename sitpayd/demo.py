@@ -39,7 +39,8 @@ REPLY: Final = "Thanks, I am at home."
 STEP_S: Final = 30.0
 RESTART_S: Final = 1.0
 STOP_S: Final = 20.0
-CONFLICT: Final = 409
+# A code that no connection waits for any more, or whose connection ended during the scan.
+NOT_LINKED: Final = (409, 422)
 # The contract says: retry in 3 s; a demo that is watched asks more often.
 POLL_S: Final = 0.25
 
@@ -236,9 +237,8 @@ class _People:
 
     async def scan(self, phone: str, qr: str) -> str | None:
         """Scan a code; None: it is not valid any more, for example since the daemon died."""
-        url = f"{self._control}/accounts/{phone}/scan"
-        response = await self._http.post(url, json={"qr": qr})
-        if response.status_code == CONFLICT:
+        response = await self._ask("POST", f"/accounts/{phone}/scan", {"qr": qr})
+        if response.status_code in NOT_LINKED:
             print(f"    {response.json()['message']}: once more", flush=True)
             return None
         return str(_checked(response)["jid"])
@@ -249,20 +249,26 @@ class _People:
     async def wait_for_text(self, phone: str, text: str) -> str:
         with _step("the phone did not show the message"):
             while True:
-                url = f"{self._control}/accounts/{phone}/inbox"
-                for message in (await self._http.get(url)).json():
+                inbox = await self._ask("GET", f"/accounts/{phone}/inbox")
+                for message in inbox.json():
                     if message["text"] == text:
                         return str(message["text"])
                 await trio.sleep(POLL_S)
 
     async def violations(self) -> list[Json]:
-        answer = _checked(await self._http.get(f"{self._control}/violations"))
+        answer = _checked(await self._ask("GET", "/violations"))
         violations = answer["violations"]
         assert isinstance(violations, list)
         return violations
 
     async def _post(self, path: str, body: Json) -> Json:
-        return _checked(await self._http.post(self._control + path, json=body))
+        return _checked(await self._ask("POST", path, body))
+
+    async def _ask(self, method: str, path: str, body: Json | None = None) -> httpx.Response:
+        try:
+            return await self._http.request(method, self._control + path, json=body)
+        except httpx.TransportError as error:
+            raise DemoError("the simulator does not answer") from error
 
 
 # --- processes ---
