@@ -61,6 +61,10 @@ MAX_QUEUED_WRITES: Final = 4096  # operations; more of them are refused
 MAX_QUEUED_READS: Final = 1024  # operations; more of them are refused
 READERS: Final = 4
 
+# Bytes, more than any one message needs.
+_PROBE_LEN: Final = 128 * 1024
+_PROBE: Final = "probe"
+
 BUSY_TIMEOUT_MS: Final = 5000
 # Pages of 4 KiB: longer than the default 1000, so that a burst is not slowed by checkpoints.
 WAL_AUTOCHECKPOINT_PAGES: Final = 2000
@@ -164,7 +168,11 @@ class _Job(Generic[T]):
 
 
 class Database:
-    """Runs query functions in transactions. Made by `open_database`."""
+    """Runs query functions in transactions. Made by `open_database`.
+
+    Args:
+        witness: a connection that only looks whether a commit took effect; None: commits tell.
+    """
 
     def __init__(
         self,
@@ -174,8 +182,11 @@ class Database:
         clock: Callable[[], datetime],
         *,
         inline: bool,
+        witness: sqlite3.Connection | None = None,
     ) -> None:
         self._writer = writer
+        self._witness = witness
+        self._was_full = False
         self._idle_readers = readers
         self._vault = vault
         self._clock = clock
@@ -223,6 +234,16 @@ class Database:
             raise StorageBusyError("overloaded")
         return await trio.to_thread.run_sync(work, limiter=self._reader_limiter)
 
+    async def prove_room(self) -> None:
+        """Commit something and take it back; fails as long as what was refused last would fail.
+
+        Raises:
+            StorageError: One of its kinds, as `write`.
+        """
+        # Once the disk was full, a little thing that finds a gap proves nothing.
+        await self.write(_probe, _PROBE_LEN if self._was_full else 1)
+        self._was_full = False
+
     async def truncate_log(self) -> None:
         """Move the write-ahead log into the file and empty it, after a purge."""
         await self._in_writer(partial(_truncate_log, self._writer))
@@ -249,9 +270,14 @@ class Database:
             await trio.to_thread.run_sync(work, limiter=self._writer_limiter)
 
     def _commit(self, batch: list[_Work]) -> None:
+        before = self._version()
         try:
             self._transact(batch)
         except Exception as error:
+            if self._version() != before:
+                # COMMIT took effect and only its answer was lost: everything was done, once.
+                return
+            self._was_full = self._was_full or isinstance(_translated(error), StorageFullError)
             if len(batch) == 1 or _is_busy(error):
                 # Each replay would wait for the lock as long again.
                 for job in batch:
@@ -259,6 +285,13 @@ class Database:
             else:
                 for job in batch:
                     self._commit([job])
+
+    def _version(self) -> int | None:
+        """A number that changes with each commit; only the witness's own view counts."""
+        if self._witness is None:
+            return None
+        (version,) = self._witness.execute("PRAGMA data_version").fetchone()
+        return int(version)
 
     def _transact(self, batch: list[_Work]) -> None:
         self._writer.execute(_BEGIN_WRITE)
@@ -372,11 +405,11 @@ def _open(
         if path is None:
             driver = driver_of(writer)
             return Database(driver, [driver], vault, clock, inline=inline)
-        readers = [
+        witness, *readers = [
             driver_of(stack.enter_context(_connected(path, _BEGIN_READ, "PRAGMA query_only=ON")))
-            for _ in range(READERS)
+            for _ in range(1 + READERS)
         ]
-        return Database(driver_of(writer), readers, vault, clock, inline=inline)
+        return Database(driver_of(writer), readers, vault, clock, inline=inline, witness=witness)
 
 
 def _prepare(stack: ExitStack, path: Path) -> None:
@@ -475,6 +508,11 @@ def _check_secret(connection: Connection, vault: Vault) -> None:
         vault.open("setting", 0, "value", _SECRET_CHECK, sealed)
     except SealError:
         raise WrongSecretError("the database was sealed with another secret") from None
+
+
+def _probe(unit: Unit, length: int) -> None:
+    unit.run("INSERT INTO setting VALUES (?, zeroblob(?))", (_PROBE, length))
+    unit.run("DELETE FROM setting WHERE name = ?", (_PROBE,))
 
 
 def _truncate_log(driver: sqlite3.Connection) -> None:

@@ -272,6 +272,46 @@ async def test_a_full_disk_is_refused_and_recovered_from(path: Path) -> None:
         assert await database.read(lambda unit: unit.one("PRAGMA integrity_check")[0]) == "ok"
 
 
+async def test_a_full_database_has_no_room_for_the_next_message_either(path: Path) -> None:
+    async with opened(path) as database:
+        await database.prove_room()
+        pages = await database.read(lambda unit: unit.one("PRAGMA page_count")[0])
+        await database.write(lambda unit: unit.one(f"PRAGMA max_page_count = {pages + 2}") and None)
+        with pytest.raises(StorageFullError):
+            await database.write(put, "big", 50_000)
+        # A little thing still finds its place; that is no reason to call it ready.
+        await database.write(put, "small")
+        for _ in range(2):
+            with pytest.raises(StorageFullError):
+                await database.prove_room()
+        await database.write(lambda unit: unit.one("PRAGMA max_page_count = 1000000") and None)
+        await database.prove_room()
+        assert await database.read(names) == {"small"}
+
+
+@pytest.mark.parametrize("others", [0, 2])
+async def test_a_commit_whose_answer_is_lost_is_not_done_again(path: Path, others: int) -> None:
+    async with opened(path) as database:
+        tenant = await some_tenant(database)
+        transact, message = database._transact, a_message(tenant.device)
+        transactions: list[int] = []
+
+        def lose_the_answer(batch: list[database_module._Work]) -> None:
+            transactions.append(len(batch))
+            transact(batch)
+            raise sqlite3.OperationalError("disk I/O error")
+
+        database._transact = lose_the_answer  # type: ignore[method-assign]
+        async with trio.open_nursery() as nursery:
+            for number in range(others):
+                nursery.start_soon(database.write, put, str(number))
+            accepted = await database.write(accept, message)
+        assert isinstance(accepted, Accepted)
+        assert sum(transactions) == 1 + others
+        assert await database.read(next_row, tenant.device.id) == accepted.row
+        assert await database.read(names) == {str(number) for number in range(others)}
+
+
 async def test_a_short_lock_of_another_process_is_waited_for(path: Path) -> None:
     async with opened(path) as database, trio.open_nursery() as nursery:
         other = sqlite3.connect(path, isolation_level=None)
