@@ -46,6 +46,13 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
+class CountAttempt:
+    """Note that a row's bytes were written once more."""
+
+    row: OutboxRow
+
+
+@dataclass(frozen=True, slots=True)
 class MakeKeys:
     """Make and save fresh keys in place of all old ones; comes back as `KeysMade`."""
 
@@ -242,6 +249,7 @@ Command = (
     | HangUp
     | Send
     | Write
+    | CountAttempt
     | MakeKeys
     | SaveIdentity
     | ForgetKeys

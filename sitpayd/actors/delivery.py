@@ -20,6 +20,7 @@ from typing import Final, assert_never
 from sitpayd.actors.commands import (
     Arm,
     Command,
+    CountAttempt,
     Hold,
     HoldFirstContacts,
     Learn,
@@ -359,8 +360,10 @@ class DeliveryMachine:
         ]
 
     def _write(self, armed: Armed, now: float) -> list[Command]:
-        message_id, writes = self._writes
-        writes = writes + 1 if message_id == armed.row.message_id else 1
+        message_id, before = self._writes
+        replay = armed.row.stanza is not None
+        known = before if message_id == armed.row.message_id else 0
+        writes = max(known, armed.row.attempts) + 1
         self._writes = (armed.row.message_id, writes)
         if writes > MAX_WRITES:
             self._settle()
@@ -368,7 +371,7 @@ class DeliveryMachine:
         self._row = armed.row
         self._step = _Step.IN_FLIGHT
         self._ack_deadline = now + ACK_WITHIN_S
-        return [Write(armed)]
+        return [Write(armed), CountAttempt(armed.row)] if replay else [Write(armed)]
 
     def _refused(self, row: OutboxRow, code: int, now: float) -> list[Command]:
         refusal = refusal_of(code)

@@ -24,6 +24,7 @@ from sitpayd.actors.commands import (
     Arm,
     ClearRest,
     Command,
+    CountAttempt,
     Dial,
     DropSessions,
     Finish,
@@ -199,6 +200,8 @@ class DeviceActor:
                 return self._put(command.node)
             case Write():
                 return self._put(command.armed.stanza)
+            case CountAttempt():
+                await memory.count_attempt(command.row.id)
             case Dial():
                 self._dial(command.registration)
             case HangUp():

@@ -173,7 +173,7 @@ class DeviceMemory:
             command.row.id,
             armed.stanza,
             sessions=_serialised(armed.sessions),
-            identities={},
+            identities=self._identities_news(armed.sessions),
             participants=" ".join(map(str, armed.devices)).encode(),
             phash=None,
             again=command.again,
@@ -182,6 +182,10 @@ class DeviceMemory:
             return NotArmed(command.row, None)
         self._keep(armed.sessions)
         return Armed(command.row, armed.stanza)
+
+    async def count_attempt(self, row_id: int) -> None:
+        """Note that a row's bytes were written once more."""
+        await self._database.write(outbox.count_attempt, self._device_id, row_id)
 
     async def mark(self, command: Mark, *, look_ahead: NextRow | None = None) -> None:
         """Move a row on and tell who waits for it.
@@ -326,6 +330,7 @@ class DeviceMemory:
             people += [Jid(lid, "lid")] if lid else []
         for person in people:
             await self._database.write(sessions.delete_sessions, self._device_id, str(person))
+            await self._database.write(sessions.delete_identities, self._device_id, str(person))
             self._drop_cached(person)
 
     async def receive(self, node: Node) -> Answer:
@@ -391,7 +396,7 @@ class DeviceMemory:
             self._device_id,
             None if content is None else await self._incoming(message, content),
             sessions=_serialised(stepped),
-            identities={},
+            identities=self._identities_news(stepped),
             used_prekey_id=opened.spent_prekey_id,
             ciphertext_digests=[receiving.digest_of(enc)],
         )
@@ -499,6 +504,21 @@ class DeviceMemory:
             self._sessions.popitem(last=False)
         return found
 
+    def _identities_news(self, stepped: Mapping[Address, SessionRecord]) -> dict[Address, bytes]:
+        """The identity keys that differ from what the sessions at hand were made with.
+
+        They are trusted, as official clients do by default; that one changed is worth a line.
+        """
+        news = {}
+        for address, record in stepped.items():
+            before = self._sessions.get(address)
+            if before is not None and before.remote_identity == record.remote_identity:
+                continue
+            news[address] = record.remote_identity
+            if before is not None:
+                _log.warning("identity.changed", device_id=self._device_id)
+        return news
+
     def _keep(self, records: Mapping[Address, SessionRecord]) -> None:
         """Take over what is committed."""
         self._sessions.update(records)
@@ -514,6 +534,10 @@ def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None
     pn, lid = credentials.paired.jid.user, credentials.paired.lid.user
     sessions.save_credentials(unit, device_id, credentials.to_bytes())
     sessions.learn_mapping(unit, device_id, pn, lid)
+    # The phone's identity under both its names: it has signed ours.
+    key = credentials.paired.account_key
+    phone = {(str(jid.bare), 0): key for jid in (credentials.paired.jid, credentials.paired.lid)}
+    sessions.save_identities(unit, device_id, phone)
     devices.set_phone(unit, device_id, pn)
 
 

@@ -101,28 +101,6 @@ def devices_of_user(
     )
 
 
-def devices_of_partner(
-    unit: Unit, partner_id: int, after: int | None = None, limit: int = 1000
-) -> list[DeviceRecord]:
-    """List a partner's devices in the order they were made, without removed ones."""
-    return _devices(
-        unit,
-        unit.rows(
-            f"SELECT {_COLUMNS} FROM device WHERE partner_id = ? AND removed_at IS NULL"
-            " AND id > ? ORDER BY id LIMIT ?",
-            (partner_id, after or 0, limit),
-        ),
-    )
-
-
-def all_devices(unit: Unit) -> list[DeviceRecord]:
-    """List every device that is not removed, for the operator."""
-    return _devices(
-        unit,
-        unit.rows(f"SELECT {_COLUMNS} FROM device WHERE removed_at IS NULL ORDER BY id"),
-    )
-
-
 def devices_to_run(unit: Unit) -> list[DeviceRecord]:
     """List every device that needs an actor after a start.
 

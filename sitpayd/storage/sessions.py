@@ -180,13 +180,6 @@ def load_identities(unit: Unit, device_id: int, user_key: str) -> dict[int, byte
     return _load(unit, _IDENTITY, device_id, user_key)
 
 
-def load_identities_of(
-    unit: Unit, device_id: int, addresses: Iterable[Address]
-) -> dict[Address, bytes]:
-    """Load the identity keys of these addresses; who has none is left out."""
-    return _load_of(unit, _IDENTITY, device_id, addresses)
-
-
 def save_identities(unit: Unit, device_id: int, identities: Mapping[Address, bytes]) -> None:
     """Store new or changed identity keys."""
     _save(unit, _IDENTITY, device_id, identities, to_micros(unit.now))

@@ -9,6 +9,7 @@ import pytest
 
 from sitpayd.actors.commands import (
     Arm,
+    CountAttempt,
     Dial,
     HangUp,
     Hold,
@@ -407,7 +408,9 @@ def test_armed_row_is_written_again_with_the_same_bytes() -> None:
     play.on(Lost(LossKind.NETWORK, "")).expects_nothing()
     connect_again(play, 4)
     replayed = replace(ROW, state=RowState.ARMED, stanza=armed.stanza)
-    play.on(RowLoaded(replayed)).expects(Write(Armed(replayed, armed.stanza)))
+    play.on(RowLoaded(replayed)).expects(
+        Write(Armed(replayed, armed.stanza)), CountAttempt(replayed)
+    )
     play.hears(message_ack(ROW)).expects(
         Mark(replayed, RowState.SENT, server_time=SERVER_T), NextRow()
     )
@@ -415,7 +418,7 @@ def test_armed_row_is_written_again_with_the_same_bytes() -> None:
 
 def test_replayed_row_does_not_mind_another_hash_of_devices() -> None:
     row = a_row(stanza=b"stanza")
-    play = known_play().on(RowLoaded(row)).expects(Write(Armed(row, b"stanza")))
+    play = known_play().on(RowLoaded(row)).expects(Write(Armed(row, b"stanza")), CountAttempt(row))
     play.hears(message_ack(row, phash="2:another")).said()
     play.on(RowLoaded(a_row(2))).expects(LOADED)
 
@@ -425,11 +428,17 @@ def test_row_that_is_never_acknowledged_becomes_unknown() -> None:
     play = connected_play().on(Deliver()).expects(NextRow())
     query = 3
     for _ in range(MAX_WRITES):
-        play.on(RowLoaded(row)).expects(Write(Armed(row, b"stanza")))
+        play.on(RowLoaded(row)).expects(Write(Armed(row, b"stanza")), CountAttempt(row))
         play.on(Lost(LossKind.CLOSED, "")).expects_nothing()
         connect_again(play, query)
         query += 2
     play.on(RowLoaded(row)).expects(Mark(row, RowState.UNKNOWN, "attempts_over"), NextRow())
+
+
+def test_attempts_of_an_earlier_life_count() -> None:
+    row = replace(a_row(stanza=b"stanza"), attempts=MAX_WRITES)
+    play = known_play().on(RowLoaded(row))
+    play.expects(Mark(row, RowState.UNKNOWN, "attempts_over"), NextRow())
 
 
 def test_arming_that_ends_behind_a_lost_connection_writes_nothing() -> None:
@@ -500,7 +509,7 @@ def test_row_refused_for_its_addresses_is_armed_anew_once(code: int) -> None:
     (arm,) = play.on(ALL_HERE).said()
     assert isinstance(arm, Arm)
     again = Armed(armed_row, b"new bytes")
-    play.on(again).expects(Write(again))
+    play.on(again).expects(Write(again), CountAttempt(armed_row))
     play.hears(message_ack(ROW, error=code)).expects(
         Mark(armed_row, RowState.FAILED, refusal.reason), NextRow()
     )
@@ -543,7 +552,9 @@ def test_failure_of_the_server_is_answered_with_the_same_bytes(code: int) -> Non
     replayed = replace(ROW, state=RowState.ARMED, stanza=armed.stanza)
     for _ in range(refusal.resends):
         paused_for(play.hears(message_ack(ROW, error=code)), refusal.pause_s)
-        play.on(RowLoaded(replayed)).expects(Write(Armed(replayed, armed.stanza)))
+        play.on(RowLoaded(replayed)).expects(
+            Write(Armed(replayed, armed.stanza)), CountAttempt(replayed)
+        )
     play.hears(message_ack(ROW, error=code)).expects(
         Mark(replayed, RowState.FAILED, refusal.reason)
     )
@@ -572,7 +583,7 @@ def test_next_message_to_the_same_chat_waits_its_time() -> None:
 
 def test_row_that_is_armed_does_not_wait() -> None:
     row = a_row(stanza=b"stanza")
-    known_play(LIMITS).on(RowLoaded(row)).expects(Write(Armed(row, b"stanza")))
+    known_play(LIMITS).on(RowLoaded(row)).expects(Write(Armed(row, b"stanza")), CountAttempt(row))
 
 
 def test_row_that_waits_over_a_reconnect_is_not_told_twice() -> None:

@@ -4,12 +4,10 @@ import pytest
 
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.devices import (
-    all_devices,
     create_device,
     device_by_id,
     device_by_session_id,
     device_by_token,
-    devices_of_partner,
     devices_of_user,
     devices_to_forget,
     devices_to_run,
@@ -88,10 +86,7 @@ async def test_devices_are_listed_by_user_partner_and_in_pages(
     assert await database.read(devices_of_user, partner_id, user_id) == [tenant.device, second]
     assert await database.read(devices_of_user, stranger.partner.id, user_id) == []
     assert await database.read(devices_of_user, partner_id, user_id, tenant.device.id) == [second]
-    assert await database.read(devices_of_partner, partner_id, limit=2) == [tenant.device, second]
-    assert await database.read(devices_of_partner, partner_id, second.id) == [third]
-    everyone = [tenant.device, stranger.device, second, third]
-    assert await database.read(all_devices) == everyone
+    assert await database.read(devices_of_user, partner_id, colleague.id) == [third]
 
 
 async def test_rest_phone_and_wish_are_kept(database: Database, tenant: Tenant) -> None:

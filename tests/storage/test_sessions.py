@@ -12,7 +12,6 @@ from sitpayd.storage.sessions import (
     lid_of,
     load_credentials,
     load_identities,
-    load_identities_of,
     load_sessions,
     load_sessions_of,
     mark_uploaded,
@@ -121,9 +120,8 @@ async def test_sessions_and_identities_are_deleted_by_user(
     assert await database.read(load_sessions, device_id, "77@lid") == {0: b"other"}
     assert await database.read(load_identities, device_id, LID_KEY) == {0: b"one", 5: b"two"}
     await database.write(delete_identities, device_id, LID_KEY)
-    assert await database.read(load_identities_of, device_id, list(both)) == {
-        ("77@lid", 0): b"other"
-    }
+    assert await database.read(load_identities, device_id, LID_KEY) == {}
+    assert await database.read(load_identities, device_id, "77@lid") == {0: b"other"}
 
 
 async def test_two_devices_with_the_same_peer_keep_apart(
