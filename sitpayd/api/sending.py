@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -25,8 +26,10 @@ from sitpayd.api.errors import ApiError, refused
 from sitpayd.api.notes import current_notes
 from sitpayd.api.schemas import SendBody, read_body, read_idempotency_key, read_prefer
 from sitpayd.api.services import Services
+from sitpayd.errors import StorageError
 from sitpayd.storage import outbox
 from sitpayd.storage.records import (
+    Acceptance,
     Accepted,
     DeviceGone,
     DeviceRecord,
@@ -98,11 +101,10 @@ async def send(api: Services, device_token: str) -> Response:
     known = api.status_of(device)
     if known.status not in NEEDS_A_PERSON:
         return await _accept(api, sending)
-    if key is not None:
-        # A repeat is answered even where the device has been logged out since.
-        repeated = await api.database.read(outbox.repeated, device.id, key, sending.body_hash)
-        if repeated is not None:
-            return await _repeat(api, sending, repeated)
+    # A repeat is answered even where the device has been logged out since.
+    repeated = await _find_repeated(api, sending)
+    if repeated is not None:
+        return await _repeat(api, sending, repeated)
     raise _needs_a_person(known)
 
 
@@ -110,19 +112,25 @@ async def _accept(api: Services, sending: _Sending) -> Response:
     device, message_id = sending.device, new_message_id()
     # Watched from before the insert: the actor may be done before we come back.
     with api.outcomes.watch(message_id) as watch:
-        acceptance = await api.database.write(
-            outbox.accept,
-            NewMessage(
-                device_id=device.id,
-                message_id=message_id,
-                wa_message_id=new_wa_message_id(),
-                recipient=sending.body.to,
-                text=sending.body.message,
-                idempotency_key=sending.key,
-                body_hash=sending.body_hash,
-                expires_at=utc_now() + timedelta(seconds=api.settings.message_ttl_s),
-            ),
+        new = NewMessage(
+            device_id=device.id,
+            message_id=message_id,
+            wa_message_id=new_wa_message_id(),
+            recipient=sending.body.to,
+            text=sending.body.message,
+            idempotency_key=sending.key,
+            body_hash=sending.body_hash,
+            expires_at=utc_now() + timedelta(seconds=api.settings.message_ttl_s),
         )
+        acceptance: Acceptance
+        try:
+            acceptance = await api.database.write(outbox.accept, new)
+        except StorageError:
+            # A repeat's message is stored and goes on, whatever cannot be stored now.
+            repeated = await _find_repeated(api, sending)
+            if repeated is None:
+                raise
+            acceptance = repeated
         match acceptance:
             case Repeated():
                 return await _repeat(api, sending, acceptance)
@@ -146,8 +154,18 @@ async def _accept(api: Services, sending: _Sending) -> Response:
                 assert_never(acceptance)
 
 
+async def _find_repeated(api: Services, sending: _Sending) -> Repeated | None:
+    """Find the message of an earlier request with this key."""
+    if sending.key is None:
+        return None
+    return await api.database.read(
+        outbox.repeated, sending.device.id, sending.key, sending.body_hash
+    )
+
+
 async def _repeat(api: Services, sending: _Sending, repeated: Repeated) -> Response:
-    message_id = repeated.row.message_id
+    found = repeated.row
+    message_id = found.message_id
     current_notes().message_id = message_id
     if not repeated.same_body:
         raise ApiError(
@@ -156,8 +174,10 @@ async def _repeat(api: Services, sending: _Sending, repeated: Repeated) -> Respo
             field="idempotency-key",
         )
     with api.outcomes.watch(message_id) as watch:
-        # Read again: it may have moved between the look-up and the watch.
-        row = await _read(api, sending, message_id)
+        row = _Row(message_id, found.wa_message_id, found.state, found.reason)
+        with suppress(StorageError):
+            # Read again: it may have moved between the look-up and the watch.
+            row = await _read(api, sending, message_id)
         if not row.state.is_settled:
             return await _outcome(api, sending, row, watch)
     answer = _answer(api, sending.device, row)
@@ -175,10 +195,16 @@ async def _outcome(api: Services, sending: _Sending, row: _Row, watch: Watch) ->
     if watch.state is not None and watch.state.is_settled:
         settled = _Row(row.message_id, row.wa_message_id, watch.state, watch.reason)
         return _answer(api, device, settled)
-    now = await _read(api, sending, row.message_id)
-    if not sending.opted_in and await api.database.write(outbox.cancel, device.id, row.message_id):
-        raise _taken_back(api, api.status_of(device), now)
-    return _answer(api, device, await _read(api, sending, row.message_id))
+    try:
+        row = await _read(api, sending, row.message_id)
+        if not sending.opted_in and await api.database.write(
+            outbox.cancel, device.id, row.message_id
+        ):
+            raise _taken_back(api, api.status_of(device), row)
+        row = await _read(api, sending, row.message_id)
+    except StorageError:
+        pass  # it stands in the queue and goes on: an error would tell that it does not
+    return _answer(api, device, row)
 
 
 async def _read(api: Services, sending: _Sending, message_id: str) -> _Row:

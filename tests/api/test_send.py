@@ -544,3 +544,45 @@ async def test_database_in_trouble_stores_nothing_and_says_so(
 
     assert await code_of(answer) == (503, code)
     assert int(answer.headers["retry-after"]) > 0
+
+
+async def test_message_that_cannot_be_taken_back_is_never_told_as_not_sent(
+    front: Front, tenant: Tenant, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    tenant.actor.behaviour = "away"
+
+    async with trio.open_nursery() as nursery:
+        pending = await begin(nursery, front, tenant)
+        _refuse_all(front, monkeypatch)
+        answer = await pending.answer()
+
+    assert answer.status_code == 202
+    assert (await answer.get_json())["type"] == "queued"
+
+
+async def test_repeat_finds_its_message_while_nothing_can_be_stored(
+    front: Front, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant.actor.behaviour = "away"
+    first = await front.send(tenant, headers=KEY | ASYNC)
+
+    _refuse_writes(front, monkeypatch)
+    again = await front.send(tenant, headers=KEY | ASYNC)
+
+    assert again.status_code == 202
+    assert (await again.get_json())["message_id"] == (await first.get_json())["message_id"]
+
+
+def _refuse_writes(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> object:
+        raise StorageFullError("full")
+
+    monkeypatch.setattr(front.database, "write", refuse)
+
+
+def _refuse_all(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> object:
+        raise StorageBusyError("overloaded")
+
+    monkeypatch.setattr(front.database, "write", refuse)
+    monkeypatch.setattr(front.database, "read", refuse)
