@@ -76,7 +76,7 @@ class Scene:
         server = Server(Options(grace_s=0.05))
         friend = server.add_account(FRIEND, "Friend")
         numbers = [str(_FIRST_OWNER + index) for index in range(devices)]
-        scene = cls(server, friend, tuple(_link(server, number) for number in numbers))
+        scene = cls(server, friend, tuple(link(server, number) for number in numbers))
         route = server.router.message
 
         def message(sender: object, node: Node) -> object:
@@ -117,7 +117,8 @@ def listen() -> tuple[socket.socket, str]:
     return listening, f"ws://127.0.0.1:{listening.getsockname()[1]}/ws/chat"
 
 
-def _link(server: Server, number: str) -> Linked:
+def link(server: Server, number: str) -> Linked:
+    """Link a device of a new account without a socket; it has all its prekeys up."""
     phone, keys = server.add_account(number, "Owner"), DeviceKeys.generate()
     account = phone.account
     registration = parse_client_payload(registration_payload(keys, ClientInfo()))
