@@ -72,17 +72,6 @@ async def test_bad_value_is_named_once_with_where_it_came_from(tmp_path: Path) -
     assert ";" not in told
 
 
-async def test_secret_value_is_not_repeated(tmp_path: Path) -> None:
-    told = complaint(await serve(tmp_path, admin_key="short secret"), CONFIGURATION)
-    assert "short secret" not in told
-
-
-async def test_own_root_key_is_refused_for_the_real_whatsapp(tmp_path: Path) -> None:
-    settings = {"whatsapp_url": "wss://web.whatsapp.com/ws/chat", "whatsapp_root_key": "00" * 32}
-    told = complaint(await serve(tmp_path, **settings), CONFIGURATION)
-    assert told == "sitpayd: whatsapp_root_key must not be set together with WhatsApp's own host"
-
-
 async def test_taken_port_is_named(state: Path, taken_port: int) -> None:
     told = complaint(await serve(state, listen=f"127.0.0.1:{taken_port}"), CONFIGURATION)
     assert told == f"sitpayd: listen: cannot use 127.0.0.1:{taken_port}: Address already in use"
