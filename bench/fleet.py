@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -22,6 +22,8 @@ from websockets.trio.client import connect
 from bench.http import Http, Json
 from bench.processes import BenchError
 
+# The API lets each ask 100 times a second: so many that this is never what is measured.
+PARTNERS = 16
 # Phones that receive; each device writes to one of them.
 RECIPIENTS = 100
 # Indian mobile numbers, as in the contract's examples.
@@ -29,14 +31,24 @@ FIRST_RECIPIENT = 919_700_000_000
 FIRST_OWNER = 919_800_000_000
 QR_AGAIN_S = 0.2
 CONNECTED_WITHIN_S = 30.0
+TEXT = "Your order is on its way."
+# Answer of a server that cannot take a login; the device tries again later.
+LOGIN_UNAVAILABLE = 503
+LOGINS_REFUSED = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One linked device: where to post, and the number it writes to."""
+    """One linked device: where to post, its own address, and the number it writes to.
 
+    Attributes:
+        number: how many there were before it.
+    """
+
+    number: int
     session_id: str
     send_path: str
+    jid: str
     recipient: str
 
 
@@ -57,6 +69,11 @@ class Feed:
         while len(self._connected) < count:
             await self._changed.wait()
 
+    async def until_gone(self, session_id: str) -> None:
+        """Wait until a device is not connected; the caller brings the deadline."""
+        while session_id in self._connected:
+            await self._changed.wait()
+
     def _take(self, message: Json) -> None:
         told = message["devices"] if message["type"] == "snapshot" else [message["device"]]
         assert isinstance(told, list)
@@ -70,8 +87,9 @@ class Feed:
 
 
 @asynccontextmanager
-async def watch_feed(base_url: str, admin_key: str) -> AsyncIterator[Feed]:
-    """Follow the feed within the block."""
+async def watch_feed(environment: Mapping[str, str]) -> AsyncIterator[Feed]:
+    """Follow the feed of a daemon that was told this, within the block."""
+    base_url, admin_key = environment["SITPAYD_BASE_URL"], environment["SITPAYD_ADMIN_KEY"]
     feed = Feed()
     async with (
         connect(
@@ -98,7 +116,7 @@ async def watch_feed(base_url: str, admin_key: str) -> AsyncIterator[Feed]:
 
 
 class Fleet:
-    """A partner with devices that grow in number.
+    """Partners with devices that grow in number.
 
     Attributes:
         devices: the linked ones, oldest first.
@@ -107,36 +125,38 @@ class Fleet:
     def __init__(self, http: Http, control: Http) -> None:
         self._http = http
         self._control = control
-        self._headers: dict[str, str] = {}
+        self._owners: list[dict[str, str]] = []
         self.devices: list[Device] = []
 
-    async def prepare(self) -> None:
-        """Register the partner and make the accounts of those who receive."""
-        registered = await self._http.post(
-            "/partner/register",
-            {"name": "Bench", "email": "bench@example.com", "domain": "example.com"},
-        )
-        self._headers["x-api-key"] = str(registered["api_key"])
-        user = await self._http.post(
-            "/partner/users", {"label": "Bench", "email": "bench@example.com"}, self._headers
-        )
-        self._headers["x-user-token"] = str(user["user_token"])
-        for number in range(FIRST_RECIPIENT, FIRST_RECIPIENT + RECIPIENTS):
-            await self._control.post("/accounts", {"phone": str(number)})
+    async def prepare(self, partners: int) -> None:
+        """Register the partners and make the accounts of those who receive."""
+        for number in range(partners):
+            email = f"bench{number}@example.com"
+            registered = await self._http.post(
+                "/partner/register",
+                {"name": f"Bench {number}", "email": email, "domain": "example.com"},
+            )
+            headers = {"x-api-key": str(registered["api_key"])}
+            user = await self._http.post(
+                "/partner/users", {"label": "Bench", "email": email}, headers
+            )
+            self._owners.append({**headers, "x-user-token": str(user["user_token"])})
+        for recipient in range(FIRST_RECIPIENT, FIRST_RECIPIENT + RECIPIENTS):
+            await self._control.post("/accounts", {"phone": str(recipient)})
 
     async def link(self, number: int, feed: Feed) -> None:
         """Create a device, let its owner's phone read the QR picture, wait until it is connected.
 
         Args:
-            number: of the device, from 0; each is linked to a phone of its own.
+            number: of the device, from 0; each is linked to a phone of its own, and the partners
+                take turns.
         """
-        made = await self._http.post(
-            "/partner/devices", {"device_name": f"Device {number}"}, self._headers
-        )
-        text = await self._qr_text(str(made["qr_url"]))
-        owner = str(FIRST_OWNER + number)
-        await self._control.post("/accounts", {"phone": owner})
-        await self._control.post(f"/accounts/{owner}/scan", {"qr": text})
+        owner = self._owners[number % len(self._owners)]
+        made = await self._http.post("/partner/devices", {"device_name": f"Device {number}"}, owner)
+        text = await self._qr_text(str(made["qr_url"]), owner)
+        phone = str(FIRST_OWNER + number)
+        await self._control.post("/accounts", {"phone": phone})
+        scanned = await self._control.post(f"/accounts/{phone}/scan", {"qr": text})
         session_id = str(made["session_id"])
         with trio.move_on_after(CONNECTED_WITHIN_S) as scope:
             await feed.until_connected(session_id)
@@ -144,15 +164,29 @@ class Fleet:
             raise BenchError(f"device {number} was linked and did not connect")
         send_path = str(made["send_url"]).removeprefix(self._http.base_url)
         recipient = str(FIRST_RECIPIENT + number % RECIPIENTS)
-        self.devices.append(Device(session_id, send_path, recipient))
+        self.devices.append(Device(number, session_id, send_path, str(scanned["jid"]), recipient))
 
     async def send(self, device: Device) -> None:
         """Send a text; returns when WhatsApp's server has acknowledged it."""
-        answer = await self._http.post(
-            device.send_path, {"to": device.recipient, "message": "Your order is on its way."}
-        )
+        answer = await self._http.post(device.send_path, _message(device))
         if answer["type"] != "success":
             raise BenchError(f"a message was not acknowledged in time: {answer['message']}")
+
+    async def queue(self, device: Device) -> None:
+        """Leave a text for a device that is away; returns when the daemon has stored it."""
+        answer = await self._http.post(
+            device.send_path, _message(device), {"prefer": "respond-async"}
+        )
+        if answer["type"] != "queued":
+            raise BenchError(f"a message was to be queued: {answer['message']}")
+
+    async def take_away(self, device: Device, feed: Feed) -> None:
+        """Cut a device off for good: its logins are refused; the caller brings the deadline."""
+        path = f"/devices/{device.jid}"
+        refused: Json = {"reason": LOGIN_UNAVAILABLE, "count": LOGINS_REFUSED}
+        await self._control.post(f"{path}/fail-next-login", refused)
+        await self._control.post(f"{path}/drop", {})
+        await feed.until_gone(device.session_id)
 
     async def violations(self) -> list[object]:
         """What the simulator found wrong."""
@@ -160,10 +194,14 @@ class Fleet:
         assert isinstance(violations, list)
         return violations
 
-    async def _qr_text(self, url: str) -> str:
+    async def _qr_text(self, url: str, owner: Mapping[str, str]) -> str:
         while True:
-            answer = await self._http.get(url, self._headers)
+            answer = await self._http.get(url, owner)
             if answer["type"] == "success":
                 picture = base64.b64decode(str(answer["qr"]).partition(",")[2])
                 return str(zxingcpp.read_barcodes(Image.open(io.BytesIO(picture)))[0].text)
             await trio.sleep(QR_AGAIN_S)
+
+
+def _message(device: Device) -> Json:
+    return {"to": device.recipient, "message": TEXT}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -24,6 +25,10 @@ Json = dict[str, object]
 
 class HttpError(Exception):
     """The answer was not the one asked for."""
+
+
+class TooManyRequests(HttpError):
+    """The partner or the device has to wait before it may ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Http:
         """Ask for a path or a URL of this origin.
 
         Raises:
-            HttpError: If the answer is no success.
+            HttpError: If the answer is no success; TooManyRequests if that is why.
         """
         return _checked(target, *await self.request("GET", target, headers or {}, b""))
 
@@ -51,7 +56,7 @@ class Http:
         """Post JSON to a path or a URL of this origin.
 
         Raises:
-            HttpError: If the answer is no success.
+            HttpError: If the answer is no success; TooManyRequests if that is why.
         """
         data = json.dumps(body).encode()
         return _checked(target, *await self.request("POST", target, headers or {}, data))
@@ -124,7 +129,8 @@ async def _receive(stream: trio.SocketStream) -> tuple[int, bytes, bool]:
 
 def _checked(target: str, status: int, body: bytes) -> Json:
     if not 200 <= status < 300:
+        kind = TooManyRequests if status == HTTPStatus.TOO_MANY_REQUESTS else HttpError
         # The target may hold a token; what it ends with says enough.
-        raise HttpError(f"…/{target.rpartition('/')[2]} answered {status}: {body.decode()}")
+        raise kind(f"…/{target.rpartition('/')[2]} answered {status}: {body.decode()}")
     answer: Json = json.loads(body)
     return answer
