@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from tests.torture import crash_points, mutants, power_loss, simulation, storm
+from tests.torture import crash_points, full_disk, mutants, power_loss, simulation, storm
 from tests.torture.lanes import Lane
 
 LANES: Final[Mapping[str, Lane]] = {
@@ -24,6 +24,7 @@ LANES: Final[Mapping[str, Lane]] = {
     "mutants": mutants.LANE,
     "crash_points": crash_points.LANE,
     "power_loss": power_loss.LANE,
+    "full_disk": full_disk.LANE,
     "simulation": simulation.LANE,
 }
 MAX_SEED: Final = 2**31

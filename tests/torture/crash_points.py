@@ -269,7 +269,7 @@ async def run(options: Namespace) -> bool:
     """Run the lane in a process of its own: this one has an event loop, which cannot be forked."""
     arguments = [f"--seed={options.seed}", *(["--share"] if options.share else [])]
     for name in ("minutes", "points", "mutant"):
-        if (value := getattr(options, name, None)) is not None:
+        if (value := getattr(options, name)) is not None:
             arguments.append(f"--{name}={value}")
     done = await trio.run_process(
         [sys.executable, "-m", "tests.torture.crash_points", *arguments], check=False

@@ -25,13 +25,14 @@ from sitpayd.actors.phase import Phase
 from sitpayd.actors.registry import DeviceRegistry
 from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.supervisor import DeviceSupervisor
-from sitpayd.actors.transport import Converse, converse
+from sitpayd.actors.transport import Converse, Outgoing, Report, converse
 from sitpayd.api.app import Api, create_app
 from sitpayd.api.gate import ASGIApp
 from sitpayd.settings import Settings
 from sitpayd.storage import devices
 from sitpayd.storage.database import Database, open_database
 from sitpayd.storage.vault import Vault
+from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.stanzas.login import ClientInfo
 from tests.support.waiting import eventually
 from tests.torture.scene import FRIEND, SECRET
@@ -128,3 +129,30 @@ def _noting(app: ASGIApp, answered: NotedAnswer) -> ASGIApp:
         await app(scope, receive, sending)
 
     return noting
+
+
+def watched(left: Callable[[bytes], None]) -> Converse:
+    """Connections as the product runs them; each stored stanza is told right before it leaves."""
+
+    async def converse_watched(
+        url: str,
+        make_connection: Callable[[], Connection],
+        outgoing: trio.MemoryReceiveChannel[Outgoing],
+        bucket: DialBucket,
+        report: Report,
+    ) -> None:
+        put, take = trio.open_memory_channel[Outgoing](0)
+
+        async def pass_on() -> None:
+            async with put:
+                async for item in outgoing:
+                    if isinstance(item, bytes):
+                        left(item)
+                    await put.send(item)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pass_on)
+            await converse(url, make_connection, take, bucket, report)
+            nursery.cancel_scope.cancel()
+
+    return converse_watched

@@ -12,22 +12,18 @@ import json
 import os
 import sqlite3
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
-from sitpayd.actors.dials import DialBucket
-from sitpayd.actors.transport import Outgoing, Report, converse
 from sitpayd.log import configure
 from sitpayd.storage import database as product
 from sitpayd.storage import outbox
 from sitpayd.storage.records import RowState
-from sitpayd.whatsapp.connection import Connection
 from tests.support.waiting import eventually
-from tests.torture.house import House, open_house
+from tests.torture.house import House, open_house, watched
 from tests.torture.mutant_daemon import MUTANTS
 
 MARKS: Final = "marks"
@@ -53,32 +49,6 @@ class Recorder:
         """Write a mark."""
         os.write(self._marks, json.dumps([kind, *values]).encode() + b"\n")
 
-    async def converse(
-        self,
-        url: str,
-        make_connection: Callable[[], Connection],
-        outgoing: trio.MemoryReceiveChannel[Outgoing],
-        bucket: DialBucket,
-        report: Report,
-    ) -> None:
-        """Run a connection as the product does; every stored stanza is marked on its way to it."""
-        put, take = trio.open_memory_channel[Outgoing](0)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._pass_on, outgoing, put)
-            await converse(url, make_connection, take, bucket, report)
-            nursery.cancel_scope.cancel()
-
-    async def _pass_on(
-        self,
-        outgoing: trio.MemoryReceiveChannel[Outgoing],
-        put: trio.MemorySendChannel[Outgoing],
-    ) -> None:
-        async with put:
-            async for item in outgoing:
-                if isinstance(item, bytes):
-                    self.mark("wire", item.hex())
-                await put.send(item)
-
 
 async def record(directory: Path, url: str, root_key: bytes, sends: int, tokens: list[str]) -> None:
     """Send so many messages in all, each device one after the other."""
@@ -87,8 +57,11 @@ async def record(directory: Path, url: str, root_key: bytes, sends: int, tokens:
     def answered(key: str, status: int) -> None:
         recorder.mark("answered", key, status)
 
+    def left(stanza: bytes) -> None:
+        recorder.mark("wire", stanza.hex())
+
     async with open_house(
-        directory / DATABASE, url, root_key, converse=recorder.converse, answered=answered
+        directory / DATABASE, url, root_key, converse=watched(left), answered=answered
     ) as house:
         await house.connected()
         async with trio.open_nursery() as nursery:
