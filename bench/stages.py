@@ -107,7 +107,7 @@ STAGES: Final[Mapping[str, Stage]] = {
     "durability": Stage(run_durability, 45.0),
     "fairness": Stage(run_fairness, 75.0),
     "accept": Stage(run_accept, 55.0),
-    "fleet": Stage(run_fleet, 300.0),
+    "fleet": Stage(run_fleet, 340.0),
 }
 
 
