@@ -68,23 +68,29 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(_: argparse.Namespace) -> int:
-    import trio
-
-    from sitpayd.daemon import run_daemon
     from sitpayd.log import configure
     from sitpayd.settings import load_settings
 
     settings = load_settings()
     configure(settings.log_level, settings.log_format)
+
+    # After the settings: importing all of this takes a second, and a typo is told before it.
+    import trio
+
+    from sitpayd.daemon import run_daemon
+
     trio.run(run_daemon, settings)
     return 0
 
 
 def _migrate(_: argparse.Namespace) -> int:
     from sitpayd.settings import load_settings
+
+    settings = load_settings()
+
     from sitpayd.storage.database import migrate
 
-    migrate(load_settings().database_url)
+    migrate(settings.database_url)
     print("the database is up to date")
     return 0
 
