@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -162,8 +162,3 @@ class Daemon:
     def errors(self) -> list[str]:
         """The lines in which it complains about itself, and what is no line of its log at all."""
         return [line for line in self.lines() if " level=error " in line or "level=" not in line]
-
-
-def header(values: Mapping[str, str | None]) -> dict[str, str]:
-    """Headers without those that are None."""
-    return {name: value for name, value in values.items() if value is not None}
