@@ -19,19 +19,21 @@ import trio
 import trio.testing
 
 from sitpayd.log import configure
+from sitpayd.simulator.faults import Fault, FaultKind
 from sitpayd.storage import outbox
 from sitpayd.storage.records import RowState
 from tests.support.waiting import eventually
 from tests.torture.children import Child, Tell
 from tests.torture.death import DIED, Death, Place, Target, Tracer, Walk
 from tests.torture.house import House, open_house
-from tests.torture.scene import Scene, listen
+from tests.torture.scene import FRIEND, Scene, listen
 
 KEY: Final = "the-one-send"
 TEXT: Final = "Hello!"
 # A healthy child needs a tenth of a second.
 CHILD_S: Final = 30.0
 WALK_S: Final = 300.0
+MANY: Final = 1000
 
 _Work = Callable[[House, Tell], Awaitable[None]]
 
@@ -132,9 +134,14 @@ class Play:
             assert walker.wait(WALK_S) == 0
         return walker.told(list)[0]
 
-    def point(self, target: Target) -> Observed:
-        """Die at one bytecode, let the heir recover, and look."""
-        with self._server() as (server, url):
+    def point(self, target: Target, *, silent: bool = False) -> Observed:
+        """Die at one bytecode, let the heir recover, and look.
+
+        Args:
+            silent: the recipient's phone sends no receipts: they could tell the heir what the ack
+                did not.
+        """
+        with self._server(silent=silent) as (server, url):
             victim = Child(partial(self._die, url, target))
             status = victim.wait(CHILD_S)
             heir = Child(partial(self._live, url, self._finish))
@@ -157,12 +164,12 @@ class Play:
         return self._stage / "log"
 
     @contextmanager
-    def _server(self) -> Iterator[tuple[Child, str]]:
+    def _server(self, *, silent: bool = False) -> Iterator[tuple[Child, str]]:
         """Begin anew: a fresh server, a copy of the template."""
         shutil.rmtree(self._stage, ignore_errors=True)
         self._stage.mkdir(mode=0o700)
         shutil.copy(self._template, self._stage / "sitpayd.db")
-        with serving(self._scene) as running:
+        with serving(self._scene, silent=silent) as running:
             yield running
 
     # --- the daemons ---
@@ -217,13 +224,15 @@ class Play:
 
 
 @contextmanager
-def serving(scene: Scene) -> Iterator[tuple[Child, str]]:
+def serving(scene: Scene, *, silent: bool = False) -> Iterator[tuple[Child, str]]:
     """Run the server in a child, and where it is; afterwards the child has told a `Witnessed`."""
     listening, url = listen()
     waiting, stop = os.pipe()
 
     def serve(tell: Tell) -> None:
         os.close(stop)
+        if silent:
+            scene.server.faults.add(Fault(FaultKind.SILENT, FRIEND, count=MANY))
         trio.run(_serve, scene, listening, waiting, tell)
 
     server = Child(serve)

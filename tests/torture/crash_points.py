@@ -46,7 +46,6 @@ WORKERS: Final = 2
 MINUTES: Final = 12.0
 SHARE_MINUTES: Final = 0.5
 MEMORY_DISK: Final = Path("/dev/shm")
-TELL_EVERY_S: Final = 15.0
 MAX_TOLD: Final = 20
 OK: Final = 200
 
@@ -161,17 +160,19 @@ class Played:
     findings: tuple[Finding, ...]
 
 
-def _work(scene: Scene, points: Sequence[Target], until: float, tell: Tell) -> None:
+def _work(scene: Scene, points: Sequence[Target], until: float, random: Random, tell: Tell) -> None:
     with _directory() as directory:
         play = Play(scene, Path(directory))
         for point in points:
             begun = time.monotonic()
             if begun >= until:
                 break
-            seen = play.point(point)
+            # Half of the time nothing but the server's ack tells that it took the message.
+            silent = random.random() < 0.5
+            seen = play.point(point, silent=silent)
             if seen.target is None:
                 # Two sends differ a little; any other execution of this bytecode will do.
-                seen = play.point(Target(replace(point.place, stage=ANY), 0))
+                seen = play.point(Target(replace(point.place, stage=ANY), 0), silent=silent)
             took_s = time.monotonic() - begun
             tell(Played(seen.target is not None, took_s, tuple(judge(seen))))
 
@@ -186,11 +187,12 @@ def walk(scene: Scene) -> list[Place]:
         return Play(scene, Path(directory)).walk()
 
 
-def play(scene: Scene, points: Sequence[Target], minutes: float) -> list[Played]:
+def play(scene: Scene, points: Sequence[Target], minutes: float, seed: int) -> list[Played]:
     """Die at these points, on several processors, until they or the time are over."""
     until = time.monotonic() + 60 * minutes
     workers = [
-        Child(partial(_work, scene, points[start::WORKERS], until)) for start in range(WORKERS)
+        Child(partial(_work, scene, points[start::WORKERS], until, Random(f"{seed} {start}")))
+        for start in range(WORKERS)
     ]
     deaths: list[Played] = []
     for worker in workers:
@@ -252,7 +254,8 @@ def main(arguments: Sequence[str]) -> int:
     scene = prepare(options.mutant)
     points = draw(walk(scene), options.seed)
     minutes = options.minutes or (SHARE_MINUTES if options.share else MINUTES)
-    return 0 if report(points, play(scene, points.all[: options.points], minutes)) else 1
+    played = play(scene, points.all[: options.points], minutes, options.seed)
+    return 0 if report(points, played) else 1
 
 
 # --- the lane ---
