@@ -20,6 +20,8 @@ from tests.torture.verdict import Fate
 from tests.torture.witness import Breach, Witness
 
 MAX_TRIES_WITHOUT_KEY: Final = 3
+# Who was answered 202 oftener than this asks for the state instead.
+MAX_REPEATS: Final = 8
 _ARRIVED: Final = ("sent", "delivered", "read")
 _UNDER_WAY: Final = ("accepted", "armed")
 
@@ -87,6 +89,7 @@ class Program:
         ask: Ask,
         witness: Witness,
         draws: Random,
+        may_begin: Callable[[], bool],
     ) -> None:
         self.messages: list[Message] = []
         self.manner = draws.choice(list(Manner))
@@ -97,6 +100,7 @@ class Program:
         self._ask = ask
         self._witness = witness
         self._draws = draws
+        self._may_begin = may_begin
         self._pause_s = draws.choice((0.0, 1.0, 20.0))
         self._length = draws.randint(1, 6)
 
@@ -105,6 +109,8 @@ class Program:
         await trio.sleep(self._draws.uniform(0.0, 20.0))
         behind = []
         for serial in range(self._length):
+            if not self._may_begin():
+                break
             if self.manner is Manner.PLAIN:
                 await self._send_plainly(serial)
             else:
@@ -157,7 +163,7 @@ class Program:
                     message.fate = Fate.SENT
                     return
                 if answer.status == HTTPStatus.ACCEPTED:
-                    if self.manner in (Manner.QUEUEING, Manner.CANCELING):
+                    if self.manner in (Manner.QUEUEING, Manner.CANCELING) or tries > MAX_REPEATS:
                         return
                 elif (
                     self.manner is Manner.RESIGNED

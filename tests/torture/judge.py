@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from sitpayd.actors.device import DeviceActor
@@ -53,7 +54,7 @@ class Judge:
 
     # --- while the daemon lives ---
 
-    async def look_at_the_living(self, life: Life, ask: Ask) -> None:
+    async def look_at_the_living(self, life: Life, ask: Ask, now: datetime) -> None:
         """INV7 and INV8 while the daemon is there; INV6 through its front door."""
         waits = set()
         for index, record in enumerate(self.records):
@@ -67,11 +68,14 @@ class Judge:
                 waits.add(record.id)
                 self.counts[f"rests: {status.reason}"] += 1
             await self._look_for_strangers(index, ask)
+        held = self.witness.held(now)
+        self.counts["held"] += len(held)
         for row in self.witness.rows.values():
-            if not row.state.is_settled and row.device_id not in waits:
+            if not row.state.is_settled and not (row.device_id in waits or row.message_id in held):
                 self.witness.accuse(Breach.UNSETTLED, f"{row.message_id} is {row.state}")
         for message in self.messages:
-            if message.fate is Fate.OPEN and self.records[message.device].id not in waits:
+            waiting = self.records[message.device].id in waits or message.ids & held
+            if message.fate is Fate.OPEN and not waiting:
                 self.witness.accuse(Breach.UNSETTLED, f"{message.text} has no final answer")
         self._look_at_sizes(life)
 

@@ -81,10 +81,12 @@ class Life:
         exchange, data = Exchange(), b"" if body is None else json.dumps(body).encode()
         self.exchanges[exchange] = None
         self.nursery.start_soon(self._serve, exchange, _scope(method, path, headers), data)
-        with trio.move_on_after(patience):
-            await exchange.done.wait()
-        self.exchanges.pop(exchange, None)
-        exchange.left.set()
+        try:
+            with trio.move_on_after(patience):
+                await exchange.done.wait()
+        finally:
+            self.exchanges.pop(exchange, None)
+            exchange.left.set()
         return exchange
 
     async def _serve(self, exchange: Exchange, scope: HTTPScope, data: bytes) -> None:

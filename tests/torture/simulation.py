@@ -76,9 +76,9 @@ async def run(options: Namespace) -> bool:
 
 
 async def _worlds(first: int, count: int) -> bool:
-    seeds = [*_regressions(), *range(first, first + count)]
+    seeds = [*regressions(), *range(first, first + count)]
     begun = trio.current_time()
-    worlds = await _live(seeds)
+    worlds = await live(seeds)
     broken = [world for world in worlds if world.findings]
     for world in broken[:10]:
         _complain(world)
@@ -97,7 +97,7 @@ async def _worlds(first: int, count: int) -> bool:
 async def _twins(first: int) -> bool:
     seeds = range(first, first + TWINS)
     # In another order: what was before it in its process changes no world either.
-    once, again = await _live(seeds), await _live(seeds[::-1])
+    once, again = await live(seeds), await live(seeds[::-1])
     traces = {world.seed: world.trace for world in once}
     others = {world.seed: world.trace for world in again}
     differing = [seed for seed in seeds if traces.get(seed) != others.get(seed)]
@@ -112,24 +112,31 @@ async def _mutants(first: int) -> bool:
     caught: dict[str, int] = {}
     limiter = trio.CapacityLimiter(_processes())
 
-    async def hunt(name: str) -> None:
-        seeds = range(first, first + MUTANT_SEEDS)
-        async with limiter, aclosing(_worker(seeds, "--mutant", name)) as worlds:
-            async for world in worlds:
-                if any(breach == CAUGHT_BY[name] for breach, _, _ in world.findings):
-                    caught[name] = world.seed
-                    return
+    async def look(name: str) -> None:
+        async with limiter:
+            seed = await hunt(name, range(first, first + MUTANT_SEEDS))
+            if seed is not None:
+                caught[name] = seed
 
     async with trio.open_nursery() as nursery:
         for name in CAUGHT_BY:
-            nursery.start_soon(hunt, name)
+            nursery.start_soon(look, name)
     for name, breach in CAUGHT_BY.items():
         how = f"caught by seed {caught[name]}: {breach}" if name in caught else "SURVIVES"
         print(f"  {name} {how}", flush=True)
     return len(caught) == len(CAUGHT_BY)
 
 
-async def _live(seeds: Sequence[int]) -> list[Told]:
+async def hunt(mutant: str, seeds: Sequence[int]) -> int | None:
+    """Find the first seed whose world catches a mutant; None: it survives them all."""
+    async with aclosing(_worker(seeds, "--mutant", mutant)) as worlds:
+        async for world in worlds:
+            if any(breach == CAUGHT_BY[mutant] for breach, _, _ in world.findings):
+                return world.seed
+    return None
+
+
+async def live(seeds: Sequence[int]) -> list[Told]:
     """Live worlds in as many processes as there are processors."""
     worlds: list[Told] = []
 
@@ -173,7 +180,8 @@ def _processes() -> int:
     return os.cpu_count() or 1
 
 
-def _regressions() -> list[int]:
+def regressions() -> list[int]:
+    """The seeds of worlds that broke a promise once."""
     lines = REGRESSIONS.read_text(encoding="utf-8").splitlines()
     return [int(line.split()[0]) for line in lines if line.strip() and not line.startswith("#")]
 

@@ -10,6 +10,7 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -17,7 +18,7 @@ import trio
 
 from sitpayd.actors.transport import Outgoing
 from sitpayd.simulator.violations import Kind, Violation
-from sitpayd.storage.records import CAME_FROM, RowState
+from sitpayd.storage.records import CAME_FROM, RowState, to_micros
 from sitpayd.whatsapp.codec import decode, encode
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.events import Event
@@ -134,6 +135,15 @@ class Witness:
             if not legal:
                 self.accuse(Breach.BACKWARDS, f"{message_id}: {before} -> {state}")
             self.rows[id] = Row(id, device_id, seq, message_id, wa_message_id, state, reason)
+
+    def held(self, now: datetime) -> set[str]:
+        """The message ids of accepted rows that say why they wait, and until when."""
+        rows = self.driver.execute(
+            "SELECT message_id FROM outbox WHERE state = 'accepted' AND held_until > ?"
+            " AND held_reason IS NOT NULL",
+            (to_micros(now),),
+        )
+        return {message_id for (message_id,) in rows}
 
     # --- the wire ---
 

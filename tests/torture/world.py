@@ -209,6 +209,7 @@ class World:
                         self.ask,
                         self.witness,
                         self.chance.draws(f"program {number}"),
+                        lambda: self.weather.is_stormy,
                     )
                 )
         return programs
@@ -238,10 +239,10 @@ class World:
                 await trio.sleep(SETTLE_S)
             await trio.testing.wait_all_tasks_blocked()
             if self.life is None:
-                self.witness.accuse(Breach.UNSETTLED, "no daemon")
+                self.witness.accuse(Breach.UNSETTLED, "the daemon does not stay up")
             else:
-                await self._judge.look_at_the_living(self.life, self.ask)
-                self._die()
+                await self._judge.look_at_the_living(self.life, self.ask, self._now())
+            self.kill()
             nursery.cancel_scope.cancel()
 
     async def _live_on(self) -> None:
