@@ -177,6 +177,8 @@ async def _write(
                 else:
                     connection.send(item)
             except LocalProtocolError as error:
+                if connection.has_failed:
+                    continue  # what the reader has got ended it; it is about to say so
                 # One stanza that cannot be written is ours to mend; the connection is in step.
                 _log.error("stanza.unwritable", error=str(error))
             with trio.fail_after(WRITE_S):
