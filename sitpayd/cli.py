@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, TypeVar
@@ -31,6 +32,8 @@ EX_CONFIG: Final = 78
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit."""
     options = _parser().parse_args(arguments)
+    # A shell starts what runs in its background with SIGINT ignored: whoever sends it means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         sys.exit(command(options))

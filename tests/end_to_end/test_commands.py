@@ -152,6 +152,10 @@ async def test_simulate_names_a_taken_port(tmp_path: Path, taken_port: int) -> N
     assert told == "sitpayd: simulate: cannot listen: Address already in use"
 
 
+def ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def test_simulate_prints_one_json_line_and_ends_quietly_on_ctrl_c() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "sitpayd", "simulate"],
@@ -159,12 +163,17 @@ def test_simulate_prints_one_json_line_and_ends_quietly_on_ctrl_c() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # As a shell starts what runs in its background.
+        preexec_fn=ignore_interrupts,
     )
     with process:
-        assert process.stdout is not None
-        told = json.loads(process.stdout.readline())
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=10)
+        try:
+            assert process.stdout is not None
+            told = json.loads(process.stdout.readline())
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=10)
+        finally:
+            process.kill()  # nothing if it has ended
     assert set(told) == {"url", "root_key", "control"}
     assert len(bytes.fromhex(told["root_key"])) == 32
     assert (process.returncode, output, errors) == (130, "", "")
