@@ -179,7 +179,8 @@ class DeviceMachine:
                 self._keepalive.heard(now)
                 return self._received(event.node, now)
             case Deliver():
-                return self._delivery.go(now)
+                # A request may have been let in just before the logout was known.
+                return self._settle_if_logged_out() or self._delivery.go(now)
             case Tick():
                 return self._tick(now)
             case RowLoaded():
@@ -242,7 +243,8 @@ class DeviceMachine:
             return self._gone()
         if event.rest is not None:
             self.phase, self.reason = Phase(event.rest.phase), event.rest.reason
-            return []
+            # A crash may have come between the rest and the settling.
+            return self._settle_if_logged_out()
         if event.paused:
             self.phase = Phase.PAUSED
             return []
@@ -581,6 +583,9 @@ class DeviceMachine:
         self._delivery.offline(now)
         self._pairing.end()
         return [HideQr()] if self.phase is Phase.PAIRING else []
+
+    def _settle_if_logged_out(self) -> list[Command]:
+        return [SettleLoggedOut()] if self.phase is Phase.LOGGED_OUT else []
 
     def _gone(self) -> list[Command]:
         """The removed device has nothing left at WhatsApp."""

@@ -108,9 +108,15 @@ def test_linked_device_dials_when_it_starts() -> None:
     assert play.waits_s is None
 
 
-@pytest.mark.parametrize("phase", sorted(RESTING))
+@pytest.mark.parametrize("phase", sorted(RESTING - {Phase.LOGGED_OUT}))
 def test_resting_device_does_not_dial_when_it_starts(phase: Phase) -> None:
     play = Playbook().on(started(rest=rest(phase))).expects_nothing().stands(phase, "because")
+    assert play.waits_s is None
+
+
+def test_logged_out_device_settles_what_a_crash_or_a_late_request_left() -> None:
+    play = Playbook().on(started(rest=rest(Phase.LOGGED_OUT))).expects(SettleLoggedOut())
+    play.on(Deliver()).expects(SettleLoggedOut()).stands(Phase.LOGGED_OUT, "because")
     assert play.waits_s is None
 
 
@@ -602,7 +608,8 @@ def test_device_removed_while_it_waits_is_logged_out_at_its_next_connect() -> No
 
 @pytest.mark.parametrize("phase", sorted(RESTING))
 def test_resting_device_that_is_removed_ends_at_once(phase: Phase) -> None:
-    play = Playbook().on(started(rest=rest(phase))).expects_nothing()
+    play = Playbook().on(started(rest=rest(phase)))
+    play.said()
     play.on(Logout()).expects(HangUp(), *GONE)
     assert play.machine.phase is Phase.LOGGED_OUT
 

@@ -273,7 +273,8 @@ def test_refused_registration_rests_or_goes_back_to_unpaired(code: int) -> None:
 
 @pytest.mark.parametrize("phase", sorted(RESTING))
 def test_unlinked_device_that_rests_may_try_again(phase: Phase) -> None:
-    play = Playbook().on(started(keys=None, paired=None, rest=rest(phase))).expects_nothing()
+    play = Playbook().on(started(keys=None, paired=None, rest=rest(phase)))
+    play.said()
     one_round(play.stands(phase, "because"), from_rest=True)
 
 
@@ -284,7 +285,7 @@ def test_linked_device_that_rests_shows_no_code(phase: Phase) -> None:
 
 
 def test_logged_out_device_is_linked_anew_with_fresh_keys() -> None:
-    play = Playbook().on(started(rest=rest(Phase.LOGGED_OUT))).expects_nothing()
+    play = Playbook().on(started(rest=rest(Phase.LOGGED_OUT))).expects(SettleLoggedOut())
     play.on(StartPairing()).expects(ClearRest(), MakeKeys()).stands(Phase.PAIRING)
     fresh = DeviceKeys.generate()
     play.on(KeysMade(fresh)).expects(Dial(registration=True))
