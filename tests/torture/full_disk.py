@@ -41,7 +41,8 @@ from tests.torture.scene import Scene
 from tests.torture.trouble import Kind, Refusals, Trouble, troubled
 from tests.torture.verdict import REUSED_TEXT, Broken, Finding
 
-WORKERS: Final = 6
+# Most of their time they wait.
+WORKERS: Final = 12
 SIZES: Final = 25
 TRANSACTIONS: Final = 12
 LOCKS: Final = (0.1, 4.0, 6.0)
@@ -306,7 +307,7 @@ def _work(scene: Scene, troubles: Sequence[Trouble], tell: Tell) -> None:
 
 
 def suffer(scene: Scene, troubles: Sequence[Trouble]) -> list[Case]:
-    """Go through all of these; most of their time they wait."""
+    """Go through all of these."""
     workers = [Child(partial(_work, scene, troubles[start::WORKERS])) for start in range(WORKERS)]
     found: list[Case] = []
     for worker in workers:
