@@ -96,6 +96,8 @@ FIRST_STANZA_S: Final = 30.0
 FIRST_PREKEYS: Final = 812
 MORE_PREKEYS: Final = 50
 FEW_PREKEYS: Final = 5
+# The end of a device could not be stored: when to try again.
+SETTLE_AGAIN_S: Final = 10.0
 
 
 class _Purpose(Enum):
@@ -167,6 +169,7 @@ class DeviceMachine:
         self._redialled_at_once = False
         self._streak = _Streak()
         self._uploading: tuple[PreKey, ...] | None = None
+        self._settle_at: float | None = None
 
     # --- in and out ---
 
@@ -224,6 +227,7 @@ class DeviceMachine:
         times = (
             self._redial_at,
             self._first_stanza_by,
+            self._settle_at,
             self._keepalive.deadline(),
             self._queries.deadline(),
             self._pairing.deadline(),
@@ -277,6 +281,9 @@ class DeviceMachine:
         return []
 
     def _tick(self, now: float) -> list[Command]:
+        if self._settle_at is not None and now >= self._settle_at:
+            self._settle_at = None
+            return self._end_again()
         if self._redial_at is not None and now >= self._redial_at:
             self._redial_at = None
             self._enter(Phase.CONNECTING, self.reason)
@@ -525,6 +532,9 @@ class DeviceMachine:
         if self.phase in (Phase.PAIRING, Phase.PAIRED, Phase.CONNECTING, Phase.CONNECTED):
             # A stanza whose effect is not durable stays unanswered: the server sends it again.
             return self._lose(Verdict(Phase.WAITING, "storage"), now)
+        if self.phase is Phase.LOGGED_OUT:
+            # Nothing else would bring it up again.
+            self._settle_at = now + SETTLE_AGAIN_S
         return []
 
     def _lose(self, verdict: Verdict, now: float, *, hang_up: bool = True) -> list[Command]:
@@ -583,6 +593,15 @@ class DeviceMachine:
         self._delivery.offline(now)
         self._pairing.end()
         return [HideQr()] if self.phase is Phase.PAIRING else []
+
+    def _end_again(self) -> list[Command]:
+        """Store the end of the device, which could not be stored before."""
+        if self.leaving:
+            return self._gone()
+        if self.phase is not Phase.LOGGED_OUT:
+            return []  # it is being linked anew
+        assert self.reason is not None
+        return [SaveRest(self.phase, self.reason, self.until_s), SettleLoggedOut()]
 
     def _settle_if_logged_out(self) -> list[Command]:
         return [SettleLoggedOut()] if self.phase is Phase.LOGGED_OUT else []

@@ -28,6 +28,7 @@ from sitpayd.actors.events import (
     Opened,
     PreKeysMade,
     RowLoaded,
+    StorageFailed,
     Tick,
 )
 from sitpayd.actors.failures import (
@@ -40,7 +41,7 @@ from sitpayd.actors.failures import (
     UNKNOWN_FAILURE,
     Verdict,
 )
-from sitpayd.actors.machine import FIRST_PREKEYS, MORE_PREKEYS
+from sitpayd.actors.machine import FIRST_PREKEYS, MORE_PREKEYS, SETTLE_AGAIN_S
 from sitpayd.actors.messages import Deliver, Logout, Network
 from sitpayd.actors.phase import RESTING, Phase
 from sitpayd.whatsapp.keys import KeyPair, PreKey
@@ -118,6 +119,20 @@ def test_logged_out_device_settles_what_a_crash_or_a_late_request_left() -> None
     play = Playbook().on(started(rest=rest(Phase.LOGGED_OUT))).expects(SettleLoggedOut())
     play.on(Deliver()).expects(SettleLoggedOut()).stands(Phase.LOGGED_OUT, "because")
     assert play.waits_s is None
+
+
+def test_end_that_could_not_be_stored_is_stored_later() -> None:
+    play = Playbook().on(started(rest=rest(Phase.LOGGED_OUT))).expects(SettleLoggedOut())
+    play.on(StorageFailed(arming=False)).expects_nothing()
+    assert play.waits_s == SETTLE_AGAIN_S
+    play.tick().expects(SaveRest(Phase.LOGGED_OUT, "because"), SettleLoggedOut())
+    assert play.waits_s is None
+
+
+def test_removal_that_could_not_be_stored_is_stored_later() -> None:
+    play = Playbook().on(started(paused=True)).on(Logout()).expects(HangUp(), *GONE)
+    play.on(StorageFailed(arming=False)).expects_nothing()
+    play.tick().expects(*GONE)
 
 
 def test_paused_device_does_not_dial_when_it_starts() -> None:
