@@ -88,7 +88,8 @@ class Weather(Faults):
         storm_s: how long it storms.
         strokes: what happens when, in order.
         forgetful: phones may lose their sessions.
-        takes_repeat: the server is about to judge a message it has taken before.
+        takes_repeat: the server is about to judge a message it has taken before, or one that a
+            recipient asked to have again.
     """
 
     def __init__(self, chance: Chance) -> None:
@@ -153,8 +154,10 @@ class Weather(Faults):
             rate = self.rates.get(kind, 0.0)
             if not rate or self._faults.random() >= rate:
                 continue
-            if kind is FaultKind.NACK and self.takes_repeat:
-                continue  # no server takes a message and then refuses its repetition
+            if kind in (FaultKind.NACK, FaultKind.LOSE) and self.takes_repeat:
+                # No server takes a message and then refuses its repetition; and what a recipient
+                # asked for again is promised only as far as the connection lasts.
+                continue
             code = self._faults.choice(NACKS) if kind is FaultKind.NACK else 500
             return Fault(kind, code=code, seconds=self._faults.uniform(0.1, 90.0))
         return None
