@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -83,6 +83,7 @@ from sitpayd.whatsapp.stanzas.login import ClientInfo, login_payload, registrati
 
 # Tasks that write one last thing before they end must not hold the process up.
 GOODBYE_S: Final = 2.0
+STARTS_AT_A_TIME: Final = 64
 
 _log = get_logger()
 
@@ -96,6 +97,8 @@ class World:
         limits: None: no pacing.
         keygen: limiter of the threads that make prekeys.
         converse: runs one connection; another one than transport's for tests without sockets.
+        starts: how many actors load what is stored at a time: thousands at once, after a start of
+            the daemon, would fill the database's queue and be refused.
     """
 
     database: Database
@@ -108,6 +111,7 @@ class World:
     bucket: DialBucket
     keygen: trio.CapacityLimiter
     converse: Converse = converse
+    starts: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(STARTS_AT_A_TIME))
 
 
 class DeviceActor:
@@ -133,7 +137,9 @@ class DeviceActor:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
-                await self._take(await self._started())
+                async with self._world.starts:
+                    started = await self._started()
+                await self._take(started)
                 while not self._finished:
                     await self._take(await self._next())
                     if self._handle.doorbell and not self._finished:
