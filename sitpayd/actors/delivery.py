@@ -138,6 +138,10 @@ class DeliveryMachine:
         self._step = _Step.LOADING
         return [NextRow(first_contacts=self._strangers.barred(now) is None)]
 
+    def look_again(self, now: float) -> list[Command]:
+        """Something came in: whoever a first message waits for may be no stranger any more."""
+        return self.go(now) if self._look_again_at is not None else []
+
     def deadline(self) -> float | None:
         """When to call `tick`, clock seconds."""
         if self._own is None:

@@ -197,7 +197,8 @@ class DeviceMachine:
             case StorageFailed():
                 return self._storage_failed(event, now)
             case Answer():
-                return [Send(node) for node in event.nodes]
+                answers = [Send(node) for node in event.nodes]
+                return [*answers, *self._delivery.look_again(now)]
             case PreKeysMade():
                 return self._upload(event, now)
             case KeysMade():

@@ -389,6 +389,7 @@ def mark_receipt(
         if row["state"] in (RowState.ARMED, RowState.UNKNOWN):
             # The receipt came before the acknowledgement, which it proves.
             _count_sent(unit, device_id)
+            welcome(unit, device_id, row["recipient_digest"])
         moved.append(row["message_id"])
     return moved
 

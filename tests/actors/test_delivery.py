@@ -31,6 +31,7 @@ from sitpayd.actors.delivery import (
     PAUSE_AFTER_QUERY_S,
 )
 from sitpayd.actors.events import (
+    Answer,
     Armed,
     LossKind,
     Lost,
@@ -635,6 +636,16 @@ def test_lock_that_is_lifted_lets_first_messages_go_at_once() -> None:
     play.hears(timelock_notice(active=True)).said()
     _, *said = play.hears(timelock_notice(active=False)).said()
     assert said == [SaveNewChatHold(None), NextRow()]
+
+
+def test_what_comes_in_lets_held_first_messages_be_looked_at_again() -> None:
+    play = known_friend_play()[0]
+    play.on(Answer(())).expects_nothing()
+    play.hears(timelock_notice(active=True)).said()
+    play.on(Deliver()).expects(NextRow(first_contacts=False))
+    play.on(RowLoaded(None, first_contacts_wait=True)).said()
+    play.on(Answer(())).expects(NextRow(first_contacts=False))
+    play.on(RowLoaded(a_row(2))).expects(LOADED)
 
 
 def test_answer_about_the_lock_ends_a_hold_for_one_contact_alone() -> None:

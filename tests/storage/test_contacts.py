@@ -67,6 +67,19 @@ async def test_refused_first_message_leaves_a_stranger(database: Database, tenan
     assert await database.read(contacts.is_first_contact, tenant.device.id, STRANGER)
 
 
+async def test_receipt_before_the_acknowledgement_lets_the_next_message_go_in_its_turn(
+    database: Database, tenant: Tenant
+) -> None:
+    one, two = [await accepted(database, tenant, STRANGER) for _ in range(2)]
+    assert await armed(database, one)
+    ids = [one.wa_message_id]
+    await database.write(
+        outbox.mark_receipt, one.device_id, ids, "delivered", NOON, peers=[STRANGER]
+    )
+    await accepted(database, tenant, STRANGER)
+    assert await next_text(database, tenant, first_contacts=False) == two.message_id
+
+
 async def test_who_writes_to_us_is_no_stranger(database: Database, tenant: Tenant) -> None:
     row = await accepted(database, tenant, STRANGER)
     await database.write(outbox.hold_first_contacts, row.device_id, LATER, "reachout_locked")
