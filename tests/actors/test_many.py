@@ -57,7 +57,7 @@ async def test_more_devices_start_than_the_database_takes_reads_at_once(tmp_path
                 bucket=DialBucket(),
                 keygen=trio.CapacityLimiter(1),
             )
-            begun = set()
+            begun: set[str] = set()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(DeviceSupervisor(registry, world).run)
                 nursery.start_soon(adopt_all, registry, records)
