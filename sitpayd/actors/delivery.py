@@ -359,7 +359,8 @@ class DeliveryMachine:
                 target.devices,
                 target.own_devices,
                 bundles,
-                again=self._row.stanza is not None,
+                # A row armed in this life is known as it was loaded, without its stanza.
+                again=self._row.stanza is not None or self._rearmed == self._row.message_id,
             )
         ]
 

@@ -509,6 +509,7 @@ def test_row_refused_for_its_addresses_is_armed_anew_once(code: int) -> None:
     )
     (arm,) = play.on(ALL_HERE).said()
     assert isinstance(arm, Arm)
+    assert arm.again
     again = Armed(armed_row, b"new bytes")
     play.on(again).expects(Write(again), CountAttempt(armed_row))
     play.hears(message_ack(ROW, error=code)).expects(
