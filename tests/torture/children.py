@@ -34,21 +34,26 @@ class Child:
     def __init__(self, work: Callable[[Tell], None]) -> None:
         self._reading, writing = os.pipe()
         self._told = bytearray()
+        self._is_over = False
         self._pid = os.fork()
         if not self._pid:
             os.close(self._reading)
             _live(work, writing)
         os.close(writing)
 
-    def wait(self, within_s: float) -> int | None:
-        """Wait for its end; returns its exit status. None: it had to be killed."""
-        deadline = time.monotonic() + within_s
-        is_over = False
-        while not is_over and (left_s := deadline - time.monotonic()) > 0:
+    def listen(self, for_s: float) -> bool:
+        """Take what it tells; whether it has ended, which is the earliest end of the time."""
+        deadline = time.monotonic() + for_s
+        while not self._is_over and (left_s := deadline - time.monotonic()) > 0:
             if select.select([self._reading], [], [], left_s)[0]:
                 data = os.read(self._reading, 1 << 16)
                 self._told += data
-                is_over = not data
+                self._is_over = not data
+        return self._is_over
+
+    def wait(self, within_s: float) -> int | None:
+        """Wait for its end; returns its exit status. None: it had to be killed."""
+        is_over = self.listen(within_s)
         os.close(self._reading)
         if not is_over:
             os.kill(self._pid, signal.SIGKILL)

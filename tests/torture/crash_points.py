@@ -45,6 +45,7 @@ from tests.torture.verdict import REUSED_TEXT, Broken, Finding
 WORKERS: Final = 2
 MINUTES: Final = 12.0
 SHARE_MINUTES: Final = 0.5
+TELL_EVERY_S: Final = 60.0
 MEMORY_DISK: Final = Path("/dev/shm")
 MAX_TOLD: Final = 20
 OK: Final = 200
@@ -194,6 +195,12 @@ def play(scene: Scene, points: Sequence[Target], minutes: float, seed: int) -> l
         Child(partial(_work, scene, points[start::WORKERS], until, Random(f"{seed} {start}")))
         for start in range(WORKERS)
     ]
+    while time.monotonic() < until:
+        if all([worker.listen(TELL_EVERY_S / WORKERS) for worker in workers]):
+            break
+        so_far = [played for worker in workers for played in worker.told(Played)]
+        broken = sum(bool(played.findings) for played in so_far)
+        print(f"  {len(so_far)} of {len(points)}, {broken} broken", flush=True)
     deaths: list[Played] = []
     for worker in workers:
         # What it is about to finish when the time is over takes a little longer.
