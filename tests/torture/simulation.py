@@ -164,7 +164,8 @@ async def _worker(seeds: Sequence[int], *options: str) -> AsyncGenerator[Told, N
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 yield Told(**json.loads(line))
-        await process.wait()
+        if await process.wait():
+            print(f"  a worker ended with status {process.returncode}", flush=True)
     finally:
         if process.returncode is None:
             process.kill()
