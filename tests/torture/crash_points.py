@@ -196,7 +196,9 @@ def play(scene: Scene, points: Sequence[Target], minutes: float, seed: int) -> l
         for start in range(WORKERS)
     ]
     while time.monotonic() < until:
-        if all([worker.listen(TELL_EVERY_S / WORKERS) for worker in workers]):
+        # Each of them is listened to, also behind one that has not ended.
+        ended = [worker.listen(TELL_EVERY_S / WORKERS) for worker in workers]
+        if all(ended):
             break
         so_far = [played for worker in workers for played in worker.told(Played)]
         broken = sum(bool(played.findings) for played in so_far)
