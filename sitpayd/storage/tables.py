@@ -108,6 +108,9 @@ class DeviceTable(SQLModel, table=True):
     queue_when_offline: bool
     new_chats_until: int | None
     new_chats_reason: str | None
+    proxy_sealed: bytes | None
+    # The owner wants it logged out, and WhatsApp does not know yet.
+    logout_wanted: bool = Field(sa_column_kwargs={"server_default": text("0")})
 
 
 class CredentialsTable(SQLModel, table=True):
@@ -205,6 +208,7 @@ class OutboxTable(SQLModel, table=True):
             "armed_at",
             sqlite_where=text("first_contact = 2"),
         ),
+        Index("ix_outbox_missed", "device_id", "seq", sqlite_where=text("missed_devices")),
     )
 
     id: int = Field(sa_column=_row_id())
@@ -235,6 +239,8 @@ class OutboxTable(SQLModel, table=True):
     armed_at: int | None
     # JSON: digest of a device -> how often it was sent the message anew.
     resends: str
+    # Sent, but the server knows of devices that it was not encrypted for.
+    missed_devices: bool = Field(sa_column_kwargs={"server_default": text("0")})
 
 
 class InboxTable(SQLModel, table=True):

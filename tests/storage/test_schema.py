@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -20,24 +21,25 @@ from sitpayd.storage.database import migrate, open_database
 from sitpayd.storage.tables import METADATA
 from tests.storage.builders import some_tenant, some_vault
 
+NEWEST = schema.head_revision()
 PACKAGED = Path(sitpayd.storage.migrations.__file__).parent
 
 # Re-creates a table that others refer to: with foreign keys on, their rows would be lost.
-SECOND = """
+LATER = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "later"
+down_revision = "NEWEST"
 
 
 def upgrade():
     with op.batch_alter_table("partner", recreate="always") as batch:
         batch.add_column(sa.Column("note", sa.String(), nullable=False, server_default=""))
     op.execute("UPDATE partner SET note = 'migrated'")
-"""
-FAILING = SECOND + "    raise LookupError('half-way')\n"
-DANGLING = SECOND + "    op.execute('DELETE FROM partner')\n"
+""".replace("NEWEST", str(NEWEST))
+FAILING = LATER + "    raise LookupError('half-way')\n"
+DANGLING = LATER + "    op.execute('DELETE FROM partner')\n"
 
 
 def url_of(path: Path) -> str:
@@ -55,10 +57,13 @@ def value_of(path: Path, statement: str) -> object:
 
 
 def definitions_of(path: Path) -> dict[str, set[str]]:
-    """The lines of each definition; their order means nothing."""
+    """The lines of each definition; their order means nothing.
+
+    Columns that a migration added stand behind everything else, all in one line.
+    """
     with closing(sqlite3.connect(path)) as connection:
         return {
-            name: {line.strip().rstrip(",") for line in (sql or "").splitlines()}
+            name: set(re.split(r",?\s*\n\s*(?:, )?|, (?=\w+ (?:BLOB|BOOLEAN))|(?=\)$)", sql or ""))
             for name, sql in connection.execute("SELECT name, sql FROM sqlite_schema")
         }
 
@@ -70,7 +75,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def filled(path: Path) -> Path:
-    """A database at the first revision, with a partner, a user and a device."""
+    """A database at the newest revision, with a partner, a user and a device."""
 
     async def fill() -> None:
         async with open_database(url_of(path), some_vault(), inline=True) as database:
@@ -80,10 +85,10 @@ def filled(path: Path) -> Path:
     return path
 
 
-def migrations_with(tmp_path: Path, second: str) -> str:
+def migrations_with(tmp_path: Path, later: str) -> str:
     place = tmp_path / "migrations"
     shutil.copytree(PACKAGED, place, ignore=shutil.ignore_patterns("__pycache__"))
-    (place / "versions" / "0002_second.py").write_text(second)
+    (place / "versions" / "later.py").write_text(later)
     return str(place)
 
 
@@ -142,7 +147,7 @@ def test_tables_of_somebody_else_are_refused_and_left_alone(path: Path) -> None:
 def test_a_table_made_anew_keeps_the_rows_that_refer_to_it(
     filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "MIGRATIONS", migrations_with(tmp_path, SECOND))
+    monkeypatch.setattr(schema, "MIGRATIONS", migrations_with(tmp_path, LATER))
     migrate(url_of(filled))
     assert value_of(filled, "SELECT note FROM partner") == "migrated"
     assert value_of(filled, "SELECT count(*) FROM end_user") == 1
@@ -152,14 +157,14 @@ def test_a_table_made_anew_keeps_the_rows_that_refer_to_it(
 def test_the_old_file_is_kept_before_a_migration(
     filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "MIGRATIONS", migrations_with(tmp_path, SECOND))
-    (tmp_path / "sitpayd.db.schema-0001.part").write_text("of a start that was killed")
+    monkeypatch.setattr(schema, "MIGRATIONS", migrations_with(tmp_path, LATER))
+    (tmp_path / f"sitpayd.db.schema-{NEWEST}.part").write_text("of a start that was killed")
     migrate(url_of(filled))
-    copy = tmp_path / "sitpayd.db.schema-0001"
+    copy = tmp_path / f"sitpayd.db.schema-{NEWEST}"
     assert copy.stat().st_mode & 0o777 == 0o600
-    assert value_of(copy, "SELECT version_num FROM alembic_version") == "0001"
+    assert value_of(copy, "SELECT version_num FROM alembic_version") == NEWEST
     assert value_of(copy, "SELECT count(*) FROM device") == 1
-    assert not (tmp_path / "sitpayd.db.schema-0001.part").exists()
+    assert not (tmp_path / f"sitpayd.db.schema-{NEWEST}.part").exists()
 
 
 def test_a_new_file_needs_no_copy(path: Path) -> None:
@@ -168,21 +173,21 @@ def test_a_new_file_needs_no_copy(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "error"), [(FAILING, LookupError), (DANGLING, DatabaseUnusableError)]
+    ("later", "error"), [(FAILING, LookupError), (DANGLING, DatabaseUnusableError)]
 )
 def test_a_migration_that_fails_leaves_the_old_schema_and_rows(
     filled: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    second: str,
+    later: str,
     error: type[Exception],
 ) -> None:
     before = tables_of(filled)
-    monkeypatch.setattr(schema, "MIGRATIONS", migrations_with(tmp_path, second))
+    monkeypatch.setattr(schema, "MIGRATIONS", migrations_with(tmp_path, later))
     with pytest.raises(error):
         migrate(url_of(filled))
     assert tables_of(filled) == before
-    assert value_of(filled, "SELECT version_num FROM alembic_version") == "0001"
+    assert value_of(filled, "SELECT version_num FROM alembic_version") == NEWEST
     assert value_of(filled, "SELECT name FROM partner") == "ABC Reseller"
 
 
@@ -203,7 +208,7 @@ def test_a_first_migration_killed_anywhere_leaves_nothing_or_everything(
 def test_a_later_migration_killed_anywhere_leaves_the_old_or_the_new_schema(
     filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    migrations = migrations_with(tmp_path, SECOND)
+    migrations = migrations_with(tmp_path, LATER)
     left = killed_at_each_statement(tmp_path, migrations, str(filled))
     assert len(left) > 15
     monkeypatch.setattr(schema, "MIGRATIONS", migrations)
@@ -214,9 +219,9 @@ def test_a_later_migration_killed_anywhere_leaves_the_old_or_the_new_schema(
         columns = value_of(
             database, "SELECT count(*) FROM pragma_table_info('partner') WHERE name = 'note'"
         )
-        assert columns == (1 if revision == "0002" else 0)
+        assert columns == (1 if revision == "later" else 0)
         assert "_alembic_tmp_partner" not in tables_of(database)
         migrate(url_of(database))
         assert value_of(database, "SELECT note FROM partner") == "migrated"
         assert value_of(database, "SELECT count(*) FROM device") == 1
-    assert revisions == {"0001", "0002"}
+    assert revisions == {NEWEST, "later"}
