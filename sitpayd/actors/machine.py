@@ -15,13 +15,11 @@ come in, commands go out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from random import Random
 from typing import Final, assert_never
 
-from sitpayd.actors.backoff import HEALTHY_AFTER_S, Backoff
 from sitpayd.actors.commands import (
     ClearRest,
     Command,
@@ -32,9 +30,7 @@ from sitpayd.actors.commands import (
     HangUp,
     HideQr,
     MakeKeys,
-    MakePreKeys,
     MarkReceipt,
-    MarkUploaded,
     Receive,
     Resend,
     SaveIdentity,
@@ -67,15 +63,17 @@ from sitpayd.actors.failures import (
     verdict_of_stream_error,
 )
 from sitpayd.actors.keepalive import Keepalive
+from sitpayd.actors.login import Errand, LoginMachine
 from sitpayd.actors.messages import Deliver, Logout, Message, Network, StartPairing
 from sitpayd.actors.pacing import Pacing, PacingLimits
 from sitpayd.actors.pairing import PairingMachine
-from sitpayd.actors.phase import RESTING, Phase
+from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.queries import Queries
+from sitpayd.actors.recovery import Recovery
 from sitpayd.actors.strangers import Barred, Strangers
 from sitpayd.whatsapp.errors import PairingError, RemoteProtocolError
 from sitpayd.whatsapp.jid import SERVER_JID
-from sitpayd.whatsapp.keys import DeviceKeys, PreKey
+from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import (
     failure,
@@ -85,17 +83,12 @@ from sitpayd.whatsapp.stanzas import (
     mex,
     notification,
     pairing,
-    prekeys,
     receipt,
 )
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 
 # The first stanza after the handshake must come within this time.
 FIRST_STANZA_S: Final = 30.0
-# Both libraries send 812 to an account that has none, then 50 at a time when fewer than 5 are left.
-FIRST_PREKEYS: Final = 812
-MORE_PREKEYS: Final = 50
-FEW_PREKEYS: Final = 5
 # The end of a device could not be stored: when to try again.
 SETTLE_AGAIN_S: Final = 10.0
 
@@ -103,39 +96,9 @@ SETTLE_AGAIN_S: Final = 10.0
 class _Purpose(Enum):
     """What the machine itself asks the server."""
 
-    COUNT = auto()
-    UPLOAD = auto()
-    ACTIVE = auto()
     LOGOUT = auto()
     PING = auto()
     CLEAN = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class _Streak:
-    """How often in a row connections ended for the same reason."""
-
-    reason: str = ""
-    count: int = 0
-
-
-# Which phase may follow which. FAULTED is set by the supervisor and left with a restart.
-TRANSITIONS: Final[dict[Phase, frozenset[Phase]]] = {
-    Phase.UNPAIRED: frozenset({Phase.PAIRING, Phase.LOGGED_OUT}),
-    Phase.PAIRING: RESTING | {Phase.UNPAIRED, Phase.PAIRED},
-    Phase.PAIRED: RESTING | {Phase.CONNECTING, Phase.WAITING},
-    Phase.CONNECTING: RESTING | {Phase.CONNECTED, Phase.WAITING},
-    Phase.CONNECTED: RESTING | {Phase.CONNECTING, Phase.WAITING},
-    Phase.WAITING: RESTING | {Phase.CONNECTING},
-    Phase.PAUSED: frozenset({Phase.LOGGED_OUT}),
-    Phase.LOGGED_OUT: frozenset({Phase.PAIRING}),
-    # Only an unlinked device pairs from here: it rests because its registration was refused.
-    Phase.REPLACED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
-    Phase.BANNED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
-    Phase.OUTDATED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
-    Phase.ACTION_REQUIRED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
-    Phase.FAULTED: frozenset(),
-}
 
 
 class DeviceMachine:
@@ -151,9 +114,10 @@ class DeviceMachine:
         self.phase = Phase.UNPAIRED
         self.reason: str | None = None
         self.until_s: int | None = None
-        self._backoff = Backoff(random)
+        self._recovery = Recovery(random)
         self._keepalive = Keepalive(random)
         self._queries: Queries[object] = Queries()
+        self._login = LoginMachine(self._queries)
         self._pairing = PairingMachine()
         per_day = None if limits is None else limits.first_contacts_per_day
         self._strangers = Strangers(per_day, random)
@@ -163,12 +127,7 @@ class DeviceMachine:
         self.leaving = False
         self._unix_offset_s = 0.0
         self._server_offset_s = 0.0
-        self._connected_at: float | None = None
-        self._redial_at: float | None = None
         self._first_stanza_by: float | None = None
-        self._redialled_at_once = False
-        self._streak = _Streak()
-        self._uploading: tuple[PreKey, ...] | None = None
         self._settle_at: float | None = None
 
     # --- in and out ---
@@ -200,7 +159,7 @@ class DeviceMachine:
                 answers = [Send(node) for node in event.nodes]
                 return [*answers, *self._delivery.look_again(now)]
             case PreKeysMade():
-                return self._upload(event, now)
+                return self._login.made(event.prekeys, self._keys, now)
             case KeysMade():
                 self._keys = event.keys
                 self._paired = None
@@ -226,7 +185,7 @@ class DeviceMachine:
     def deadline(self) -> float | None:
         """When to hand a Tick in, clock seconds; None: nothing to wait for."""
         times = (
-            self._redial_at,
+            self._recovery.redial_at,
             self._first_stanza_by,
             self._settle_at,
             self._keepalive.deadline(),
@@ -266,7 +225,7 @@ class DeviceMachine:
         if not self._pairing.may_begin(now):
             self.reason = "qr_limit"
             return []
-        self._redialled_at_once = False
+        self._recovery.linking()
         self._enter(Phase.PAIRING, None)
         return [ClearRest(), MakeKeys()] if rested else [MakeKeys()]
 
@@ -285,8 +244,7 @@ class DeviceMachine:
         if self._settle_at is not None and now >= self._settle_at:
             self._settle_at = None
             return self._end_again()
-        if self._redial_at is not None and now >= self._redial_at:
-            self._redial_at = None
+        if self._recovery.due(now):
             self._enter(Phase.CONNECTING, self.reason)
             return [Dial(registration=False)]
         overdue = self._first_stanza_by is not None and now >= self._first_stanza_by
@@ -370,47 +328,22 @@ class DeviceMachine:
         try:
             if isinstance(purpose, Question):
                 return self._delivery.answered(purpose, node, now)
-            if not isinstance(purpose, _Purpose):
-                return []
-            if iq.parse_iq_error(node) is not None:
-                return self._unanswered(purpose, now)
-            return self._told(purpose, node, now)
+            if isinstance(purpose, Errand):
+                return self._if_ready(self._login.answered(purpose, node, now), now)
+            if purpose is _Purpose.LOGOUT and iq.parse_iq_error(node) is None:
+                return [*self._hang_up(now), *self._gone()]
+            return self._unanswered(purpose, now)
         except RemoteProtocolError:
             # The question is off the list: nobody would come back to it.
             return self._unanswered(purpose, now)
-
-    def _told(self, purpose: _Purpose, node: Node, now: float) -> list[Command]:
-        match purpose:
-            case _Purpose.COUNT:
-                count = prekeys.parse_count(node)
-                if count >= FEW_PREKEYS:
-                    return [self._queries.ask(_Purpose.ACTIVE, iq.active, now)]
-                return self._more_prekeys(FIRST_PREKEYS if count == 0 else MORE_PREKEYS)
-            case _Purpose.UPLOAD:
-                uploaded = tuple(prekey.key_id for prekey in self._uploading or ())
-                self._uploading = None
-                return [MarkUploaded(uploaded), *self._unless_connected(now)]
-            case _Purpose.ACTIVE:
-                return self._connected(now)
-            case _Purpose.LOGOUT:
-                return [*self._hang_up(now), *self._gone()]
-            case _Purpose.PING | _Purpose.CLEAN:
-                return []
-            case _:
-                assert_never(purpose)
 
     def _unanswered(self, purpose: object, now: float) -> list[Command]:
         """An error or no answer: go on without, since none of these is worth a connection."""
         match purpose:
             case Question():
                 return self._delivery.unanswered(now)
-            case _Purpose.COUNT:
-                return [self._queries.ask(_Purpose.ACTIVE, iq.active, now)]
-            case _Purpose.UPLOAD:
-                self._uploading = None
-                return self._unless_connected(now)
-            case _Purpose.ACTIVE:
-                return self._connected(now)
+            case Errand():
+                return self._if_ready(self._login.unanswered(purpose, now), now)
             case _Purpose.LOGOUT:
                 return self._lose(verdict_of_loss(Lost(LossKind.SILENT, "")), now)
             case _:
@@ -442,7 +375,7 @@ class DeviceMachine:
     def _notification(self, node: Node, now: float) -> list[Command]:
         match notification.parse_notification(node):
             case notification.PreKeyCount(count=count):
-                return self._more_prekeys(MORE_PREKEYS) if count < FEW_PREKEYS else []
+                return self._login.left(count)
             case notification.IdentityChanged(user=user):
                 self._delivery.directory.forget(user)
                 return [DropSessions(user)]
@@ -483,33 +416,16 @@ class DeviceMachine:
             return []
         t = node.number("t")
         self._first_stanza_by = None
-        self._connected_at = now
-        self._backoff.connected(now)
+        self._recovery.connected(now)
         self._keepalive.start(now)
         if t is not None:
             self._server_offset_s = t - (now + self._unix_offset_s)
         if self.leaving:
             return [self._ask_logout(now)]
-        return [self._queries.ask(_Purpose.COUNT, prekeys.count_query, now)]
+        return self._login.begin(now)
 
-    def _more_prekeys(self, count: int) -> list[Command]:
-        if self._uploading is not None:
-            return []  # one upload at a time
-        self._uploading = ()
-        return [MakePreKeys(count)]
-
-    def _upload(self, event: PreKeysMade, now: float) -> list[Command]:
-        if not self._keepalive.running or self._keys is None:
-            self._uploading = None
-            return []
-        self._uploading = event.prekeys
-        build = partial(prekeys.upload, keys=self._keys, prekeys=event.prekeys)
-        return [self._queries.ask(_Purpose.UPLOAD, build, now)]
-
-    def _unless_connected(self, now: float) -> list[Command]:
-        if self.phase is Phase.CONNECTED:
-            return []
-        return [self._queries.ask(_Purpose.ACTIVE, iq.active, now)]
+    def _if_ready(self, commands: list[Command], now: float) -> list[Command]:
+        return [*commands, *self._connected(now)] if self._login.ready else commands
 
     def _connected(self, now: float) -> list[Command]:
         assert self._paired is not None
@@ -540,14 +456,8 @@ class DeviceMachine:
 
     def _lose(self, verdict: Verdict, now: float, *, hang_up: bool = True) -> list[Command]:
         """End the connection, if it has not ended by itself, and do what the verdict says."""
-        was = self.phase
+        verdict = self._recovery.judge(verdict, self.phase, now)
         commands = self._hang_up(now) if hang_up else self._disconnected(now)
-        if was is Phase.PAIRING:
-            verdict = _while_pairing(verdict)
-        elif was is Phase.PAIRED and verdict.phase is Phase.WAITING:
-            # The end of the registration connection is expected, with 515 or without.
-            verdict = Verdict(Phase.WAITING, "restart_required", at_once=True)
-        verdict = self._count(verdict, now)
         if verdict.phase is Phase.WAITING:
             return [*commands, *self._wait(verdict, now)]
         self._enter(verdict.phase, verdict.reason, verdict.until_s)
@@ -562,33 +472,19 @@ class DeviceMachine:
         return commands
 
     def _wait(self, verdict: Verdict, now: float) -> list[Command]:
-        if verdict.at_once and not self._redialled_at_once:
-            self._redialled_at_once = True
+        if self._recovery.plan(verdict, now):
             self._enter(Phase.CONNECTING, verdict.reason)
             return [Dial(registration=False)]
-        self._redial_at = now + self._backoff.next_delay(now, verdict.min_delay_s)
         self._enter(Phase.WAITING, verdict.reason)
         return []
-
-    def _count(self, verdict: Verdict, now: float) -> Verdict:
-        """Give up on what happens again and again, where the verdict says so."""
-        healthy = self._connected_at is not None and now - self._connected_at >= HEALTHY_AFTER_S
-        self._connected_at = None
-        if healthy:
-            self._redialled_at_once = False
-        same = verdict.reason == self._streak.reason and not healthy
-        self._streak = _Streak(verdict.reason, self._streak.count + 1 if same else 1)
-        if verdict.tries is not None and self._streak.count > verdict.tries:
-            return Verdict(verdict.then, verdict.reason)
-        return verdict
 
     def _hang_up(self, now: float) -> list[Command]:
         return [HangUp(), *self._disconnected(now)]
 
     def _disconnected(self, now: float) -> list[Command]:
         self._first_stanza_by = None
-        self._redial_at = None
-        self._uploading = None
+        self._recovery.redial_at = None
+        self._login.end()
         self._keepalive.stop()
         self._queries.reset()
         self._delivery.offline(now)
@@ -623,10 +519,3 @@ class DeviceMachine:
         if phase is not self.phase and phase not in TRANSITIONS[self.phase]:
             raise AssertionError(f"no way from {self.phase} to {phase}")
         self.phase, self.reason, self.until_s = phase, reason, until_s
-
-
-def _while_pairing(verdict: Verdict) -> Verdict:
-    """A connection that was to link the device: nothing to come back to by itself."""
-    if verdict.phase in RESTING and verdict.phase is not Phase.LOGGED_OUT:
-        return verdict
-    return Verdict(Phase.UNPAIRED, verdict.reason)

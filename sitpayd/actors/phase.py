@@ -1,7 +1,7 @@
 """Phase: where in its life a device stands.
 
-The public `status` is the phase in lower case, with `reason` beside it. What leads from one to the
-next is machine.py.
+The public `status` is the phase in lower case, with `reason` beside it. Here stands which phase may
+follow which; what leads from one to the next is machine.py.
 """
 
 from __future__ import annotations
@@ -35,3 +35,21 @@ RESTING: Final = frozenset(
 
 # These do not come back by themselves: a person has to act before anything can be sent.
 NEEDS_A_PERSON: Final = RESTING | {Phase.UNPAIRED, Phase.PAIRING, Phase.PAUSED}
+
+# Which phase may follow which. FAULTED is set by the supervisor and left with a restart.
+TRANSITIONS: Final[dict[Phase, frozenset[Phase]]] = {
+    Phase.UNPAIRED: frozenset({Phase.PAIRING, Phase.LOGGED_OUT}),
+    Phase.PAIRING: RESTING | {Phase.UNPAIRED, Phase.PAIRED},
+    Phase.PAIRED: RESTING | {Phase.CONNECTING, Phase.WAITING},
+    Phase.CONNECTING: RESTING | {Phase.CONNECTED, Phase.WAITING},
+    Phase.CONNECTED: RESTING | {Phase.CONNECTING, Phase.WAITING},
+    Phase.WAITING: RESTING | {Phase.CONNECTING},
+    Phase.PAUSED: frozenset({Phase.LOGGED_OUT}),
+    Phase.LOGGED_OUT: frozenset({Phase.PAIRING}),
+    # Only an unlinked device pairs from here: it rests because its registration was refused.
+    Phase.REPLACED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
+    Phase.BANNED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
+    Phase.OUTDATED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
+    Phase.ACTION_REQUIRED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
+    Phase.FAULTED: frozenset(),
+}

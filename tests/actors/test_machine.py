@@ -41,7 +41,8 @@ from sitpayd.actors.failures import (
     UNKNOWN_FAILURE,
     Verdict,
 )
-from sitpayd.actors.machine import FIRST_PREKEYS, MORE_PREKEYS, SETTLE_AGAIN_S
+from sitpayd.actors.login import FIRST_PREKEYS, MORE_PREKEYS
+from sitpayd.actors.machine import SETTLE_AGAIN_S
 from sitpayd.actors.messages import Deliver, Logout, Network
 from sitpayd.actors.phase import RESTING, Phase
 from sitpayd.whatsapp.keys import KeyPair, PreKey

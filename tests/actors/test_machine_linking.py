@@ -23,7 +23,7 @@ from sitpayd.actors.commands import (
 )
 from sitpayd.actors.events import KeysMade, LossKind, Lost, Opened, PreKeysMade, Started
 from sitpayd.actors.failures import CONNECT_FAILURES
-from sitpayd.actors.machine import FIRST_PREKEYS
+from sitpayd.actors.login import FIRST_PREKEYS
 from sitpayd.actors.messages import Deliver, Logout, StartPairing
 from sitpayd.actors.pairing import MAX_ROUNDS, ROUNDS_WINDOW_S
 from sitpayd.actors.phase import RESTING, Phase

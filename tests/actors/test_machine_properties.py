@@ -60,10 +60,10 @@ from sitpayd.actors.events import (
     Tick,
 )
 from sitpayd.actors.failures import CONNECT_FAILURES, STREAM_ERRORS
-from sitpayd.actors.machine import TRANSITIONS, DeviceMachine
+from sitpayd.actors.machine import DeviceMachine
 from sitpayd.actors.messages import Deliver, Logout, Message, StartPairing
 from sitpayd.actors.pacing import PacingLimits
-from sitpayd.actors.phase import RESTING, Phase
+from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.refusals import REFUSALS
 from sitpayd.storage.records import OutboxRow
 from sitpayd.whatsapp.jid import pn

@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from sitpayd.actors.machine import TRANSITIONS
-from sitpayd.actors.phase import RESTING, Phase
+from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 
 DOCUMENT: Final = Path(__file__).parents[2] / "ARCHITECTURE.md"
 _BEGIN: Final = "```mermaid\nstateDiagram-v2\n"
