@@ -64,7 +64,7 @@ from sitpayd.actors.failures import (
 )
 from sitpayd.actors.keepalive import Keepalive
 from sitpayd.actors.login import Errand, LoginMachine
-from sitpayd.actors.messages import Deliver, Logout, Message, Network, StartPairing
+from sitpayd.actors.messages import Deliver, Message, Network, Remove, StartPairing
 from sitpayd.actors.pacing import Pacing, PacingLimits
 from sitpayd.actors.pairing import PairingMachine
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
@@ -173,7 +173,7 @@ class DeviceMachine:
                 return self._started(event)
             case StartPairing():
                 return self._start_pairing(now)
-            case Logout():
+            case Remove():
                 return self._logout(now)
             case _:
                 assert_never(event)

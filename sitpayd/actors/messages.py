@@ -22,8 +22,8 @@ class StartPairing:
 
 
 @dataclass(frozen=True, slots=True)
-class Logout:
-    """Log out at WhatsApp, now or at the next connect, then rest for good."""
+class Remove:
+    """The device is removed: log out at WhatsApp, now or at the next connect; then be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,4 +38,4 @@ class Network:
     event: NetworkEvent
 
 
-Message = Deliver | StartPairing | Logout | Network
+Message = Deliver | StartPairing | Remove | Network

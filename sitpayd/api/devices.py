@@ -7,7 +7,7 @@ from typing import Final
 import trio
 from quart import request
 
-from sitpayd.actors.messages import Logout
+from sitpayd.actors.messages import Remove
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.status import DeviceStatus
 from sitpayd.api.errors import ApiError
@@ -102,7 +102,7 @@ async def remove(api: Services, session_id: str) -> Answer:
     handle = api.registry.get(device.session_id)
     if handle is not None:
         with trio.move_on_after(LOGOUT_WITHIN_S) as scope:
-            await handle.deliver(Logout())
+            await handle.deliver(Remove())
         if scope.cancelled_caught:
             # Nothing is lost: the row says so, and the actor reads it when it starts again.
             log.warning("device.logout_delayed", session_id=device.session_id)

@@ -41,7 +41,7 @@ from sitpayd.actors.events import (
     StorageFailed,
     Tick,
 )
-from sitpayd.actors.messages import Deliver, Logout
+from sitpayd.actors.messages import Deliver, Remove
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.refusals import REFUSALS
@@ -458,19 +458,19 @@ def test_row_that_is_loaded_behind_a_lost_connection_waits() -> None:
 
 def test_row_in_flight_of_a_leaving_device_is_left_to_its_receipt() -> None:
     play, _ = written_play()
-    play.on(Logout()).expects(Send(iq.logout("#4", OWN_PN)))
+    play.on(Remove()).expects(Send(iq.logout("#4", OWN_PN)))
     play.hears(message_ack(ROW)).expects(MarkLate(ROW.wa_message_id, SERVER_T))
 
 
 def test_answers_to_a_leaving_device_are_ignored() -> None:
-    play = asked_play().on(Logout()).expects(Send(iq.logout("#4", OWN_PN)))
+    play = asked_play().on(Remove()).expects(Send(iq.logout("#4", OWN_PN)))
     play.hears(devices_result("#3", FRIEND, OURSELVES)).expects_nothing()
-    play = unknown_bundles_play().on(Logout()).expects(Send(iq.logout("#5", OWN_PN)))
+    play = unknown_bundles_play().on(Remove()).expects(Send(iq.logout("#5", OWN_PN)))
     play.hears(result("#4")).expects_nothing()
 
 
 def test_question_of_a_leaving_device_may_expire() -> None:
-    play = asked_play().on(Logout()).expects(Send(iq.logout("#4", OWN_PN)))
+    play = asked_play().on(Remove()).expects(Send(iq.logout("#4", OWN_PN)))
     for _ in range(6):
         play.later(10.0).hears(Node("presence")).expects_nothing()
     assert play.on(Tick()).said()[-1] == HangUp()

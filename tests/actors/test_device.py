@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from sitpayd.actors.device import DeviceActor, World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, Received
-from sitpayd.actors.messages import Logout, Network, StartPairing
+from sitpayd.actors.messages import Network, Remove, StartPairing
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.registry import MAILBOX_SIZE, DeviceHandle
@@ -641,7 +641,7 @@ async def test_removed_device_is_logged_out_and_its_actor_returns(
     async with stage.life():
         line = await stage.log_in()
         await stage.database.write(devices.remove_device, stage.device.id)
-        stage.handle.post(Logout())
+        stage.handle.post(Remove())
         await line.ended.wait()
         await wait_all_tasks_blocked()
     assert line.heard[-1].child("remove-companion-device") is not None
@@ -666,7 +666,7 @@ async def test_goodbye_does_not_hold_the_actor_up(stage: Stage, autojump_clock: 
         line = await stage.log_in()
         began = trio.current_time()
         stage.transport.stalled = True
-        stage.handle.post(Logout())
+        stage.handle.post(Remove())
         await wait_all_tasks_blocked()
         await line.say(failure.stream_error(StreamError(401, conflict="device_removed")))
     assert trio.current_time() - began == pytest.approx(2.0)

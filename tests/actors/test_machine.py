@@ -43,7 +43,7 @@ from sitpayd.actors.failures import (
 )
 from sitpayd.actors.login import FIRST_PREKEYS, MORE_PREKEYS
 from sitpayd.actors.machine import SETTLE_AGAIN_S
-from sitpayd.actors.messages import Deliver, Logout, Network
+from sitpayd.actors.messages import Deliver, Network, Remove
 from sitpayd.actors.phase import RESTING, Phase
 from sitpayd.whatsapp.keys import KeyPair, PreKey
 from sitpayd.whatsapp.node import Node
@@ -131,7 +131,7 @@ def test_end_that_could_not_be_stored_is_stored_later() -> None:
 
 
 def test_removal_that_could_not_be_stored_is_stored_later() -> None:
-    play = Playbook().on(started(paused=True)).on(Logout()).expects(HangUp(), *GONE)
+    play = Playbook().on(started(paused=True)).on(Remove()).expects(HangUp(), *GONE)
     play.on(StorageFailed(arming=False)).expects_nothing()
     play.tick().expects(*GONE)
 
@@ -588,35 +588,35 @@ def test_own_devices_before_linking_are_only_acknowledged() -> None:
 
 
 def test_connected_device_is_logged_out_and_ends() -> None:
-    play = connected_play().on(Logout()).expects(Send(iq.logout("#3", OWN_PN)))
+    play = connected_play().on(Remove()).expects(Send(iq.logout("#3", OWN_PN)))
     play.hears(result("#3")).expects(HangUp(), *GONE).stands(Phase.LOGGED_OUT, "removed")
 
 
 def test_second_removal_changes_nothing() -> None:
-    play = connected_play().on(Logout()).expects(Send(iq.logout("#3", OWN_PN)))
-    play.on(Logout()).expects_nothing()
+    play = connected_play().on(Remove()).expects(Send(iq.logout("#3", OWN_PN)))
+    play.on(Remove()).expects_nothing()
 
 
 def test_leaving_device_sends_nothing_more() -> None:
-    play = connected_play().on(Logout()).expects(Send(iq.logout("#3", OWN_PN)))
+    play = connected_play().on(Remove()).expects(Send(iq.logout("#3", OWN_PN)))
     play.on(Deliver()).expects_nothing()
 
 
 def test_device_removed_behind_success_is_logged_out_on_this_connection() -> None:
-    play = logged_in_play().on(Logout()).expects(Send(iq.logout("#2", OWN_PN)))
+    play = logged_in_play().on(Remove()).expects(Send(iq.logout("#2", OWN_PN)))
     play.hears(count_result("#1", 9)).expects(Send(iq.active("#3")))
     play.hears(result("#3")).expects_nothing()
     play.hears(result("#2")).expects(HangUp(), *GONE)
 
 
 def test_device_removed_while_it_dials_is_logged_out_behind_success() -> None:
-    play = opened_play().on(Logout()).expects_nothing()
+    play = opened_play().on(Remove()).expects_nothing()
     play.hears(success()).expects(Send(iq.logout("#1", OWN_PN)))
 
 
 def test_device_removed_while_it_waits_is_logged_out_at_its_next_connect() -> None:
     play = connected_play().on(NETWORK).expects_nothing()
-    play.on(Logout()).expects_nothing().stands(Phase.WAITING, "network")
+    play.on(Remove()).expects_nothing().stands(Phase.WAITING, "network")
     play.tick().expects(LOGIN)
     play.on(Opened()).expects_nothing()
     play.hears(success()).expects(Send(iq.logout("#3", OWN_PN)))
@@ -626,17 +626,17 @@ def test_device_removed_while_it_waits_is_logged_out_at_its_next_connect() -> No
 def test_resting_device_that_is_removed_ends_at_once(phase: Phase) -> None:
     play = Playbook().on(started(rest=rest(phase)))
     play.said()
-    play.on(Logout()).expects(HangUp(), *GONE)
+    play.on(Remove()).expects(HangUp(), *GONE)
     assert play.machine.phase is Phase.LOGGED_OUT
 
 
 def test_paused_device_that_is_removed_ends_at_once() -> None:
     play = Playbook().on(started(paused=True)).expects_nothing()
-    play.on(Logout()).expects(HangUp(), *GONE).stands(Phase.LOGGED_OUT, "removed")
+    play.on(Remove()).expects(HangUp(), *GONE).stands(Phase.LOGGED_OUT, "removed")
 
 
 def test_refused_logout_is_tried_at_the_next_connect() -> None:
-    play = connected_play().on(Logout()).expects(Send(iq.logout("#3", OWN_PN)))
+    play = connected_play().on(Remove()).expects(Send(iq.logout("#3", OWN_PN)))
     play.hears(refused("#3")).expects(HangUp()).stands(Phase.WAITING, "no_answer")
     play.tick().expects(LOGIN)
 
@@ -646,12 +646,12 @@ def test_unanswered_logout_ends_the_connection_with_all_that_was_asked() -> None
     few = notified(notification.PreKeyCount(1))
     play.hears(few).said()
     play.on(PreKeysMade(SOME_PREKEYS)).expects(Send(prekeys.upload("#3", KEYS, SOME_PREKEYS)))
-    play.on(Logout()).expects(Send(iq.logout("#4", OWN_PN)))
+    play.on(Remove()).expects(Send(iq.logout("#4", OWN_PN)))
     a_minute_of_chatter(play).on(Tick()).expects(HangUp()).stands(Phase.WAITING, "no_answer")
 
 
 def test_device_unlinked_while_it_leaves_is_gone() -> None:
-    play = connected_play().on(Logout()).expects(Send(iq.logout("#3", OWN_PN)))
+    play = connected_play().on(Remove()).expects(Send(iq.logout("#3", OWN_PN)))
     removed = failure.stream_error(StreamError(401, conflict="device_removed"))
     play.hears(removed).expects(HangUp(), SaveRest(Phase.LOGGED_OUT, "device_removed"), *GONE)
 

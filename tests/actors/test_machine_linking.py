@@ -24,7 +24,7 @@ from sitpayd.actors.commands import (
 from sitpayd.actors.events import KeysMade, LossKind, Lost, Opened, PreKeysMade, Started
 from sitpayd.actors.failures import CONNECT_FAILURES
 from sitpayd.actors.login import FIRST_PREKEYS
-from sitpayd.actors.messages import Deliver, Logout, StartPairing
+from sitpayd.actors.messages import Deliver, Remove, StartPairing
 from sitpayd.actors.pairing import MAX_ROUNDS, ROUNDS_WINDOW_S
 from sitpayd.actors.phase import RESTING, Phase
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey
@@ -311,15 +311,15 @@ GONE = (SettleLoggedOut(), ForgetKeys(), Finish())
 
 
 def test_removal_before_linking_ends_the_device() -> None:
-    unlinked_play().on(Logout()).expects(HangUp(), *GONE).stands(Phase.LOGGED_OUT, "removed")
+    unlinked_play().on(Remove()).expects(HangUp(), *GONE).stands(Phase.LOGGED_OUT, "removed")
 
 
 def test_removal_while_a_code_is_shown_takes_it_away() -> None:
-    pairing_play().on(Logout()).expects(*HANG_UP, *GONE).stands(Phase.LOGGED_OUT, "removed")
+    pairing_play().on(Remove()).expects(*HANG_UP, *GONE).stands(Phase.LOGGED_OUT, "removed")
 
 
 def test_removal_right_after_linking_logs_out_at_the_first_login() -> None:
-    play = paired_play().on(Logout()).expects_nothing()
+    play = paired_play().on(Remove()).expects_nothing()
     play.hears(RESTART).expects(HangUp(), Dial(registration=False))
     play.on(Opened()).expects_nothing()
     play.hears(success()).expects(Send(iq.logout("#1", OWN_PN)))

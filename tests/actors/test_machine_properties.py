@@ -61,7 +61,7 @@ from sitpayd.actors.events import (
 )
 from sitpayd.actors.failures import CONNECT_FAILURES, STREAM_ERRORS
 from sitpayd.actors.machine import DeviceMachine
-from sitpayd.actors.messages import Deliver, Logout, Message, StartPairing
+from sitpayd.actors.messages import Deliver, Message, Remove, StartPairing
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.refusals import REFUSALS
@@ -232,7 +232,7 @@ class World(RuleBasedStateMachine):
     @rule(really=st.sampled_from([False] * 29 + [True]))
     def somebody_removes_it(self, really: bool) -> None:
         if really:
-            self.take(Logout())
+            self.take(Remove())
 
     @precondition(lambda self: not self.finished and self.machine.deadline() is not None)
     @rule()

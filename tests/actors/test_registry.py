@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from sitpayd.actors.messages import Deliver, Logout, StartPairing
+from sitpayd.actors.messages import Deliver, Remove, StartPairing
 from sitpayd.actors.registry import (
     MAILBOX_SIZE,
     DeviceBusyError,
@@ -57,7 +57,7 @@ def test_full_mailbox_refuses_what_people_ask_for() -> None:
     for _ in range(MAILBOX_SIZE):
         handle.ring()
     with pytest.raises(DeviceBusyError, match="wa_1"):
-        handle.post(Logout())
+        handle.post(Remove())
 
 
 async def test_reader_waits_for_room() -> None:

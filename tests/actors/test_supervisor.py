@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sitpayd.actors.device import World
 from sitpayd.actors.dials import DialBucket
-from sitpayd.actors.messages import Logout, StartPairing
+from sitpayd.actors.messages import Remove, StartPairing
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.registry import DeviceHandle, DeviceRegistry
 from sitpayd.actors.restarts import ESCALATION_MIN_DEVICES
@@ -151,7 +151,7 @@ async def test_message_outlives_a_crash(ward: Ward, autojump_clock: MockClock) -
     async with ward.running():
         handle = await ward.adopt(linked=True)
         await wait_all_tasks_blocked()
-        handle.post(Logout())
+        handle.post(Remove())
         ward.crashes = False
         await trio.sleep(2.0)
         assert handle.mailbox.statistics().current_buffer_used == 0
@@ -192,7 +192,7 @@ async def test_device_that_is_gone_for_good_is_forgotten(
     async with ward.running():
         handle = await ward.adopt(linked=False)
         await wait_all_tasks_blocked()
-        handle.post(Logout())
+        handle.post(Remove())
         await trio.sleep(1.0)
         assert ward.status_of(handle) is None
         assert ward.registry.get(handle.session_id) is None

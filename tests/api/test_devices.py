@@ -9,7 +9,7 @@ import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sitpayd import log
-from sitpayd.actors.messages import Logout
+from sitpayd.actors.messages import Remove
 from sitpayd.actors.registry import MAILBOX_SIZE
 from sitpayd.storage import devices
 from sitpayd.storage.records import Rest
@@ -90,7 +90,7 @@ async def test_removal_is_complete_although_the_mailbox_stays_full(
     tenant.actor.stop()
     await wait_all_tasks_blocked()
     for _ in range(MAILBOX_SIZE):
-        tenant.actor.handle.post(Logout())
+        tenant.actor.handle.post(Remove())
 
     answer = await front.ask(
         "DELETE", f"/partner/devices/{tenant.session_id}", headers=tenant.headers

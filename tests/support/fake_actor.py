@@ -11,7 +11,7 @@ from typing import Literal
 
 import trio
 
-from sitpayd.actors.messages import Deliver, Logout, StartPairing
+from sitpayd.actors.messages import Deliver, Remove, StartPairing
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.registry import DeviceHandle, ShownQr
@@ -63,7 +63,7 @@ class FakeActor:
                     await self.deliver()
                 case StartPairing():
                     self._start_pairing()
-                case Logout():
+                case Remove():
                     self.logged_out = True
                     return
                 case _:
