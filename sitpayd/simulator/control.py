@@ -6,6 +6,7 @@ only. Every error is `{"type": "error", "message", "field"}`. docs/simulator.md 
 
 from __future__ import annotations
 
+import base64
 from dataclasses import asdict, fields, replace
 from enum import StrEnum
 from typing import Final, TypeVar
@@ -26,6 +27,7 @@ from .faults import ALWAYS, Fault, FaultKind
 from .linking import ScanError
 from .options import Options, Repeats
 from .phone import Phone
+from .seeding import Seeded, seed_companion
 from .server import Server
 
 _SCAN_S: Final = 30.0
@@ -244,6 +246,24 @@ def _add_devices(app: QuartTrio, server: Server) -> None:
                 for device in account.companions
             ]
         )
+
+    @app.post("/devices")
+    async def seed_devices() -> Response:
+        body = await _body()
+        first, count = body.text("first"), body.number("count")
+        if not (first.isascii() and first.isdigit() and len(first) <= _MAX_NUMBER_LEN):
+            raise ControlError(422, "first must be digits in international form", "first")
+        seeded = []
+        for number in range(int(first), int(first) + count):
+            try:
+                phone = server.add_account(str(number))
+            except ValueError as error:
+                raise ControlError(409, str(error), "first") from error
+            seeded.append(_seeded(await seed_companion(server, phone)))
+            await trio.lowlevel.checkpoint()
+        response = jsonify({"devices": seeded})
+        response.status_code = 201
+        return response
 
     @app.get("/devices/<jid>")
     async def show_device(jid: str) -> Response:
@@ -474,6 +494,19 @@ def _device(server: Server, device: Device) -> dict[str, object]:
         "queued": len(device.queue),
         "unanswered": device.queue.in_flight,
     }
+
+
+def _seeded(seeded: Seeded) -> dict[str, object]:
+    return {
+        "credentials": _text(seeded.credentials.to_bytes()),
+        "prekeys": {
+            str(prekey.key_id): _text(prekey.key_pair.private_key) for prekey in seeded.prekeys
+        },
+    }
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _fault(fault: Fault) -> dict[str, object]:
