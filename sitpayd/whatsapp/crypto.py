@@ -1,19 +1,22 @@
 """The few cryptographic primitives used, each over a library's.
 
-No protocol here: who derives what from what is in noise.py, signal/ and stanzas/pairing.py.
+No protocol here: who derives what from what is in noise.py, signal/, stanzas/pairing.py and
+stanzas/pairing_code.py.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac as _hmac
 import secrets
 from typing import Final
 
 import xeddsa
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.padding import PKCS7
@@ -43,6 +46,12 @@ def hkdf(ikm: bytes, *, salt: bytes = b"", info: bytes = b"", length: int) -> by
         length: bytes wanted, at most 8160.
     """
     return HKDF(_SHA256, length, salt or None, info).derive(ikm)
+
+
+def pbkdf2(password: bytes, salt: bytes, iterations: int) -> bytes:
+    """PBKDF2-HMAC-SHA256 (RFC 8018), 32 bytes. Slow on purpose: meant for a thread."""
+    # Not through cryptography: the standard library's lets other threads run meanwhile.
+    return hashlib.pbkdf2_hmac("sha256", password, salt, iterations, KEY_LEN)
 
 
 def clamp(private_key: bytes) -> bytes:
@@ -132,3 +141,26 @@ def aes_cbc_decrypt(secret: bytes, iv: bytes, ciphertext: bytes) -> bytes:
         return unpadder.update(padded) + unpadder.finalize()
     except ValueError as error:
         raise RemoteProtocolError("bad length or padding of an AES-CBC text") from error
+
+
+def aes_ctr(secret: bytes, iv: bytes, data: bytes) -> bytes:
+    """AES-256-CTR, both ways; it authenticates nothing."""
+    cipher = Cipher(algorithms.AES(secret), modes.CTR(iv)).encryptor()
+    return cipher.update(data) + cipher.finalize()
+
+
+def aes_gcm_encrypt(secret: bytes, nonce: bytes, plaintext: bytes) -> bytes:
+    """AES-256-GCM without additional data: ciphertext and 16 bytes of tag."""
+    return AESGCM(secret).encrypt(nonce, plaintext, None)
+
+
+def aes_gcm_decrypt(secret: bytes, nonce: bytes, ciphertext: bytes) -> bytes:
+    """AES-256-GCM without additional data, the other way.
+
+    Raises:
+        RemoteProtocolError: If the tag does not verify.
+    """
+    try:
+        return AESGCM(secret).decrypt(nonce, ciphertext, None)
+    except InvalidTag as error:
+        raise RemoteProtocolError("an AES-GCM text does not verify") from error

@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 from sitpayd.whatsapp.crypto import (
     aes_cbc_decrypt,
     aes_cbc_encrypt,
+    aes_ctr,
+    aes_gcm_decrypt,
+    aes_gcm_encrypt,
     clamp,
     equal,
     exchange,
     hkdf,
     hmac_sha256,
     new_private_key,
+    pbkdf2,
     public_key_of,
     sign,
     verify,
@@ -122,3 +126,27 @@ def test_cbc_decrypts_what_it_encrypted(plaintext: bytes) -> None:
 def test_cbc_of_bad_length_or_padding_is_a_remote_error(ciphertext: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="AES-CBC"):
         aes_cbc_decrypt(bytes(range(32)), bytes(16), ciphertext)
+
+
+def test_pbkdf2_reproduces_rfc_7914_section_11() -> None:
+    expected = "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc"
+    assert pbkdf2(b"passwd", b"salt", 1).hex() == expected
+
+
+def test_aes_ctr_reproduces_nist_sp_800_38a_f_5_5() -> None:
+    secret = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
+    iv = bytes.fromhex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff")
+    plaintext = bytes.fromhex("6bc1bee22e409f96e93d7e117393172a")
+    ciphertext = aes_ctr(secret, iv, plaintext)
+    assert ciphertext.hex() == "601ec313775789a5b7a7f504bbf3d228"
+    assert aes_ctr(secret, iv, ciphertext) == plaintext
+
+
+@given(text=st.binary(max_size=40), at=st.integers(0, 15))
+def test_aes_gcm_opens_what_nobody_touched(text: bytes, at: int) -> None:
+    secret, nonce = bytes(range(32)), bytes(12)
+    sealed = bytearray(aes_gcm_encrypt(secret, nonce, text))
+    assert aes_gcm_decrypt(secret, nonce, bytes(sealed)) == text
+    sealed[at] ^= 1
+    with pytest.raises(RemoteProtocolError):
+        aes_gcm_decrypt(secret, nonce, bytes(sealed))

@@ -116,6 +116,7 @@ class OutgoingMessage:
         participants: ciphertexts by device; for a peer message or a resend the one for `to`.
         group_body: the ciphertext for all members of a group.
         edit: which kind of change it is to an earlier message, for example "1".
+        is_partial: it was sent before, and this is for some of the devices alone.
         meta: the `<meta>` element; it goes to every device as it stands.
     """
 
@@ -130,6 +131,7 @@ class OutgoingMessage:
     phash: str | None
     device_identity: bytes | None
     edit: str | None = None
+    is_partial: bool = False
     meta: Node | None = None
 
 
@@ -173,6 +175,7 @@ def outgoing(
     peer_recipient_pn: Jid | None = None,
     device_identity: bytes | None = None,
     type: str = "text",
+    partial: bool = False,
 ) -> Node:
     """A message to a person: one ciphertext for each device.
 
@@ -180,10 +183,14 @@ def outgoing(
         to: the person, without device; by LID if participants are.
         peer_recipient_pn: the person's number beside a LID, if known; not for oneself.
         device_identity: our full ADVSignedDeviceIdentity; put in only if a ciphertext is a pkmsg.
+        partial: it was sent before, and this is for devices that were missed then.
 
     Raises:
         LocalProtocolError: If there is no participant, addresses by number and by LID are mixed, or
             a pkmsg lacks the identity.
+
+    Source: whatsmeow send.go; for `partial` WhatsApp's web client, WAWebSendMsgCreateFanoutStanza,
+    WAWebResendUserMsg. Neither whatsmeow nor Baileys does that.
     """
     if not participants:
         raise LocalProtocolError("a message for nobody")
@@ -194,7 +201,15 @@ def outgoing(
         Node("to", {"jid": participant.jid}, (_enc_node(participant),))
         for participant in participants
     )
-    attrs = attributes({"id": id, "to": to, "type": type, "peer_recipient_pn": peer_recipient_pn})
+    attrs = attributes(
+        {
+            "id": id,
+            "to": to,
+            "type": type,
+            "peer_recipient_pn": peer_recipient_pn,
+            "device_fanout": "false" if partial else None,
+        }
+    )
     children = (
         Node("participants", {}, fanout),
         *_identity_for(participants, device_identity),
@@ -302,6 +317,7 @@ def parse_outgoing(node: Node) -> OutgoingMessage:
         phash=node.text("phash"),
         device_identity=_device_identity(node),
         edit=node.text("edit"),
+        is_partial=node.text("device_fanout") == "false",
         meta=node.child("meta"),
     )
 

@@ -22,6 +22,7 @@ from sitpayd.whatsapp.stanzas import (
     message,
     notification,
     pairing,
+    pairing_code,
     prekeys,
     receipt,
     usync,
@@ -76,6 +77,11 @@ CHANGED = notification.DevicesChanged(
     PEER_PN, PEER_LID, "add", (notification.ListedDevice(PEER_PN, PEER_LID, 1),), "2:x"
 )
 
+OFFER = pairing_code.offer_of("ABCD1234", PHONE)
+HELLO = pairing_code.companion_hello("5", PEER_PN.user, OFFER, b"n" * 32, "Chrome (Mac OS)")
+PRIMARY_HELLO = pairing_code.PrimaryHello(b"ref", OFFER.wrapped, PHONE.public_key)
+FINISH = pairing_code.CompanionFinish(b"b" * 156, KEYS.identity.public_key, b"ref")
+
 GOOD: list[Node] = [
     iq.error(iq.ping("5"), 429, "rate"),
     iq.logout("5", OWN_PN),
@@ -85,6 +91,10 @@ GOOD: list[Node] = [
     pairing.pair_device("X", ["2@A", "2@B"]),
     PAIR_SUCCESS,
     pairing.accept_pair_success(PAIR_SUCCESS, KEYS)[1],
+    HELLO,
+    pairing_code.ref_answer(HELLO, b"ref"),
+    pairing_code.primary_hello("5", PRIMARY_HELLO, t=7),
+    pairing_code.companion_finish("5", PEER_PN.user, FINISH),
     prekeys.count_answer(prekeys.count_query("5"), 7),
     UPLOAD,
     prekeys.digest_answer(prekeys.digest_query("5"), prekeys.parse_upload(UPLOAD)),
@@ -124,6 +134,10 @@ PARSERS: list[Callable[[Node], object]] = [
     pairing.parse_pair_device,
     lambda node: pairing.accept_pair_success(node, KEYS),
     lambda node: pairing.check_device_signature(node, PHONE.public_key, KEYS.identity.public_key),
+    pairing_code.parse_companion,
+    pairing_code.parse_ref,
+    pairing_code.parse_primary_hello,
+    lambda node: pairing_code.ref_answer(node, b"ref"),
     prekeys.parse_count,
     prekeys.parse_upload,
     prekeys.parse_digest,
