@@ -262,7 +262,10 @@ class DeviceMachine:
             commands += self._pairing.tick(now)
             if self._pairing.over:
                 return self._lose(Verdict(Phase.UNPAIRED, "qr_expired"), now)
-        return [*commands, *self._delivery.go(now)]
+        if (look_at := self._delivery.deadline()) is not None and now >= look_at:
+            # Only then: a look costs a read, and most ticks of an idle device are for its ping.
+            commands += self._delivery.go(now)
+        return commands
 
     # --- stanzas ---
 

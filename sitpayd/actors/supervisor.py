@@ -1,6 +1,7 @@
 """DeviceSupervisor: runs every device's actor and is the only one that starts it again.
 
 A crash of one device never touches another. Network trouble is no crash: the machine deals with it.
+Now and then it rings every device that has something to send, for rows that nobody rang for.
 The heartbeat shows that the loop still turns; the systemd watchdog is fed only while it is fresh.
 """
 
@@ -16,10 +17,17 @@ from sitpayd.actors.phase import Phase
 from sitpayd.actors.registry import DeviceHandle, DeviceRegistry
 from sitpayd.actors.restarts import Escalate, RestartPolicy
 from sitpayd.actors.status import DeviceStatus
-from sitpayd.errors import DatabaseUnusableError, SitpaydError
+from sitpayd.errors import (
+    DatabaseUnusableError,
+    SitpaydError,
+    StorageBusyError,
+    StorageFullError,
+)
 from sitpayd.log import get_logger
+from sitpayd.storage.outbox import devices_that_wait
 
 HEARTBEAT_S: Final = 1.0
+REMIND_S: Final = 30.0
 
 _log = get_logger()
 
@@ -50,6 +58,7 @@ class DeviceSupervisor:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._beat)
+            nursery.start_soon(self._remind)
             async for handle in self._registry.arrivals:
                 nursery.start_soon(self._supervise, handle)
 
@@ -89,6 +98,23 @@ class DeviceSupervisor:
             _log.error("device.faulted", session_id=handle.session_id, restart_in_s=verdict.delay_s)
         await trio.sleep(verdict.delay_s)
         return False
+
+    async def _remind(self) -> None:
+        """Ring for rows whose caller was gone before their commit, and with it the one who rings.
+
+        One question for all devices: each asking for itself costs a thread's turn per device.
+        """
+        while True:
+            await trio.sleep(REMIND_S)
+            try:
+                waiting = await self._world.database.read(devices_that_wait)
+            except (StorageBusyError, StorageFullError) as error:
+                _log.warning("reminder.failed", error=str(error))
+                continue
+            for session_id in waiting:
+                handle = self._registry.get(session_id)
+                if handle is not None:
+                    handle.ring()
 
     async def _beat(self) -> None:
         while True:

@@ -180,6 +180,16 @@ def waiting_count(unit: Unit, device_id: int) -> int:
     )
 
 
+def devices_that_wait(unit: Unit) -> list[str]:
+    """List the session ids of devices that have something to send."""
+    rows = unit.rows(
+        "SELECT session_id FROM device WHERE id IN"
+        f" (SELECT device_id FROM outbox WHERE {_OPEN}"
+        " UNION SELECT device_id FROM outbox WHERE missed_devices)"
+    )
+    return [row["session_id"] for row in rows]
+
+
 def _not_accepted(
     unit: Unit, device_id: int, key_digest: bytes | None, body_digest: bytes
 ) -> Repeated | QueueFull | DeviceGone:

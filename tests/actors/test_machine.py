@@ -243,11 +243,11 @@ def test_count_that_says_few_while_an_upload_runs_waits_for_it() -> None:
 
 def test_silent_connection_is_pinged_twice_and_given_up_after_45_seconds() -> None:
     play = connected_play()
-    play.tick().expects(Send(iq.ping("#3")), NextRow())
+    play.tick().expects(Send(iq.ping("#3")))
     assert 20.0 <= play.now - 1000.0 <= 30.0
     first = play.now
     play.on(RowLoaded(None)).expects_nothing()
-    play.tick().expects(Send(iq.ping("#4")), NextRow())
+    play.tick().expects(Send(iq.ping("#4")))
     assert play.now - first == 10.0
     play.on(RowLoaded(None)).expects_nothing()
     play.tick().expects(HangUp()).stands(Phase.WAITING, "no_answer")
@@ -263,12 +263,12 @@ def test_any_stanza_is_a_sign_of_life() -> None:
 
 
 def test_answered_ping_needs_nothing() -> None:
-    play = connected_play().tick().expects(Send(iq.ping("#3")), NextRow())
+    play = connected_play().tick().expects(Send(iq.ping("#3")))
     play.hears(result("#3")).expects_nothing()
 
 
 def test_refused_ping_needs_nothing() -> None:
-    play = connected_play().tick().expects(Send(iq.ping("#3")), NextRow())
+    play = connected_play().tick().expects(Send(iq.ping("#3")))
     play.hears(refused("#3")).expects_nothing()
 
 

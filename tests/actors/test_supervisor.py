@@ -15,15 +15,15 @@ from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.registry import DeviceHandle, DeviceRegistry
 from sitpayd.actors.restarts import ESCALATION_MIN_DEVICES
 from sitpayd.actors.status import StatusBoard
-from sitpayd.actors.supervisor import HEARTBEAT_S, DeviceSupervisor, EscalationError
-from sitpayd.storage import devices, sessions
+from sitpayd.actors.supervisor import HEARTBEAT_S, REMIND_S, DeviceSupervisor, EscalationError
+from sitpayd.storage import devices, outbox, sessions
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import DeviceRecord
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.stanzas.login import ClientInfo
 from tests.actors.builders import some_identity
-from tests.storage.builders import Tenant
+from tests.storage.builders import Tenant, a_message
 
 
 class Ward:
@@ -196,6 +196,19 @@ async def test_device_that_is_gone_for_good_is_forgotten(
         await trio.sleep(1.0)
         assert ward.status_of(handle) is None
         assert ward.registry.get(handle.session_id) is None
+
+
+async def test_device_is_rung_for_a_row_that_nobody_rang_for(
+    ward: Ward, autojump_clock: MockClock
+) -> None:
+    async with ward.running():
+        # Its actor crashes and waits to be started again: nobody clears the flag.
+        handle = await ward.adopt(linked=True)
+        await trio.sleep(600.0)
+        assert not handle.doorbell
+        await ward.database.write(outbox.accept, a_message(handle.record))
+        await trio.sleep(REMIND_S)
+        assert handle.doorbell
 
 
 async def test_heartbeat_stays_fresh(ward: Ward, autojump_clock: MockClock) -> None:

@@ -11,6 +11,7 @@ from sitpayd.storage.outbox import (
     arm,
     cancel,
     count_attempt,
+    devices_that_wait,
     expire,
     forget_texts,
     mark_failed,
@@ -197,6 +198,20 @@ async def test_the_armed_row_goes_first_then_the_oldest(database: Database, tena
     assert await upcoming() == third.message_id
     await database.write(cancel, tenant.device.id, third.message_id)
     assert await upcoming() is None
+
+
+async def test_devices_wait_as_long_as_they_have_something_to_send(
+    database: Database, tenant: Tenant
+) -> None:
+    other = await database.write(make_tenant, "Other")
+    assert await database.read(devices_that_wait) == []
+    waits = await accepted(database, tenant.device)
+    written = await armed(database, other.device)
+    both = {tenant.device.session_id, other.device.session_id}
+    assert set(await database.read(devices_that_wait)) == both
+    await database.write(cancel, waits.device_id, waits.message_id)
+    await database.write(mark_sent, written.device_id, written.wa_message_id, NOON)
+    assert await database.read(devices_that_wait) == []
 
 
 async def test_attempts_are_counted(database: Database, tenant: Tenant) -> None:
