@@ -24,6 +24,7 @@ from sitpayd.api import (
     feed,
     health,
     messages,
+    page,
     pairing,
     partners,
     preflight,
@@ -64,6 +65,8 @@ ROUTES: Final = (
     Route("GET", "/wa/<device_token>/messages/<message_id>", messages.show_message),
     Route("DELETE", "/wa/<device_token>/messages/<message_id>", messages.cancel_message),
     Route("POST", "/wa/<device_token>/preflight", preflight.preflight),
+    Route("GET", "/admin/", page.index),
+    Route("GET", "/admin/page/<name>", page.asset),
     Route("GET", "/healthz", health.healthz),
     Route("GET", "/readyz", health.readyz),
 )

@@ -128,11 +128,13 @@ class _Visit:
         self._began = trio.current_time()
 
     async def send(self, event: ASGISendEvent) -> None:
-        """Pass an event on, with the headers every answer has."""
+        """Pass an event on, with the headers every answer has unless it brings its own."""
         match event["type"]:
             case "http.response.start" | "websocket.http.response.start":
                 self._status = event["status"]
-                event["headers"] = [*event["headers"], *self._headers()]
+                own = {name for name, _ in event["headers"]}
+                added = (header for header in self._headers() if header[0] not in own)
+                event["headers"] = [*event["headers"], *added]
             case "websocket.accept":
                 self._status = 101
             case _:

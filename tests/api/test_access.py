@@ -50,6 +50,8 @@ ACCESS = {
     "GET /wa/<device_token>/messages/<message_id>": Access.URL,
     "DELETE /wa/<device_token>/messages/<message_id>": Access.URL_TOO_LATE,
     "POST /wa/<device_token>/preflight": Access.URL,
+    "GET /admin/": Access.OPEN,
+    "GET /admin/page/<name>": Access.OPEN,
     "GET /healthz": Access.OPEN,
     "GET /readyz": Access.OPEN,
     f"GET {FEED_RULE}": Access.ADMIN,
@@ -133,6 +135,7 @@ async def ask(
         .replace("<session_id>", owner.session_id)
         .replace("<device_token>", owner.device_token)
         .replace("<message_id>", message_id)
+        .replace("<name>", "app.js")
     )
     if rule == FEED_RULE:
         return await feed_status(front, headers)
