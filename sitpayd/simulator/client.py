@@ -26,7 +26,7 @@ from sitpayd.whatsapp.errors import LocalProtocolError, RemoteProtocolError
 from sitpayd.whatsapp.events import HandshakeCompleted, NodeReceived, NodeRejected
 from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.stanzas import ib, iq
+from sitpayd.whatsapp.stanzas import ib, iq, pairing_code
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError, failure, stream_error
 from sitpayd.whatsapp.stanzas.login import (
     Login,
@@ -309,7 +309,8 @@ class Client:
             self.end()
 
     def _offer(self, node: Node) -> None:
-        self._await(node.required_text("id"), "pair-success")
+        what = "pair-success" if node.tag == "iq" else "notification"
+        self._await(node.required_text("id"), what)
         self.send(node)
 
     def _login(self, payload: Login, event: HandshakeCompleted) -> None:
@@ -377,6 +378,14 @@ class Client:
             answer = self._iq(device, node)
         elif node.tag == "ib":
             return
+        elif device is None and node.tag == "ack":
+            # A registration hears of pairing codes and passkeys through notifications.
+            if self._awaited.pop(node.text("id") or "", None) is None:
+                self._violation(Kind.UNEXPECTED, "an ack for nothing that waits for one")
+            return
+        elif node.tag == "presence" and self.linking is not None and self.linking.asked_for_code:
+            # Unmodified Baileys tells its name as soon as a pairing code gave it one.
+            return
         elif device is None:
             self._violation(Kind.EARLY, f"<{node.tag}> before login")
             return
@@ -431,6 +440,8 @@ class Client:
             self._answered(node)
             return Answer()
         try:
+            if self.linking is not None and pairing_code.is_pairing_code(node):
+                return Answer((self._server.companion(self.linking, node),))
             if device is None:
                 return Answer((self._server.answer_stranger(self.name, node),))
             if node.text("xmlns") == "md" and (jid := iq.parse_logout(node)) is not None:

@@ -208,6 +208,14 @@ def _add_accounts(app: QuartTrio, server: Server) -> None:
             return jsonify(_device(server, await phone.scan(qr_text)))
         raise ControlError(504, "the companion did not answer")
 
+    @app.post("/accounts/<number>/enter-code")
+    async def enter_code(number: str) -> Response:
+        phone, body = _phone(server, number), await _body()
+        code = body.text("code")
+        with trio.move_on_after(_SCAN_S):
+            return jsonify(_device(server, await phone.enter_code(code)))
+        raise ControlError(504, "the companion did not answer")
+
     @app.post("/accounts/<number>/messages")
     async def send(number: str) -> Response:
         phone, body = _phone(server, number), await _body()

@@ -31,7 +31,8 @@ class FaultKind(StrEnum):
     REFUSE_DEVICES one for its account's devices; REFUSE_IQ refuses any iq of the device, LOSE_IQ
     leaves it unanswered.
     Of a phone: CORRUPT sends a message that does not decrypt; FORGET drops its sessions before it
-    reads the next message; SILENT takes a message and sends no receipt, as if the phone were off.
+    reads the next message; SILENT takes a message and sends no receipt, as if the phone were off;
+    PASSKEY answers a scan or a code with the request for the account's passkey.
     """
 
     NACK = "nack"
@@ -55,6 +56,7 @@ class FaultKind(StrEnum):
     CORRUPT = "corrupt"
     FORGET = "forget"
     SILENT = "silent"
+    PASSKEY = "passkey"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Phone: device 0 of an account, with real keys and Signal sessions, in this process.
 
-It reads QR codes, signs companions, sends and decrypts. Its stanzas take the same way as everybody
-else's, through the router and its queue; only the socket is missing. Sessions are kept by LID.
+It reads QR codes, takes pairing codes, signs companions, sends and decrypts. Its stanzas take the
+same way as everybody else's, through the router and its queue; only the socket is missing. Sessions
+are kept by LID.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sitpayd.whatsapp.schema import whatsapp_pb2 as pb
 from sitpayd.whatsapp.signal import session as signal
 from sitpayd.whatsapp.signal.record import SessionRecord
 from sitpayd.whatsapp.stanzas import content as contents
+from sitpayd.whatsapp.stanzas import pairing_code
 from sitpayd.whatsapp.stanzas import receipt as receipts
 from sitpayd.whatsapp.stanzas.message import (
     PADDED_VERSION,
@@ -39,6 +41,7 @@ from sitpayd.whatsapp.stanzas.message import (
     OutgoingMessage,
     parse_incoming,
 )
+from sitpayd.whatsapp.stanzas.notification import PasskeyRequested, notification
 from sitpayd.whatsapp.stanzas.pairing import make_signed_identity, pair_success, parse_qr_text
 
 from .accounts import PHONE, Account, Device
@@ -96,7 +99,12 @@ class Phone:
     """
 
     def __init__(
-        self, account: Account, router: Router, linkings: Mapping[str, Linking], waker: Waker
+        self,
+        account: Account,
+        router: Router,
+        linkings: Mapping[str, Linking],
+        codes: Mapping[str, Linking],
+        waker: Waker,
     ) -> None:
         self.account = account
         self.keys = DeviceKeys.generate()
@@ -105,6 +113,7 @@ class Phone:
         self.receipts: OrderedDict[str, list[str]] = OrderedDict()
         self._router = router
         self._linkings = linkings
+        self._codes = codes
         self._waker = waker
         self._sessions: dict[Jid, SessionRecord] = {}
         self._prekeys: dict[int, KeyPair] = {}
@@ -152,11 +161,49 @@ class Phone:
             self._router.violations.record(
                 "registration", Kind.PAIRING, "the QR code names another identity than the payload"
             )
+        return await self._link(linking, qr.identity, qr.adv_secret)
+
+    async def enter_code(self, text: str) -> Device:
+        """Link the device that shows this code for our number; the caller brings the deadline.
+
+        Raises:
+            ScanError: If it is no code, nobody waits for it, it is another one, or the companion
+                refused.
+        """
+        try:
+            typed = pairing_code.parse_code(text)
+        except RemoteProtocolError as error:
+            raise ScanError(str(error), "code") from error
+        linking = self._codes.get(self.account.number)
+        code = None if linking is None else linking.code
+        if linking is None or code is None:
+            raise ScanError("no companion waits for a code of this number", "code")
+        identity, ephemeral = self.keys.identity, KeyPair.generate()
+        companion, hello = await trio.to_thread.run_sync(
+            pairing_code.answer_hello,
+            typed,
+            code.hello.wrapped,
+            code.ref,
+            ephemeral,
+            identity.public_key,
+        )
+        finish = await linking.introduce(code, hello)
+        try:
+            adv_secret = pairing_code.open_finish(finish, companion, ephemeral, identity)
+        except RemoteProtocolError as error:
+            raise ScanError("the companion shows another code", "code") from error
+        return await self._link(linking, finish.identity, adv_secret)
+
+    async def _link(self, linking: Linking, companion: bytes, adv_secret: bytes) -> Device:
+        """Sign the companion with this identity key, and wait for what it says."""
+        if self._router.faults.take(self.device, FaultKind.PASSKEY):
+            linking.send(notification(secrets.token_hex(8), PasskeyRequested(), t=int(time.time())))
+            raise ScanError("the account asks for its passkey")
         number, key_index = self.account.next_number()
         signed = make_signed_identity(
             self.keys.identity,
-            qr.identity,
-            qr.adv_secret,
+            companion,
+            adv_secret,
             key_index=key_index,
             timestamp=int(time.time()),
             raw_id=self.account.raw_id,

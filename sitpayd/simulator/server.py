@@ -26,7 +26,7 @@ from .linking import Linking
 from .options import Options
 from .phone import Phone, Waker
 from .routing import Router
-from .violations import Violations
+from .violations import Kind, Violations
 
 _TICK_S: Final = 1.0
 
@@ -37,6 +37,7 @@ class Server:
     Attributes:
         root_key: public key that signs its certificates, 32 bytes.
         linkings: registrations that wait for a phone, by ref.
+        codes: those that show a pairing code, by the number it is for; the last one counts.
         clients: every open socket.
     """
 
@@ -50,6 +51,7 @@ class Server:
         self.router = Router(self.accounts, options, self.faults, self.violations)
         self.desk = IqDesk(self.router)
         self.linkings: dict[str, Linking] = {}
+        self.codes: dict[str, Linking] = {}
         self.clients: set[Client] = set()
         self.waker = Waker()
         self._phones: dict[Account, Phone] = {}
@@ -79,7 +81,7 @@ class Server:
             ValueError: If the number has an account already.
         """
         account = self.accounts.add(number, name, platform=platform, business_name=business_name)
-        phone = Phone(account, self.router, self.linkings, self.waker)
+        phone = Phone(account, self.router, self.linkings, self.codes, self.waker)
         self._phones[account] = phone
         return phone
 
@@ -108,7 +110,22 @@ class Server:
         """Let phones find it no longer; who waits for its outcome learns that it is over."""
         for ref in linking.refs:
             self.linkings.pop(ref, None)
+        for number in [number for number, other in self.codes.items() if other is linking]:
+            del self.codes[number]
         linking.settle("the companion's connection is gone")
+
+    def companion(self, linking: Linking, node: Node) -> Node:
+        """Answer a companion's request about a pairing code.
+
+        Raises:
+            RemoteProtocolError: If it is malformed.
+        """
+        answer, fault = linking.companion(node)
+        if fault is not None:
+            self.violations.record("registration", Kind.PAIRING, fault)
+        if linking.code is not None:
+            self.codes[linking.code.hello.phone.user] = linking
+        return answer
 
     def linked(self, device: Device) -> None:
         """A companion has signed: the other devices learn of it."""

@@ -68,6 +68,20 @@ class Contract:
         assert registered.jid == device
         assert registered.lid == alice.lid.replace("@", ":1@")
 
+    async def test_links_by_pairing_code_and_logs_in(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice = await whatsapp.make_person("Alice")
+            async with start("alice") as peer:
+                await peer.connect()
+                await peer.wait_for(QrShown)
+                code = await peer.pair_code(alice.phone)
+                device = await whatsapp.enter_code(alice, code)
+                registered = await peer.wait_for(Registered)
+                await opened(peer)
+        assert registered.jid == device
+
     async def test_talks_with_a_phone_both_ways(
         self, whatsapp: SimulatedWhatsApp, start: Start
     ) -> None:

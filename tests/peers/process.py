@@ -5,11 +5,11 @@ how a client is installed and started (`baileys.py`, `whatsmeow.py`), and what t
 our orders (`baileys/driver.mjs`, `whatsmeow/main.go`).
 
 One JSON object per line. Orders go to stdin: `{"request", "command", ...}` with the commands
-`connect`, `send` (`to`, `text`), `close` (ends the socket, logs out of nothing) and `quit`. Each
-is answered on stdout by `{"event": "answer", "request", "value", "error"}`. All other lines of
-stdout are the events below, by the names in `_EVENTS` and with the fields of their class. Logs go
-to stderr, which is kept as `driver.log` beside the client's keys; PEER_LOG_LEVEL=trace makes them
-tell all.
+`connect`, `pair_code` (`phone`, once a QR code was shown), `send` (`to`, `text`), `close` (ends the
+socket, logs out of nothing) and `quit`. Each is answered on stdout by
+`{"event": "answer", "request", "value", "error"}`. All other lines of stdout are the events below,
+by the names in `_EVENTS` and with the fields of their class. Logs go to stderr, which is kept as
+`driver.log` beside the client's keys; PEER_LOG_LEVEL=trace makes them tell all.
 """
 
 from __future__ import annotations
@@ -186,6 +186,12 @@ class Peer:
     async def connect(self) -> None:
         """Begin to connect; events tell the rest."""
         await self._order("connect")
+
+    async def pair_code(self, phone: str) -> str:
+        """Ask for a pairing code for this number; to be called once a QR code was shown."""
+        code = await self._order("pair_code", phone=phone)
+        assert code is not None, "the driver answers `pair_code` with the code"
+        return code
 
     async def send(self, to: str, text: str) -> str:
         """Send a text to a JID and return the WhatsApp message id."""

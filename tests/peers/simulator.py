@@ -92,6 +92,12 @@ class SimulatedWhatsApp:
         device: dict[str, str] = answer.json()
         return device["jid"]
 
+    async def enter_code(self, person: Person, code: str) -> str:
+        """Let the person type the code that a device shows; the device's JID."""
+        answer = await self._ask("POST", f"/accounts/{person.phone}/enter-code", code=code)
+        device: dict[str, str] = answer.json()
+        return device["jid"]
+
     async def say(self, person: Person, to: Person, text: str, *, addressing: str = "lid") -> str:
         """Let the phone send a text; the message id."""
         path = f"/accounts/{person.phone}/messages"

@@ -13,6 +13,7 @@ from sitpayd.whatsapp.jid import pn
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import iq, pairing
 from tests.simulator.conftest import QUICK
+from tests.simulator.test_pairing_codes import OFFER, registered
 from tests.simulator.test_routing import ALICE, BOB, linked
 from tests.support.companion import PATIENCE_S, Companion, kinds
 
@@ -52,6 +53,28 @@ async def test_account_is_made_listed_and_shown(control: httpx.AsyncClient) -> N
 async def test_number_is_chosen_if_none_is_given(control: httpx.AsyncClient) -> None:
     made = await control.post("/accounts")
     assert made.json()["phone"].isdigit()
+
+
+async def test_person_types_a_pairing_code(sim: Simulator, control: httpx.AsyncClient) -> None:
+    await control.post("/accounts", json={"phone": ALICE})
+    async with registered(sim) as coded, trio.open_nursery() as nursery:
+        await coded.ask()
+
+        async def enter() -> None:
+            path = f"/accounts/{ALICE}/enter-code"
+            answer = await control.post(path, json={"code": OFFER.shown})
+            assert answer.json()["jid"] == f"{ALICE}:1@s.whatsapp.net"
+
+        nursery.start_soon(enter)
+        agreed = await coded.agree()
+        await coded.finish(agreed)
+        await coded.sign(agreed)
+
+
+async def test_code_that_nobody_waits_for_is_refused_by_field(control: httpx.AsyncClient) -> None:
+    await control.post("/accounts", json={"phone": ALICE})
+    answer = await control.post(f"/accounts/{ALICE}/enter-code", json={"code": "ABCD-EFGH"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "code")
 
 
 async def test_phone_scans_and_talks_with_a_companion(

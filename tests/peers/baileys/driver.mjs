@@ -160,7 +160,7 @@ const close = async () => {
   await settleWrites()
 }
 
-const perform = async ({ command, to, text }) => {
+const perform = async ({ command, to, text, phone }) => {
   switch (command) {
     case 'connect':
       if (socket) {
@@ -174,6 +174,11 @@ const perform = async ({ command, to, text }) => {
         throw new Error('not connected')
       }
       return (await socket.sendMessage(to, { text })).key.id
+    case 'pair_code':
+      if (!socket) {
+        throw new Error('not connected')
+      }
+      return await socket.requestPairingCode(phone)
     case 'close':
     case 'quit':
       await close()

@@ -54,6 +54,7 @@ type request struct {
 	Command string `json:"command"`
 	To      string `json:"to"`
 	Text    string `json:"text"`
+	Phone   string `json:"phone"`
 }
 
 type fields map[string]any
@@ -284,6 +285,8 @@ func (p *peer) perform(ctx context.Context, r request) (any, error) {
 	switch r.Command {
 	case "connect":
 		return nil, p.connect(ctx)
+	case "pair_code":
+		return p.client.PairPhone(ctx, r.Phone, true, whatsmeow.PairClientChrome, "Chrome (Linux)")
 	case "send":
 		return p.send(ctx, r.To, r.Text)
 	case "close":
