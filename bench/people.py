@@ -27,6 +27,7 @@ from sitpayd.whatsapp.keys import DeviceKeys, KeyPair
 from sitpayd.whatsapp.message_id import new_wa_message_id
 from sitpayd.whatsapp.signal.session import PreKeyBundle, SessionRecord
 from sitpayd.whatsapp.stanzas import pairing
+from sitpayd.whatsapp.stanzas.message import phash
 
 COMPANION: Final = 1
 FIRST_LID: Final = 100_000_000_000_000
@@ -51,7 +52,8 @@ class Sender:
     def order(self, row: OutboxRow, bundles: dict[Jid, PreKeyBundle] | None = None) -> Arm:
         """What the machine says when a row is to be armed."""
         devices, own = (self.recipient,), (self.own_phone,)
-        return Arm(row, self.recipient, self.recipient_pn, devices, own, bundles or {})
+        everybody = phash({*devices, *own, self.own_phone.with_device(COMPANION)})
+        return Arm(row, self.recipient, self.recipient_pn, devices, own, everybody, bundles or {})
 
     async def accept(self) -> OutboxRow:
         """Store one message to be sent."""

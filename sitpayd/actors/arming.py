@@ -24,12 +24,12 @@ from sitpayd.whatsapp.stanzas.receipt import Receipt
 
 @dataclass(frozen=True, slots=True)
 class ArmedMessage:
-    """A message encrypted for every device that can be reached.
+    """A message encrypted for every device of those wanted that can be reached.
 
     Attributes:
         stanza: encoded, before Noise.
         sessions: after the ratchet steps, by address.
-        devices: for whom it was encrypted.
+        devices: for whom it was encrypted by this.
     """
 
     stanza: bytes
@@ -43,19 +43,26 @@ def address_of(device: Jid) -> Address:
     return str(device.bare), device.device
 
 
+def participants_of(row: OutboxRow) -> tuple[Jid, ...]:
+    """For whom a row was encrypted."""
+    return tuple(Jid.parse(name) for name in (row.participants or b"").decode().split())
+
+
 def arm(
     command: Arm, credentials: Credentials, sessions: Mapping[Address, SessionRecord]
 ) -> ArmedMessage | None:
     """Encrypt a row for the devices of its recipient and for our own other ones.
 
-    A device without session or usable bundle is left out. None: no device of the recipient is left.
+    A device without session or usable bundle is left out. None: no device of the recipient is left,
+    or, for a row that has missed devices, none at all.
     """
     paired = credentials.paired
     assert paired is not None
     message = text_message(command.row.text)
     fanout = _Fanout(credentials, sessions, command.bundles)
     reached = fanout.add(command.devices, message)
-    if command.devices and not reached:
+    missed = command.row.missed_devices
+    if command.devices and not (reached or missed):
         return None
     reached += fanout.add(command.own_devices, device_sent(command.to, message))
     if not reached:
@@ -66,6 +73,7 @@ def arm(
         fanout.participants,
         peer_recipient_pn=command.pn,
         device_identity=paired.signed_identity,
+        partial=missed,
     )
     return ArmedMessage(encode(stanza), fanout.stepped, tuple(reached))
 

@@ -179,10 +179,12 @@ class Arm:
         to: the chat, LID or PN, without device.
         pn: its number, if `to` is a LID.
         devices: the recipient's devices.
+        row: if it has missed devices, these are those.
         own_devices: our other devices.
         bundles: for the devices that have no session.
         again: the row is armed, and WhatsApp refused those bytes.
     """
+        phash: of all devices of both sides.
 
     row: OutboxRow
     to: Jid
@@ -192,10 +194,16 @@ class Arm:
     bundles: Mapping[Jid, PreKeyBundle]
     again: bool = False
 
+    phash: str
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Move a row on. server_time: unix seconds, with SENT."""
+    """Move a row on.
+
+    Attributes:
+        server_time: unix seconds, with SENT.
+        missed: with SENT: the server knows of devices that it was not encrypted for.
+    """
 
     row: OutboxRow
     state: RowState
@@ -204,6 +212,14 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+    missed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetMissed:
+    """The devices that a sent row missed have it now, or will not get it."""
+
+    row: OutboxRow
 class MarkLate:
     """An ack for a message that is not in flight (any more): it was sent after all."""
 
@@ -271,6 +287,7 @@ Command = (
     | MarkLate
     | MarkReceipt
     | Resend
+    | ForgetMissed
     | Receive
     | SettleLoggedOut
     | Finish

@@ -7,20 +7,26 @@ where there is none), and the arming, which commits ratchet steps and stanza. Th
 waits for the server's ack. First messages to people have rules of their own (strangers.py) and are
 passed over while they have to wait. One row is in flight per device, so order and replay need no
 further rule. Whatever is lost with a connection is loaded again from the row.
+
+An ack may say that a stale list left devices out. The row is sent all the same; before the next one
+it goes the same way once more, for the missed devices alone and under the same id. It keeps its
+state, and what cannot be had soon is let go: nobody waits for it, and others do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
 from typing import Final, assert_never
 
+from sitpayd.actors.arming import participants_of
 from sitpayd.actors.commands import (
     Arm,
     Command,
     CountAttempt,
+    ForgetMissed,
     Hold,
     HoldFirstContacts,
     Learn,
@@ -54,6 +60,8 @@ CHECK_WITHIN_S: Final = 10.0
 # again and again is a known reason for bans.
 PAUSE_AFTER_QUERY_S: Final = 5.0
 MAX_PAUSE_AFTER_QUERY_S: Final = 300.0
+# So many in a row, and missed devices are let go: the rows behind them wait.
+MAX_FAILED_QUERIES_FOR_MISSED: Final = 3
 # The server's word for the end of a hold is believed up to this far.
 MAX_HOLD_S: Final = 30 * 24 * 3600.0
 
@@ -173,6 +181,9 @@ class DeliveryMachine:
             return self._hold_strangers(now) if event.first_contacts_wait else []
         if row.stanza is not None:
             return self._write(Armed(row, row.stanza), now)
+        if row.missed_devices:
+            self._row = row
+            return self._resolve(row, now)
         until = self._pacing.wait_until(row.recipient, now)
         if until > now:
             return self._hold(row, until, "paced")
@@ -194,7 +205,7 @@ class DeliveryMachine:
         """Write what is committed now."""
         if self._step is not _Step.ARMING:
             return []
-        if event.row.first_contact:
+        if event.row.first_contact and not event.row.missed_devices:
             self._strangers.sent(now)
         return self._write(event, now)
 
@@ -258,7 +269,13 @@ class DeliveryMachine:
 
     def unanswered(self, now: float) -> list[Command]:
         """A question failed or got no answer: leave the row as it is and try again later."""
-        return self._pause(now) if self._step in (_Step.DEVICES, _Step.BUNDLES) else []
+        if self._step not in (_Step.DEVICES, _Step.BUNDLES):
+            return []
+        row, commands = self._row, self._pause(now)
+        hopeless = self._failed_queries >= MAX_FAILED_QUERIES_FOR_MISSED
+        if row is not None and row.missed_devices and hopeless:
+            commands.append(ForgetMissed(row))
+        return commands
 
     def _pause(self, now: float) -> list[Command]:
         self._settle()
@@ -274,11 +291,18 @@ class DeliveryMachine:
             return [] if ack.error else [MarkLate(ack.id, ack.t)]
         if ack.error:
             return self._refused(row, ack.error, now)
-        if ack.phash is not None and self._target is not None and ack.phash != self._target.phash:
+        armed_for = row.phash if self._target is None else self._target.phash
+        missed = None not in (ack.phash, armed_for) and ack.phash != armed_for
+        if missed:
             self._forget_devices(row)
+        self._writes = ("", 0)
+        if row.missed_devices:
+            # Whatever is missing now has been tried: what is never complete would go on for ever.
+            return self._let_missed_go(row, now)
         self._pacing.sent(row.recipient, now)
         self._settle()
-        return [Mark(row, RowState.SENT, server_time=ack.t), *self.go(now)]
+        mark = Mark(row, RowState.SENT, server_time=ack.t, missed=missed)
+        return [mark, *self.go(now)]
 
     # --- steps ---
 
@@ -335,15 +359,39 @@ class DeliveryMachine:
         )
         own_devices = own.addresses(own_user)
         devices = () if to_self else known.addresses(to)
-        self._target = _Target(
+        target = _Target(
             to=to,
             pn=recipient if to.is_lid and not to_self else None,
             devices=devices,
             own_devices=tuple(jid for jid in own_devices if jid != me),
             phash=phash({*devices, *own_devices, me}),
         )
+        assert self._row is not None
+        if self._row.missed_devices:
+            target = self._missed_of(self._row, target)
+            if not target.devices + target.own_devices:
+                return self._let_missed_go(self._row, now)
+        self._target = target
         self._step = _Step.SESSIONS
-        return [LoadSessions(self._target.devices + self._target.own_devices)]
+        return [LoadSessions(target.devices + target.own_devices)]
+
+    def _missed_of(self, row: OutboxRow, target: _Target) -> _Target:
+        """The part of a target that a row was not encrypted for."""
+        assert self._own is not None
+        ourselves = (self._own.jid.user, self._own.lid.user)
+        # By number alone: it is the same under phone number and LID, and the form may have changed.
+        had = participants_of(row)
+        ours = {jid.device for jid in had if jid.user in ourselves}
+        theirs = {jid.device for jid in had if jid.user not in ourselves}
+        return replace(
+            target,
+            devices=tuple(jid for jid in target.devices if jid.device not in theirs),
+            own_devices=tuple(jid for jid in target.own_devices if jid.device not in ours),
+        )
+
+    def _let_missed_go(self, row: OutboxRow, now: float) -> list[Command]:
+        self._settle()
+        return [ForgetMissed(row), *self.go(now)]
 
     def _arm(self, bundles: Mapping[Jid, PreKeyBundle]) -> list[Command]:
         assert self._row is not None
@@ -358,9 +406,11 @@ class DeliveryMachine:
                 target.pn,
                 target.devices,
                 target.own_devices,
+                target.phash,
                 bundles,
                 # A row armed in this life is known as it was loaded, without its stanza.
-                again=self._row.stanza is not None or self._rearmed == self._row.message_id,
+                again=not self._row.missed_devices
+                and (self._row.stanza is not None or self._rearmed == self._row.message_id),
             )
         ]
 
@@ -370,6 +420,8 @@ class DeliveryMachine:
         known = before if message_id == armed.row.message_id else 0
         writes = max(known, armed.row.attempts) + 1
         self._writes = (armed.row.message_id, writes)
+        if writes > MAX_WRITES and armed.row.missed_devices:
+            return self._let_missed_go(armed.row, now)
         if writes > MAX_WRITES:
             self._settle()
             return [Mark(armed.row, RowState.UNKNOWN, "attempts_over"), *self.go(now)]
@@ -382,7 +434,7 @@ class DeliveryMachine:
         refusal = refusal_of(code)
         if refusal.forget_devices:
             self._forget_devices(row)
-        if refusal.rearms and self._rearmed != row.message_id:
+        if refusal.rearms and self._rearmed != row.message_id and not row.missed_devices:
             # Once, under the same id: nothing of it was taken.
             self._rearmed = row.message_id
             self._ack_deadline = None
@@ -403,6 +455,9 @@ class DeliveryMachine:
     def _fail(self, reason: str, now: float) -> list[Command]:
         row = self._row
         assert row is not None
+        if row.missed_devices:
+            # It was taken for the others.
+            return self._let_missed_go(row, now)
         self._settle()
         return [Mark(row, RowState.FAILED, reason), *self.go(now)]
 

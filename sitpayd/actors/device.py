@@ -29,6 +29,7 @@ from sitpayd.actors.commands import (
     DropSessions,
     Finish,
     ForgetKeys,
+    ForgetMissed,
     HangUp,
     HideQr,
     Hold,
@@ -221,6 +222,8 @@ class DeviceActor:
             case Mark():
                 ahead = following if isinstance(following, NextRow) else None
                 await memory.mark(command, look_ahead=ahead)
+            case ForgetMissed():
+                await memory.forget_missed(command.row.id)
             case MarkLate():
                 await memory.mark_late(command)
             case MarkReceipt():

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final, Literal
 
 import trio
 
 from sitpayd.actors import receiving
-from sitpayd.actors.arming import address_of, arm, arm_resend
+from sitpayd.actors.arming import address_of, arm, arm_resend, participants_of
 from sitpayd.actors.commands import (
     Arm,
     Hold,
@@ -34,6 +35,7 @@ from sitpayd.actors.strangers import DAY_S
 from sitpayd.log import get_logger
 from sitpayd.storage import contacts, devices, inbox, outbox, sessions
 from sitpayd.storage.database import Database, Unit
+from sitpayd.storage.missed import arm_missed, forget_missed
 from sitpayd.storage.records import Address, Incoming, NewChatHold, Rest, RowState
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.errors import RemoteProtocolError
@@ -163,14 +165,17 @@ class DeviceMemory:
     async def arm(self, command: Arm) -> Armed | NotArmed:
         """Encrypt and commit."""
         assert self.credentials is not None
+        row = command.row
         addresses = [address_of(jid) for jid in command.devices + command.own_devices]
         armed = arm(command, self.credentials, await self._sessions_of(addresses))
         if armed is None:
-            return NotArmed(command.row, "no_devices")
+            return NotArmed(row, "no_devices")
+        had = participants_of(row) if row.missed_devices else ()
+        commit = arm_missed if row.missed_devices else partial(outbox.arm, again=command.again)
         committed = await self._database.write(
             outbox.arm,
             self._device_id,
-            command.row.id,
+            row.id,
             armed.stanza,
             sessions=_serialised(armed.sessions),
             identities=self._identities_news(armed.sessions),
@@ -179,9 +184,13 @@ class DeviceMemory:
             again=command.again,
         )
         if not committed:
-            return NotArmed(command.row, None)
+            return NotArmed(row, None)
         self._keep(armed.sessions)
-        return Armed(command.row, armed.stanza)
+        return Armed(row, armed.stanza)
+
+    async def forget_missed(self, row_id: int) -> None:
+        """Note that the devices a sent row missed have it now, or will not get it."""
+        await self._database.write(forget_missed, self._device_id, row_id)
 
     async def count_attempt(self, row_id: int) -> None:
         """Note that a row's bytes were written once more."""
@@ -197,7 +206,9 @@ class DeviceMemory:
         row, write, reason = command.row, self._database.write, command.reason or ""
         match command.state:
             case RowState.SENT:
-                await self._mark_sent(row.wa_message_id, command.server_time, look_ahead)
+                await self._mark_sent(
+                    row.wa_message_id, command.server_time, look_ahead, missed=command.missed
+                )
                 return
             case RowState.FAILED:
                 moved = await write(outbox.mark_failed, self._device_id, row.id, reason)
@@ -214,10 +225,20 @@ class DeviceMemory:
         await self._mark_sent(command.wa_message_id, command.server_time, None)
 
     async def _mark_sent(
-        self, wa_message_id: str, server_time: int | None, look_ahead: NextRow | None
+        self,
+        wa_message_id: str,
+        server_time: int | None,
+        look_ahead: NextRow | None,
+        *,
+        missed: bool = False,
     ) -> None:
         message_id, self._looked_ahead = await self._database.write(
-            _mark_sent, self._device_id, wa_message_id, _utc(server_time), look_ahead
+            _mark_sent,
+            self._device_id,
+            wa_message_id,
+            _utc(server_time),
+            look_ahead,
+            missed=missed,
         )
         if message_id is not None:
             self._outcomes.announce(message_id, RowState.SENT)
@@ -285,7 +306,7 @@ class DeviceMemory:
         row = await self._database.read(outbox.row_by_wa_message_id, self._device_id, wa_message_id)
         if device is None or row is None or not row.text:
             return refused
-        if str(device) not in (row.participants or b"").decode().split():
+        if device not in participants_of(row):
             return refused  # it was never sent to this device
         address = address_of(device)
         record = (await self._sessions_of([address])).get(address)
@@ -552,10 +573,12 @@ def _mark_sent(
     device_id: int,
     wa_message_id: str,
     server_time: datetime | None,
+    *,
+    missed: bool,
     look_ahead: NextRow | None,
 ) -> tuple[str | None, RowLoaded | None]:
     """Note an ack; look for the next row in the same transaction, if that is wanted."""
-    message_id = outbox.mark_sent(unit, device_id, wa_message_id, server_time)
+    message_id = outbox.mark_sent(unit, device_id, wa_message_id, server_time, missed=missed)
     return message_id, None if look_ahead is None else _next_row(unit, device_id, look_ahead)
 
 

@@ -134,8 +134,11 @@ class Router:
         if any(target.queue.is_full for target in targets):
             return OVERLOADED, None
         sent_before = self._sent_ids(sender).get(sent.id)
-        if is_fanout and sent_before is None:
-            self._check_fanout(sender, recipient, targets)
+        if is_fanout and not sent.is_partial:
+            if sent_before is None:
+                self._check_fanout(sender, recipient, targets)
+            else:
+                self._check_repeat(sender, sent.id, targets, sent_before)
         for target, enc in targets.items():
             if self._is_to_deliver(sender, sent.id, target, enc):
                 self._deliver_copy(sender, recipient, target, sent, enc, entry)
@@ -198,6 +201,14 @@ class Router:
                     self.violations.record(
                         sender, Kind.FANOUT, f"a message leaves out the device {device}"
                     )
+
+    def _check_repeat(
+        self, sender: Device, id: str, targets: Iterable[Device], before: Iterable[Device]
+    ) -> None:
+        """A repetition that is for some devices only has to say so; else it leaves others out."""
+        for device in set(before) - set(targets):
+            if device.account.devices.get(device.number) is device:
+                self._fault(sender, Kind.FANOUT, id, f"repeated without {device}, not as a part")
 
     def _check_identity(self, sender: Device, sent: messages.OutgoingMessage) -> None:
         if sender.number == PHONE or all(enc.kind != "pkmsg" for _, enc in sent.participants):

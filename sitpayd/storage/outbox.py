@@ -25,6 +25,7 @@ from sitpayd.storage.contacts import (
     welcome,
 )
 from sitpayd.storage.database import SqlValue, Unit
+from sitpayd.storage.missed import forget_all, forget_overdue, note_missed
 from sitpayd.storage.records import (
     CAME_FROM,
     Acceptance,
@@ -57,7 +58,7 @@ _NEVER_AGAIN: Final = 1_000_000
 _COLUMNS: Final = (
     "id, device_id, seq, message_id, wa_message_id, recipient_sealed, text_sealed, body_digest,"
     " state, reason, stanza_sealed, participants_sealed, phash, attempts, server_time, created_at,"
-    " expires_at, history, held_until, held_reason, first_contact"
+    " expires_at, history, held_until, held_reason, first_contact, missed_devices"
 )
 
 # SQLite takes a partial index only where the query repeats the index's own condition.
@@ -84,10 +85,11 @@ UPDATE outbox SET state = 'armed', stanza_sealed = :stanza, participants_sealed 
 WHERE id = :id AND device_id = :device_id AND state = :before
 """
 
-# A settled row is never written to the wire again, so the stanza goes; the text stays for those
-# devices that could not decrypt it.
+# A settled row is never written to the wire again, so the stanza goes, but for one on its way to
+# devices that were missed; the text stays for those that could not decrypt it.
 _SETTLE: Final = """
-UPDATE outbox SET state = :state, reason = :reason, stanza_sealed = NULL,
+UPDATE outbox SET state = :state, reason = :reason,
+    stanza_sealed = iif(missed_devices, stanza_sealed, NULL),
     server_time = coalesce(:server_time, server_time), settled_at = coalesce(settled_at, :now),
     history = json_insert(history, '$[#]', json_array(:state, :at))
 """
@@ -217,17 +219,21 @@ def repeated(unit: Unit, device_id: int, idempotency_key: str, body_hash: bytes)
 
 
 def next_row(unit: Unit, device_id: int, *, first_contacts: bool = True) -> OutboxRow | None:
-    """The row to be sent now: an armed one first, then the oldest accepted one.
+    """The row to be sent now: an armed one, one that missed devices, the oldest accepted one.
 
     Args:
         first_contacts: False passes over first messages to people; they wait.
     """
     barred = "" if first_contacts else " AND first_contact = 0"
-    for state, condition in ((RowState.ARMED, ""), (RowState.ACCEPTED, barred)):
+    for condition in (
+        f"{_OPEN} AND state = 'armed'",
+        "missed_devices",
+        f"{_OPEN} AND state = 'accepted'{barred}",
+    ):
         row = unit.row(
-            f"SELECT {_COLUMNS} FROM outbox WHERE device_id = ? AND state = ? AND {_OPEN}"
-            f"{condition} ORDER BY seq LIMIT 1",
-            (device_id, state),
+            f"SELECT {_COLUMNS} FROM outbox WHERE device_id = ? AND {condition}"
+            " ORDER BY seq LIMIT 1",
+            (device_id,),
         )
         if row is not None:
             return _row(unit, row)
@@ -322,7 +328,12 @@ def count_attempt(unit: Unit, device_id: int, row_id: int) -> int:
 
 
 def mark_sent(
-    unit: Unit, device_id: int, wa_message_id: str, server_time: datetime | None
+    unit: Unit,
+    device_id: int,
+    wa_message_id: str,
+    server_time: datetime | None,
+    *,
+    missed: bool = False,
 ) -> str | None:
     """Note the server's acknowledgement.
 
@@ -330,6 +341,9 @@ def mark_sent(
         The message id; None if no such row waits for it.
     """
     sent = unit.row(
+    Args:
+        missed: the server knows of devices that it was not encrypted for.
+
         _MARK_SENT,
         _settling(unit, RowState.SENT, server_time=server_time)
         | {"device_id": device_id, "wa_message_id": wa_message_id},
@@ -338,6 +352,9 @@ def mark_sent(
         return None
     _count_sent(unit, device_id)
     if sent["first_contact"]:
+    if missed:
+        # Also where a receipt came before the acknowledgement.
+        note_missed(unit, device_id, wa_message_id)
         welcome(unit, device_id, sent["recipient_digest"])
     return str(sent["message_id"])
 
@@ -462,6 +479,7 @@ def settle_logged_out(unit: Unit, device_id: int) -> list[Settled]:
         " ORDER BY seq",
         (device_id,),
     )
+    forget_overdue(unit, now)
     return _settle_open(unit, rows, RowState.FAILED, REASON_LOGGED_OUT, REASON_LOGGED_OUT)
 
 
@@ -472,9 +490,11 @@ def forget_texts(unit: Unit, before: datetime, limit: int = 1000) -> int:
 
     Returns:
         How many; as many as `limit`: there may be more.
+    forget_all(unit, device_id)
     """
     return unit.run(
-        "UPDATE outbox SET text_sealed = NULL, participants_sealed = NULL WHERE id IN"
+        "UPDATE outbox SET text_sealed = NULL, participants_sealed = NULL, stanza_sealed = NULL,"
+        " missed_devices = 0 WHERE id IN"
         " (SELECT id FROM outbox WHERE text_sealed IS NOT NULL AND settled_at IS NOT NULL"
         " AND settled_at < ? LIMIT ?)",
         (to_micros(before), limit),
@@ -621,6 +641,7 @@ def _view(unit: Unit, row: sqlite3.Row) -> MessageView:
         state=row["state"],
         reason=row["reason"],
         timestamp=from_micros(row["created_at"]),
+        missed_devices=bool(row["missed_devices"]),
         held_until=None if row["held_until"] is None else from_micros(row["held_until"]),
         held_reason=row["held_reason"],
         history=tuple(

@@ -217,7 +217,10 @@ class OutboxRow:
         server_time: when WhatsApp's server says it took it.
         first_contact: nothing was exchanged with the recipient before.
     """
+        phash: hash of the devices it was armed for.
+        attempts: how often the stanza was written again.
 
+        missed_devices: sent, but not to every device; `stanza` is then the one for the others.
     id: int
     device_id: int
     seq: int
@@ -237,6 +240,7 @@ class OutboxRow:
     first_contact: bool = False
 
 
+    missed_devices: bool = False
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The message is stored."""

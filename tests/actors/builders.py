@@ -232,7 +232,7 @@ def connected_play(limits: PacingLimits | None = None) -> Playbook:
 
 
 def arm_command(row: OutboxRow, bundles: dict[Jid, PreKeyBundle] | None = None) -> Arm:
-    return Arm(row, FRIEND_LID, FRIEND_PN, FRIENDS_DEVICES, OUR_OTHERS, bundles or {})
+    return Arm(row, FRIEND_LID, FRIEND_PN, FRIENDS_DEVICES, OUR_OTHERS, OUR_PHASH, bundles or {})
 
 
 def known_friend_play(limits: PacingLimits | None = None) -> tuple[Playbook, OutboxRow]:

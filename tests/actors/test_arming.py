@@ -42,7 +42,7 @@ def command(
     own: tuple[Jid, ...] = (),
     to: Jid = FRIEND_LID,
 ) -> Arm:
-    return Arm(ROW, to, FRIEND_PN if to == FRIEND_LID else None, devices, own, bundles)
+    return Arm(ROW, to, FRIEND_PN if to == FRIEND_LID else None, devices, own, "2:", bundles)
 
 
 def armed(what: ArmedMessage | None) -> ArmedMessage:
@@ -135,6 +135,29 @@ def test_only_stepped_sessions_are_given_back() -> None:
     what = armed(arm(order, CREDENTIALS, other.sessions))
     assert set(what.sessions) == {address_of(FRIEND_LID)}
     assert what.devices == (FRIEND_LID,)
+
+
+def test_what_is_for_missed_devices_says_that_it_is_a_part() -> None:
+    """F-31. Source: WhatsApp's web client, WAWebSendMsgCreateFanoutStanza."""
+    late = Party(1)
+    missed = replace(ROW, missed_devices=True)
+    order = replace(command((COMPANION,), {COMPANION: late.bundle()}), row=missed)
+    message = sent(arm(order, CREDENTIALS, NO_SESSIONS))
+    ((to, enc),) = message.participants
+    assert (to, message.to, message.id) == (COMPANION, FRIEND_LID, ROW.wa_message_id)
+    assert message.is_partial
+    assert read(late, enc).text == "Hello!"
+    whole = command((FRIEND_LID,), {FRIEND_LID: Party(2).bundle()})
+    assert not sent(arm(whole, CREDENTIALS, NO_SESSIONS)).is_partial
+
+
+def test_missed_own_device_is_reached_where_the_recipients_cannot_be() -> None:
+    phone = Party(1)
+    order = command((COMPANION,), {OUR_PHONE: phone.bundle()}, own=(OUR_PHONE,))
+    assert arm(order, CREDENTIALS, NO_SESSIONS) is None
+    missed = replace(order, row=replace(ROW, missed_devices=True))
+    ((to, _),) = sent(arm(missed, CREDENTIALS, NO_SESSIONS)).participants
+    assert to == OUR_PHONE
 
 
 def test_device_that_cannot_be_reached_does_not_stop_the_others() -> None:

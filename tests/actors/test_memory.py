@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 import trio
 
+from sitpayd.actors.arming import participants_of
 from sitpayd.actors.commands import Arm, Hold, Mark, MarkLate, MarkReceipt, NextRow, Resend
 from sitpayd.actors.events import Answer, Armed, NotArmed
 from sitpayd.actors.memory import (
@@ -95,7 +96,7 @@ class Home:
     async def armed(self, *parties: Party, devices: tuple[Jid, ...] = (FRIEND_LID,)) -> Armed:
         row = await self.accepted()
         bundles = {jid: party.bundle() for jid, party in zip(devices, parties, strict=True)}
-        answer = await self.memory.arm(Arm(row, FRIEND_LID, FRIEND_PN, devices, (), bundles))
+        answer = await self.memory.arm(Arm(row, FRIEND_LID, FRIEND_PN, devices, (), "2:", bundles))
         assert isinstance(answer, Armed)
         return answer
 
@@ -246,7 +247,7 @@ async def test_second_message_continues_the_session_after_a_restart(home: Home) 
     await home.memory.load_credentials()
     assert (await home.memory.load_sessions((FRIEND_LID,))).missing == frozenset()
     row = await home.accepted()
-    armed = await home.memory.arm(Arm(row, FRIEND_LID, FRIEND_PN, (FRIEND_LID,), (), {}))
+    armed = await home.memory.arm(Arm(row, FRIEND_LID, FRIEND_PN, (FRIEND_LID,), (), "2:", {}))
     assert isinstance(armed, Armed)
     ((_, got),) = parse_outgoing(decode(armed.stanza)).participants
     # The friend never saw the first message; the session is the one begun with it.
@@ -263,7 +264,7 @@ def read(party: Party, got: Enc) -> str | None:
 
 async def test_row_nobody_can_read_is_not_armed(home: Home) -> None:
     row = await home.accepted()
-    answer = await home.memory.arm(Arm(row, FRIEND_LID, FRIEND_PN, (FRIEND_LID,), (), {}))
+    answer = await home.memory.arm(Arm(row, FRIEND_LID, FRIEND_PN, (FRIEND_LID,), (), "2:", {}))
     assert answer == NotArmed(row, "no_devices")
     assert await home.state_of(row) == ("accepted", None)
 
@@ -271,7 +272,7 @@ async def test_row_nobody_can_read_is_not_armed(home: Home) -> None:
 async def test_row_that_was_taken_back_leaves_the_sessions_alone(home: Home) -> None:
     friend, row = Party(1), await home.accepted()
     await home.database.write(outbox.cancel, home.device.id, row.message_id)
-    order = Arm(row, FRIEND_LID, FRIEND_PN, (FRIEND_LID,), (), {FRIEND_LID: friend.bundle()})
+    order = Arm(row, FRIEND_LID, FRIEND_PN, (FRIEND_LID,), (), "2:", {FRIEND_LID: friend.bundle()})
     assert await home.memory.arm(order) == NotArmed(row, None)
     assert await home.sessions(FRIEND_LID) == set()
     assert (await home.memory.load_sessions((FRIEND_LID,))).missing == {FRIEND_LID}
@@ -317,6 +318,51 @@ async def test_row_that_went_another_way_is_not_told_as_lost(home: Home, state: 
 async def test_machine_marks_no_row_delivered(home: Home) -> None:
     with pytest.raises(AssertionError, match="delivered"):
         await home.memory.mark(Mark(await home.accepted(), RowState.DELIVERED))
+
+
+async def missed_row(home: Home, phone: Party) -> OutboxRow:
+    """A row that was sent to a phone, and missed its companion."""
+    row = (await home.armed(phone)).row
+    ahead = NextRow()
+    mark = Mark(row, RowState.SENT, server_time=SERVER_T, missed=True)
+    await home.memory.mark(mark, look_ahead=ahead)
+    loaded = (await home.memory.next_row(ahead)).row
+    assert loaded is not None
+    assert (loaded.id, loaded.missed_devices, loaded.stanza) == (row.id, True, None)
+    return loaded
+
+
+async def test_missed_device_is_encrypted_for_with_the_same_id_and_remembered(home: Home) -> None:
+    """F-31: sessions, stanza and participants in one transaction; the state stays."""
+    phone, companion = Party(1), Party(2)
+    row = await missed_row(home, phone)
+    order = Arm(row, FRIEND_LID, FRIEND_PN, (COMPANION,), (), "2:", {COMPANION: companion.bundle()})
+    armed = await home.memory.arm(order)
+    assert isinstance(armed, Armed)
+    message = parse_outgoing(decode(armed.stanza))
+    assert (message.id, message.is_partial) == (row.wa_message_id, True)
+    assert await home.sessions(FRIEND_LID) == {0, COMPANION.device}
+    loaded = (await home.anew().next_row(NextRow())).row
+    assert loaded is not None
+    assert (loaded.stanza, loaded.state) == (armed.stanza, RowState.SENT)
+    assert participants_of(loaded) == (FRIEND_LID, COMPANION)
+    await home.memory.forget_missed(row.id)
+    assert (await home.memory.next_row(NextRow())).row is None
+    assert await home.state_of(row) == ("sent", None)
+
+
+async def test_caller_is_told_before_missed_devices_are_looked_after(home: Home) -> None:
+    row = (await home.armed(Party(1))).row
+    with home.outcomes.watch(row.message_id) as watch:
+        await home.memory.mark(Mark(row, RowState.SENT, server_time=SERVER_T, missed=True))
+        assert watch.state is RowState.SENT
+
+
+async def test_missed_device_that_cannot_be_reached_leaves_the_sessions_alone(home: Home) -> None:
+    row = await missed_row(home, Party(1))
+    order = Arm(row, FRIEND_LID, FRIEND_PN, (COMPANION,), (), "2:", {})
+    assert await home.memory.arm(order) == NotArmed(row, "no_devices")
+    assert await home.sessions(FRIEND_LID) == {0}
 
 
 async def test_late_ack_mends_a_row_that_was_given_up(home: Home) -> None:
@@ -537,7 +583,7 @@ async def test_count_of_resends_outlives_a_restart(home: Home) -> None:
 async def test_learning_a_lid_moves_the_session_there(home: Home) -> None:
     friend = Party(1)
     row = await home.accepted()
-    order = Arm(row, FRIEND_PN, None, (FRIEND_PN,), (), {FRIEND_PN: friend.bundle()})
+    order = Arm(row, FRIEND_PN, None, (FRIEND_PN,), (), "2:", {FRIEND_PN: friend.bundle()})
     assert isinstance(await home.memory.arm(order), Armed)
     await home.memory.learn(FRIEND_PN, FRIEND_LID)
     await home.memory.learn(FRIEND_PN, FRIEND_LID)
@@ -551,7 +597,7 @@ async def test_changed_identity_drops_sessions_under_both_names(home: Home, user
     await home.armed(Party(1), Party(2), devices=(FRIEND_LID, COMPANION))
     await home.memory.learn(FRIEND_PN, FRIEND_LID)
     row = await home.accepted()
-    order = Arm(row, FRIEND_PN, None, (FRIEND_PN,), (), {FRIEND_PN: Party(1).bundle()})
+    order = Arm(row, FRIEND_PN, None, (FRIEND_PN,), (), "2:", {FRIEND_PN: Party(1).bundle()})
     await home.memory.arm(order)
     await home.memory.drop_sessions(user)
     assert (await home.memory.load_sessions(everywhere)).missing == set(everywhere)
@@ -595,7 +641,7 @@ async def test_conversation_goes_both_ways(home: Home) -> None:
     friend = await home.a_friend()
     await home.memory.receive(message(enc(friend.send(pad(HELLO)))))
     row = await home.accepted()
-    armed = await home.memory.arm(Arm(row, FRIEND_LID, FRIEND_PN, (FRIEND_LID,), (), {}))
+    armed = await home.memory.arm(Arm(row, FRIEND_LID, FRIEND_PN, (FRIEND_LID,), (), "2:", {}))
     assert isinstance(armed, Armed)
     ((_, got),) = parse_outgoing(decode(armed.stanza)).participants
     assert (got.kind, read(friend, got)) == ("msg", "Hello!")

@@ -133,11 +133,49 @@ async def test_missed_device_gets_its_copy_under_the_same_id(sim: Simulator) -> 
                 bob.account.lid,
                 missed,
                 device_identity=companion.identity.signed_identity,
+                partial=True,
             )
             await wire.send(again)
             ack = await wire.expect("ack", id=first.required_text("id"))
             assert "phash" not in ack.attrs
             assert (await late.hear(late_wire)).content.text == "hello"
+    assert await heard_by(sim, BOB) == ["hello"]
+
+
+async def test_part_that_does_not_say_so_is_a_violation(sim: Simulator) -> None:
+    bob = sim.make_account(BOB)
+    async with linked(sim) as (companion, wire):
+        first = await companion.stanza(wire, bob.account.lid, "hello")
+        async with linked(sim, BOB) as (late, _):
+            await wire.send(first)
+            await wire.expect("ack", id=first.required_text("id"))
+            missed = await companion.encrypt(
+                wire, [late.identity.lid], lambda _: contents.text_message("hello")
+            )
+            proof = companion.identity.signed_identity
+            id = first.required_text("id")
+            again = outgoing(id, bob.account.lid, missed, device_identity=proof)
+            await wire.send(again)
+            await wire.expect("ack", id=id)
+    # Bob's phone and Alice's were left out.
+    assert kinds(sim) == [Kind.FANOUT, Kind.FANOUT]
+
+
+async def test_part_with_another_ciphertext_for_a_device_that_has_it_is_a_violation(
+    sim: Simulator,
+) -> None:
+    bob = sim.make_account(BOB)
+    async with linked(sim) as (companion, wire):
+        first = await companion.stanza(wire, bob.account.lid, "hello")
+        await wire.send(first)
+        await wire.expect("ack", id=first.required_text("id"))
+        anew = await companion.encrypt(
+            wire, [bob.account.lid], lambda _: contents.text_message("hello")
+        )
+        proof, id = companion.identity.signed_identity, first.required_text("id")
+        await wire.send(outgoing(id, bob.account.lid, anew, device_identity=proof, partial=True))
+        await wire.expect("ack", id=id)
+    assert kinds(sim) == [Kind.DUPLICATE]
 
 
 async def test_unknown_recipient_is_refused_with_404(sim: Simulator) -> None:
