@@ -22,7 +22,7 @@ from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.registry import DeviceRegistry
-from sitpayd.actors.status import StatusBoard
+from sitpayd.actors.status import StatusBoard, stored_status
 from sitpayd.actors.supervisor import DeviceSupervisor
 from sitpayd.api.app import create_app
 from sitpayd.api.server import serve
@@ -94,6 +94,9 @@ async def run_daemon(settings: Settings) -> None:
                     _log.info(
                         "daemon.ready", listen=settings.listen, whatsapp=settings.whatsapp_url
                     )
+                if record.desired != "removed":
+                    # Seen from the first moment on, though thousands take their time to start.
+                    board.publish(stored_status(record))
                     await stopping.wait()
                     systemd.notify("STOPPING=1")
                     front.cancel_scope.deadline = trio.current_time() + STOP_WITHIN_S

@@ -23,6 +23,7 @@ PURE_ACTORS = {
         "directory",
         "events",
         "failures",
+        "explanations",
         "keepalive",
         "login",
         "machine",

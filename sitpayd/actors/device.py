@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -61,6 +61,7 @@ from sitpayd.actors.events import (
     Lost,
     NetworkEvent,
     Started,
+    Received,
     StorageFailed,
     Tick,
 )
@@ -71,7 +72,7 @@ from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.registry import DeviceHandle, Outlook, ShownQr
-from sitpayd.actors.status import DeviceStatus, StatusBoard
+from sitpayd.actors.status import DeviceStatus, Evidence, Proof, StatusBoard
 from sitpayd.actors.strangers import Barred
 from sitpayd.actors.transport import MAX_OUTGOING, Converse, Outgoing, Report, converse
 from sitpayd.errors import StorageBusyError, StorageFullError
@@ -82,6 +83,7 @@ from sitpayd.storage.records import NewChatHold, Rest
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.stanzas.login import ClientInfo, login_payload, registration_payload
 
+from sitpayd.whatsapp.node import Node
 # Tasks that write one last thing before they end must not hold the process up.
 GOODBYE_S: Final = 2.0
 STARTS_AT_A_TIME: Final = 64
@@ -255,6 +257,8 @@ class DeviceActor:
             case ShowQr():
                 expires_at = datetime.now(UTC) + timedelta(seconds=command.seconds)
                 self._handle.show_qr(ShownQr(command.text, expires_at))
+                phone = command.paired.jid.user
+                self._handle.record = replace(self._handle.record, phone=phone)
             case HideQr():
                 self._handle.show_qr(None)
             case SaveRest():
@@ -374,7 +378,12 @@ class DeviceActor:
         self._log.info(f"device.{phase.value}", reason=reason, generation=self._handle.generation)
 
     def _tell(self, event: Event | Message) -> None:
-        if isinstance(event, Network) and isinstance(event.event, Lost):
+        if not isinstance(event, Network):
+            return
+        if isinstance(event.event, Received):
+            # Here, not where it is read: an actor that takes nothing any more proves nothing.
+            self._handle.proof = Proof(trio.current_time(), _evidence(event.event.node))
+        elif isinstance(event.event, Lost):
             lost = event.event
             self._log.info(
                 "connection.lost",
@@ -386,3 +395,16 @@ class DeviceActor:
 
 def _barred(hold: NewChatHold | None) -> Barred | None:
     return None if hold is None else Barred(clock_of(hold.until), hold.reason)
+def _evidence(node: Node) -> Evidence:
+    """What a stanza from the server proves."""
+    match node.tag:
+        case "success":
+            return Evidence.LOGIN
+        case "ack":
+            return Evidence.ACK
+        case "iq" if node.text("type") in ("result", "error"):
+            return Evidence.PONG
+        case _:
+            return Evidence.STANZA
+
+

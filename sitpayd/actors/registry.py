@@ -7,7 +7,7 @@ and outlives a crashed actor, so no message and no QR is lost with one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from sitpayd.actors.messages import Deliver, Message
+from sitpayd.actors.status import Proof
 from sitpayd.errors import SitpaydError
 from sitpayd.storage.records import DeviceRecord
 
@@ -61,15 +62,19 @@ class DeviceHandle:
         generation: number of the device's connection, counted on over the lives of its actor.
         outlook: tells why a message to a number, perhaps a first one, would wait now; None: it
             would not. Set by the actor.
+        proof: when WhatsApp's server was heard last, and what it sent; outlives the actor.
+        record: as it was stored when the device came, with the number it was linked to since.
     """
 
     __slots__ = (
         "_changed",
+        "_life",
         "_mail",
         "doorbell",
         "generation",
         "mailbox",
         "outlook",
+        "proof",
         "qr",
         "record",
     )
@@ -81,7 +86,9 @@ class DeviceHandle:
         self.generation = 0
         self.outlook: Callable[[str, bool], Outlook | None] = _no_outlook
         self.qr: ShownQr | None = None
+        self.proof: Proof | None = None
         self._changed: trio.Event | None = None
+        self._life: trio.CancelScope | None = None
 
     @property
     def session_id(self) -> str:
@@ -109,6 +116,18 @@ class DeviceHandle:
     async def deliver(self, message: Message) -> None:
         """Put a message into the mailbox, waiting for room: for the device's own reader."""
         await self._mail.send(message)
+
+    @contextmanager
+    def life(self) -> Iterator[None]:
+        """What runs in here is ended by `restart`: a life of the actor, or the wait for the next."""
+        with trio.CancelScope() as self._life:
+            yield
+        self._life = None
+
+    def restart(self) -> None:
+        """End this life of the actor and begin the next one at once; it is no crash."""
+        if self._life is not None:
+            self._life.cancel()
 
     def show_qr(self, qr: ShownQr | None) -> None:
         """Put a QR code on show, or take it away."""

@@ -19,6 +19,7 @@ from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.registry import DeviceRegistry
 from sitpayd.actors.status import StatusBoard
 from sitpayd.api import (
+    admin,
     devices,
     errors,
     feed,
@@ -38,6 +39,8 @@ from sitpayd.api.notes import current_notes
 from sitpayd.api.qr import Pictures
 from sitpayd.api.services import Services
 from sitpayd.settings import Settings
+from sitpayd.api.tickets import Tickets
+from sitpayd.api.views import DeviceViews
 from sitpayd.storage.database import Database
 
 
@@ -62,6 +65,10 @@ ROUTES: Final = (
     Route("DELETE", "/partner/devices/<session_id>", devices.remove),
     Route("POST", "/wa/<device_token>/send", sending.send),
     Route("GET", "/wa/<device_token>/messages", messages.list_messages),
+    Route("GET", "/admin/devices", admin.list_devices),
+    Route("GET", "/admin/devices/<session_id>", admin.show_device),
+    Route("GET", "/admin/devices/<session_id>/qr", admin.show_qr),
+    Route("POST", "/admin/tickets", admin.ticket),
     Route("GET", "/wa/<device_token>/messages/<message_id>", messages.show_message),
     Route("DELETE", "/wa/<device_token>/messages/<message_id>", messages.cancel_message),
     Route("POST", "/wa/<device_token>/preflight", preflight.preflight),
@@ -110,6 +117,8 @@ def create_app(
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
+        views=DeviceViews(registry, database),
+        tickets=Tickets(),
     for route in ROUTES:
         app.add_url_rule(
             route.rule,

@@ -87,6 +87,8 @@ async def status(api: Services, session_id: str) -> Answer:
         "reason": known.reason,
         "since": known.since.isoformat(),
         "until": known.until and known.until.isoformat(),
+        "verified_at": known.verified_at and known.verified_at.isoformat(),
+        "evidence": known.evidence,
         "phone": device.phone,
         "device_name": device.name,
     }

@@ -8,6 +8,7 @@ from quart import request
 
 from sitpayd.api.errors import ApiError
 from sitpayd.api.notes import current_notes
+from sitpayd.api.schemas import read_limit
 from sitpayd.api.services import Services
 from sitpayd.storage import outbox
 from sitpayd.storage.records import DeviceRecord, MessageView, RowState
@@ -23,7 +24,10 @@ async def list_messages(api: Services, device_token: str) -> Answer:
     """GET /wa/:device_token/messages?after=&limit=: a page in the device's order, oldest first."""
     device = await _device(api, device_token)
     page = await api.database.read(
-        outbox.messages, device.id, request.args.get("after"), _limit(request.args.get("limit"))
+        outbox.messages,
+        device.id,
+        request.args.get("after"),
+        read_limit(request.args.get("limit"), DEFAULT_LIMIT, MAX_LIMIT),
     )
     if page is None:
         raise ApiError(
@@ -69,14 +73,6 @@ async def _device(api: Services, device_token: str) -> DeviceRecord:
     device = await api.guard.device(device_token)
     current_notes().session_id = device.session_id
     return device
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_LIMIT
-    if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text) > 0):
-        raise ApiError("invalid_query", "`limit` must be a positive number.", field="limit")
-    return min(int(text), MAX_LIMIT)
 
 
 def _shown(message: MessageView) -> Answer:

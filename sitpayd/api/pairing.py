@@ -15,6 +15,7 @@ from sitpayd.actors.registry import DeviceHandle, ShownQr
 from sitpayd.actors.status import DeviceStatus
 from sitpayd.api.devices import own_device
 from sitpayd.api.services import Services
+from sitpayd.storage.devices import device_by_id
 from sitpayd.storage.records import DeviceRecord, utc_now
 
 Answer = dict[str, object]
@@ -46,8 +47,12 @@ _LIMITED_RETRY_S: Final = 60
 
 async def show_qr(api: Services, session_id: str) -> Answer:
     """GET /partner/devices/:session_id/qr: a code, `pending`, `connected` or `action_required`."""
-    device = await own_device(api, session_id)
-    handle = api.registry.get(session_id)
+    return await qr_answer(api, await own_device(api, session_id))
+
+
+async def qr_answer(api: Services, device: DeviceRecord) -> Answer:
+    """Begin a round where one may begin, and say what there is to show."""
+    handle = api.registry.get(device.session_id)
     if handle is not None:
         known = api.status_of(device)
         begins = _may_begin(known, device)
@@ -65,7 +70,9 @@ async def show_qr(api: Services, session_id: str) -> Answer:
             }
     known = api.status_of(device)
     if known.status == Phase.CONNECTED and device.phone is None:
-        device = await own_device(api, session_id)  # linked since the record was read
+        # Linked since the record was read.
+        fresh = await api.database.read(device_by_id, device.id)
+        device = fresh or device
     return _without_code(known, device)
 
 
@@ -75,7 +82,8 @@ async def _something_to_show(
     """Wait for a code, or for a status that no code will follow."""
     while _code(handle) is None:
         known = api.status_of(device)
-        if known is not before and known.status != Phase.PAIRING:
+        # Each change has its time; the evidence beside it changes without one.
+        if known.since != before.since and known.status != Phase.PAIRING:
             return
         await handle.changed()
 

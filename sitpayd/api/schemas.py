@@ -29,6 +29,7 @@ _NUMBER: Final = re.compile("[1-9][0-9]{6,14}")
 _NUMBER_PUNCTUATION: Final = str.maketrans("", "", "+-() ")
 
 _WAIT: Final = re.compile(r"wait\s*=\s*([0-9]{1,4})", re.IGNORECASE)
+_LIMIT_LEN: Final = 6  # digits
 MIN_WAIT_S: Final = 1
 MAX_WAIT_S: Final = 75
 
@@ -184,6 +185,19 @@ def read_prefer(headers: Headers) -> tuple[float | None, bool]:
             elif match := _WAIT.fullmatch(word):
                 wait = min(max(int(match[1]), MIN_WAIT_S), MAX_WAIT_S)
     return wait, respond_async
+
+
+def read_limit(text: str | None, default: int, maximum: int) -> int:
+    """Read how many are asked for on one page; more than the maximum are that many.
+
+    Raises:
+        ApiError: 400 if it is not a positive number.
+    """
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= _LIMIT_LEN and int(text) > 0):
+        raise ApiError("invalid_query", "`limit` must be a positive number.", field="limit")
+    return min(int(text), maximum)
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

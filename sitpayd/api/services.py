@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.registry import DeviceRegistry
-from sitpayd.actors.status import DeviceStatus, StatusBoard
+from sitpayd.actors.status import DeviceStatus, StatusBoard, stored_status
 from sitpayd.api.auth import Guard
 from sitpayd.api.drain import Drain
 from sitpayd.api.limits import RegistrationLimit
 from sitpayd.api.qr import Pictures
+from sitpayd.api.tickets import Tickets
+from sitpayd.api.views import DeviceViews
 from sitpayd.settings import Settings
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import DeviceRecord
@@ -30,6 +32,8 @@ class Services:
     pictures: Pictures
     drain: Drain
 
+    views: DeviceViews
+    tickets: Tickets
     def send_url(self, device: DeviceRecord) -> str:
         """The device's own send URL; it holds the token."""
         return f"{self.settings.base_url}/wa/{device.token}/send"
@@ -44,15 +48,4 @@ class Services:
 
     def status_of(self, device: DeviceRecord) -> DeviceStatus:
         """The device's latest status; for one that has no actor yet, what its record tells."""
-        known = self.board.get(device.session_id)
-        if known is not None:
-            return known
-        status, reason, since, until = "connecting", None, device.created_at, None
-        if device.desired == "paused":
-            status = "paused"
-        elif device.rest is not None:
-            rest = device.rest
-            status, reason, since, until = rest.phase, rest.reason, rest.since, rest.until
-        elif device.phone is None:
-            status = "unpaired"
-        return DeviceStatus(device.session_id, device.partner_id, status, reason, since, until)
+        return self.views.status(self.board.get(device.session_id) or stored_status(device))

@@ -68,6 +68,14 @@ def device_by_session_id(unit: Unit, partner_id: int, session_id: str) -> Device
     return _device(unit, row) if row else None
 
 
+def device_of_any_partner(unit: Unit, session_id: str) -> DeviceRecord | None:
+    """Find a device by its public name alone, for an operator; a removed one is None."""
+    row = unit.row(
+        f"SELECT {_COLUMNS} FROM device WHERE session_id = ? AND removed_at IS NULL", (session_id,)
+    )
+    return _device(unit, row) if row else None
+
+
 def device_by_token(unit: Unit, token: str) -> DeviceRecord | None:
     """Find the device whose send token this is; a malformed one costs no query."""
     if not is_token("dt", token):

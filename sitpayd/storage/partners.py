@@ -48,6 +48,12 @@ def partner_by_key(unit: Unit, key: str) -> PartnerRecord | None:
     )
 
 
+def partner_names(unit: Unit, after: int) -> dict[int, str]:
+    """Name the partners by id, from behind this one on."""
+    rows = unit.rows("SELECT id, name FROM partner WHERE id > ?", (after,))
+    return {row["id"]: row["name"] for row in rows}
+
+
 def partner_stats(unit: Unit, partner_id: int) -> PartnerStats:
     """Count a partner's users, devices and acknowledged messages."""
     row = unit.one(

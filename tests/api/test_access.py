@@ -19,6 +19,7 @@ BODIES = {
     "/partner/devices": {"device_name": "d"},
     "/wa/<device_token>/send": {"to": "919876543210", "message": "Hello!"},
     "/wa/<device_token>/preflight": {"to": "919876543210"},
+    "/admin/tickets": {},
 }
 
 
@@ -52,6 +53,10 @@ ACCESS = {
     "POST /wa/<device_token>/preflight": Access.URL,
     "GET /admin/": Access.OPEN,
     "GET /admin/page/<name>": Access.OPEN,
+    "GET /admin/devices": Access.ADMIN,
+    "GET /admin/devices/<session_id>": Access.ADMIN,
+    "GET /admin/devices/<session_id>/qr": Access.ADMIN,
+    "POST /admin/tickets": Access.ADMIN,
     "GET /healthz": Access.OPEN,
     "GET /readyz": Access.OPEN,
     f"GET {FEED_RULE}": Access.ADMIN,
@@ -168,6 +173,15 @@ async def test_route_answers_a_credential(front: Front, route: str, kind: Kind) 
 @pytest.mark.parametrize(
     "route",
     [r for r, access in ACCESS.items() if access in (Access.URL, Access.URL_TOO_LATE)],
+@pytest.mark.parametrize("route", [r for r, a in ACCESS.items() if a is Access.ADMIN])
+async def test_admin_key_opens_what_is_the_operators(front: Front, route: str) -> None:
+    owner = await front.tenant()
+
+    status = await ask(front, route, owner, {"x-admin-key": ADMIN_KEY}, "")
+
+    assert status == (101 if route.endswith(FEED_RULE) else 200)
+
+
 )
 @pytest.mark.parametrize(
     "wrong", ["unknown", "broken", "api key", "user token", "session id", "removed", "nonsense"]

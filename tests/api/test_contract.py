@@ -174,6 +174,8 @@ async def test_status_answers_without_type(front: Front, tenant: Tenant) -> None
         "reason",
         "since",
         "until",
+        "verified_at",
+        "evidence",
         "phone",
         "device_name",
     }

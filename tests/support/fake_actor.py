@@ -6,6 +6,7 @@ commit. What "WhatsApp" answers is chosen by the test.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -15,7 +16,7 @@ from sitpayd.actors.messages import Deliver, Remove, StartPairing
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.registry import DeviceHandle, ShownQr
-from sitpayd.actors.status import DeviceStatus, StatusBoard
+from sitpayd.actors.status import DeviceStatus, Evidence, Proof, StatusBoard
 from sitpayd.storage import devices, outbox
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import OutboxRow, RowState
@@ -108,6 +109,8 @@ class FakeActor:
         since = datetime.now(UTC) - timedelta(seconds=age_s)
         until = since + timedelta(seconds=for_s) if for_s else None
         record = self.handle.record
+        if phase is Phase.CONNECTED:
+            self.handle.proof = Proof(trio.current_time(), Evidence.LOGIN)
         self._board.publish(
             DeviceStatus(record.session_id, record.partner_id, phase, reason, since, until)
         )
@@ -121,6 +124,7 @@ class FakeActor:
         """Become linked to this number, and connected."""
         self.handle.show_qr(None)
         await self._database.write(devices.set_phone, self.handle.record.id, phone)
+        self.handle.record = replace(self.handle.record, phone=phone)
         self.enter(Phase.CONNECTED)
 
     async def _arm(self, row: OutboxRow) -> None:
