@@ -173,15 +173,14 @@ class DeviceMemory:
         had = participants_of(row) if row.missed_devices else ()
         commit = arm_missed if row.missed_devices else partial(outbox.arm, again=command.again)
         committed = await self._database.write(
-            outbox.arm,
+            commit,
             self._device_id,
             row.id,
             armed.stanza,
             sessions=_serialised(armed.sessions),
             identities=self._identities_news(armed.sessions),
-            participants=" ".join(map(str, armed.devices)).encode(),
-            phash=None,
-            again=command.again,
+            participants=" ".join(map(str, had + armed.devices)).encode(),
+            phash=command.phash,
         )
         if not committed:
             return NotArmed(row, None)
