@@ -176,25 +176,25 @@ class Arm:
     """Encrypt for these devices and commit; back as `Armed` or `NotArmed`.
 
     Attributes:
+        row: if it has missed devices, these are those.
         to: the chat, LID or PN, without device.
         pn: its number, if `to` is a LID.
         devices: the recipient's devices.
-        row: if it has missed devices, these are those.
         own_devices: our other devices.
+        phash: of all devices of both sides.
         bundles: for the devices that have no session.
         again: the row is armed, and WhatsApp refused those bytes.
     """
-        phash: of all devices of both sides.
 
     row: OutboxRow
     to: Jid
     pn: Jid | None
     devices: tuple[Jid, ...]
     own_devices: tuple[Jid, ...]
+    phash: str
     bundles: Mapping[Jid, PreKeyBundle]
     again: bool = False
 
-    phash: str
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -209,9 +209,6 @@ class Mark:
     state: RowState
     reason: str | None = None
     server_time: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
     missed: bool = False
 
 
@@ -220,6 +217,9 @@ class ForgetMissed:
     """The devices that a sent row missed have it now, or will not get it."""
 
     row: OutboxRow
+
+
+@dataclass(frozen=True, slots=True)
 class MarkLate:
     """An ack for a message that is not in flight (any more): it was sent after all."""
 
@@ -284,10 +284,10 @@ Command = (
     | DropSessions
     | Arm
     | Mark
+    | ForgetMissed
     | MarkLate
     | MarkReceipt
     | Resend
-    | ForgetMissed
     | Receive
     | SettleLoggedOut
     | Finish

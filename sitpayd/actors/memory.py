@@ -572,9 +572,9 @@ def _mark_sent(
     device_id: int,
     wa_message_id: str,
     server_time: datetime | None,
+    look_ahead: NextRow | None,
     *,
     missed: bool,
-    look_ahead: NextRow | None,
 ) -> tuple[str | None, RowLoaded | None]:
     """Note an ack; look for the next row in the same transaction, if that is wanted."""
     message_id = outbox.mark_sent(unit, device_id, wa_message_id, server_time, missed=missed)

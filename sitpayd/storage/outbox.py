@@ -337,24 +337,24 @@ def mark_sent(
 ) -> str | None:
     """Note the server's acknowledgement.
 
+    Args:
+        missed: the server knows of devices that it was not encrypted for.
+
     Returns:
         The message id; None if no such row waits for it.
     """
     sent = unit.row(
-    Args:
-        missed: the server knows of devices that it was not encrypted for.
-
         _MARK_SENT,
         _settling(unit, RowState.SENT, server_time=server_time)
         | {"device_id": device_id, "wa_message_id": wa_message_id},
     )
+    if missed:
+        # Also where a receipt came before the acknowledgement.
+        note_missed(unit, device_id, wa_message_id)
     if sent is None:
         return None
     _count_sent(unit, device_id)
     if sent["first_contact"]:
-    if missed:
-        # Also where a receipt came before the acknowledgement.
-        note_missed(unit, device_id, wa_message_id)
         welcome(unit, device_id, sent["recipient_digest"])
     return str(sent["message_id"])
 
@@ -464,6 +464,7 @@ def expire(unit: Unit, now: datetime, limit: int = 1000) -> list[Settled]:
     Args:
         limit: rows; if as many come back, there may be more.
     """
+    forget_overdue(unit, now)
     rows = unit.rows(
         f"SELECT id, device_id, message_id, state FROM outbox WHERE {_OPEN} AND expires_at <= ?"
         " ORDER BY expires_at LIMIT ?",
@@ -474,12 +475,12 @@ def expire(unit: Unit, now: datetime, limit: int = 1000) -> list[Settled]:
 
 def settle_logged_out(unit: Unit, device_id: int) -> list[Settled]:
     """Settle all rows of a device that lost its login: accepted `failed`, armed `unknown`."""
+    forget_all(unit, device_id)
     rows = unit.rows(
         f"SELECT id, device_id, message_id, state FROM outbox WHERE {_OPEN} AND device_id = ?"
         " ORDER BY seq",
         (device_id,),
     )
-    forget_overdue(unit, now)
     return _settle_open(unit, rows, RowState.FAILED, REASON_LOGGED_OUT, REASON_LOGGED_OUT)
 
 
@@ -490,7 +491,6 @@ def forget_texts(unit: Unit, before: datetime, limit: int = 1000) -> int:
 
     Returns:
         How many; as many as `limit`: there may be more.
-    forget_all(unit, device_id)
     """
     return unit.run(
         "UPDATE outbox SET text_sealed = NULL, participants_sealed = NULL, stanza_sealed = NULL,"
@@ -626,6 +626,7 @@ def _row(unit: Unit, row: sqlite3.Row) -> OutboxRow:
         created_at=from_micros(row["created_at"]),
         expires_at=from_micros(row["expires_at"]),
         first_contact=row["first_contact"] > 0,
+        missed_devices=bool(row["missed_devices"]),
     )
 
 
@@ -641,7 +642,6 @@ def _view(unit: Unit, row: sqlite3.Row) -> MessageView:
         state=row["state"],
         reason=row["reason"],
         timestamp=from_micros(row["created_at"]),
-        missed_devices=bool(row["missed_devices"]),
         held_until=None if row["held_until"] is None else from_micros(row["held_until"]),
         held_reason=row["held_reason"],
         history=tuple(

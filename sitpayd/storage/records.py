@@ -215,12 +215,12 @@ class OutboxRow:
         stanza: the finished bytes, from `arm` on.
         participants: whom it was encrypted for, opaque bytes from `arm`.
         server_time: when WhatsApp's server says it took it.
-        first_contact: nothing was exchanged with the recipient before.
-    """
         phash: hash of the devices it was armed for.
         attempts: how often the stanza was written again.
-
+        first_contact: nothing was exchanged with the recipient before.
         missed_devices: sent, but not to every device; `stanza` is then the one for the others.
+    """
+
     id: int
     device_id: int
     seq: int
@@ -238,9 +238,9 @@ class OutboxRow:
     created_at: datetime
     expires_at: datetime
     first_contact: bool = False
-
-
     missed_devices: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """The message is stored."""
