@@ -22,6 +22,7 @@ from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.registry import DeviceRegistry
+from sitpayd.actors.resolver import resolving
 from sitpayd.actors.status import StatusBoard, stored_status
 from sitpayd.actors.supervisor import DeviceSupervisor
 from sitpayd.api.app import create_app
@@ -62,6 +63,11 @@ async def run_daemon(settings: Settings) -> None:
         ConfigurationError: If a setting cannot be honoured, for example because the port is taken.
         StorageError: If the database cannot be opened.
     """
+    async with resolving([settings.whatsapp_host]):
+        await _run(settings)
+
+
+async def _run(settings: Settings) -> None:
     vault = Vault(load_secret(settings))
     async with open_database(settings.database_url, vault) as database:
         registry, board, outcomes = DeviceRegistry(), StatusBoard(), Outcomes()

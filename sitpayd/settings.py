@@ -192,6 +192,11 @@ class Settings(BaseSettings):
         return _is_whatsapp(self.whatsapp_url)
 
     @property
+    def whatsapp_host(self) -> str:
+        """The host of `whatsapp_url`, without brackets."""
+        return urlsplit(self.whatsapp_url).hostname or ""
+
+    @property
     def is_paced(self) -> bool:
         """Whether sends are slowed down."""
         return self.pacing == "on" or (self.pacing == "auto" and self.is_whatsapp)

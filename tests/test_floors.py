@@ -16,6 +16,7 @@ ROOT = Path(sitpayd.__file__).parent
 PURE_ACTORS = {
     f"sitpayd.actors.{name}"
     for name in (
+        "addresses",
         "arming",
         "backoff",
         "commands",
@@ -31,6 +32,7 @@ PURE_ACTORS = {
         "pacing",
         "pairing",
         "phase",
+        "proxies",
         "queries",
         "receiving",
         "recovery",
@@ -55,7 +57,7 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
     "pure actors": ({*PURE_ACTORS, "sitpayd.whatsapp", "sitpayd.storage.records"}, set()),
     "sitpayd.actors": (
         {"sitpayd.actors", "sitpayd.whatsapp", "sitpayd.storage", *COMMON},
-        {"trio", "websockets"},
+        {"trio", "websockets", "h11", "python_socks"},
     ),
     "sitpayd.api": (
         {
@@ -78,6 +80,8 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
 # Where a distribution may be used is told file by file, too.
 ONLY_IN = {
     "websockets": {"sitpayd.actors.transport", "sitpayd.simulator"},
+    "h11": {"sitpayd.actors.connector", "sitpayd.api.server"},
+    "python_socks": {"sitpayd.actors.connector"},
     "sqlmodel": {"sitpayd.storage"},
     "sqlalchemy": {"sitpayd.storage"},
     "alembic": {"sitpayd.storage"},

@@ -53,6 +53,7 @@ from sitpayd.actors.commands import (
     ShowQr,
     Write,
 )
+from sitpayd.actors.connector import Route
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import (
     Event,
@@ -300,7 +301,8 @@ class DeviceActor:
             # the one before may itself wait for room in the mailbox.
             await before.wait()
             with outgoing:
-                await world.converse(world.url, make, outgoing, world.bucket, report)
+                route = Route(world.url)
+                await world.converse(route, make, outgoing, world.bucket, report)
         finally:
             ended.set()
 

@@ -22,7 +22,11 @@ from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 class LossKind(StrEnum):
     """Why there is no connection (any more)."""
 
-    NETWORK = "network"  # DNS, TCP, TLS, a reset, a write that took too long
+    NETWORK = "network"  # TCP, TLS, a reset, a write that took too long
+    DNS = "dns"  # WhatsApp's name was not resolved
+    FILES = "files"  # no file descriptor left for a socket
+    PROXY_UNREACHABLE = "proxy_unreachable"  # the device's proxy does not answer
+    PROXY_REFUSED = "proxy_refused"  # the device's proxy does not let it through
     CLOSED = "closed"  # the server closed
     SILENT = "silent"  # nothing was heard for too long
     HTTP = "http"  # the upgrade was refused with a 4xx

@@ -90,6 +90,10 @@ OTHER_STREAM_ERROR: Final = Verdict(_WAITING, "stream_error", tries=5)
 
 LOSSES: Final[dict[LossKind, Verdict]] = {
     LossKind.NETWORK: Verdict(_WAITING, "network"),
+    LossKind.DNS: Verdict(_WAITING, "dns"),
+    LossKind.FILES: Verdict(_WAITING, "too_many_files"),
+    LossKind.PROXY_UNREACHABLE: Verdict(_WAITING, "proxy_unreachable"),
+    LossKind.PROXY_REFUSED: Verdict(_WAITING, "proxy_refused"),
     LossKind.CLOSED: Verdict(_WAITING, "connection_closed"),
     LossKind.SILENT: Verdict(_WAITING, "no_answer"),
     LossKind.HTTP: Verdict(_WAITING, "http_refused", tries=3),

@@ -8,6 +8,7 @@ websockets.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -15,6 +16,13 @@ import trio
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.trio.client import ClientConnection, connect
 
+from sitpayd.actors.connector import (
+    ProxyRefusedError,
+    ProxyUnreachableError,
+    Route,
+    is_out_of_files,
+    open_stream,
+)
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, NetworkEvent, Opened, Received
 from sitpayd.log import get_logger
@@ -40,15 +48,23 @@ MAX_OUTGOING: Final = 256
 Outgoing = Node | bytes
 Report = Callable[[NetworkEvent], Awaitable[None]]
 Converse = Callable[
-    [str, Callable[[], Connection], trio.MemoryReceiveChannel[Outgoing], DialBucket, Report],
+    [Route, Callable[[], Connection], trio.MemoryReceiveChannel[Outgoing], DialBucket, Report],
     Awaitable[None],
 ]
 
 _log = get_logger()
 
 
+class Dial(connect):
+    """The library's client, which goes nowhere but where it was sent."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Follow nobody: a redirect is a refusal like others."""
+        return exc
+
+
 async def converse(
-    url: str,
+    route: Route,
     make_connection: Callable[[], Connection],
     outgoing: trio.MemoryReceiveChannel[Outgoing],
     bucket: DialBucket,
@@ -66,24 +82,35 @@ async def converse(
         await bucket.take()
         connection = make_connection()
         with trio.fail_after(DIAL_S) as dialling, trio.CancelScope() as closing:
-            async with connect(
-                url,
-                origin=ORIGIN,  # type: ignore[arg-type]  # a NewType of str
-                user_agent_header=USER_AGENT,
-                compression=None,
-                proxy=None,
-                ping_interval=None,
-                open_timeout=None,
-                close_timeout=CLOSE_S,
-                max_size=MAX_FRAME_LEN + 16,
-            ) as socket:
+            # Closed by the library; here for what happens before that has got hold of it.
+            async with (
+                await open_stream(route) as stream,
+                Dial(
+                    route.url,
+                    stream=stream,
+                    origin=ORIGIN,  # type: ignore[arg-type]  # a NewType of str
+                    user_agent_header=USER_AGENT,
+                    compression=None,
+                    proxy=None,
+                    ping_interval=None,
+                    open_timeout=None,
+                    close_timeout=CLOSE_S,
+                    max_size=MAX_FRAME_LEN + 16,
+                ) as websocket,
+            ):
                 dialling.deadline = float("inf")
-                lost = await _speak(socket, connection, outgoing, report)
+                lost = await _speak(websocket, connection, outgoing, report)
                 # By itself closing has no end where the socket takes nothing any more, or where
                 # the library holds its reader up because nobody takes what was read.
                 closing.deadline = trio.current_time() + CLOSE_S
     except trio.TooSlowError:
         lost = Lost(LossKind.NETWORK, "dial timed out")
+    except ProxyUnreachableError as error:
+        lost = Lost(LossKind.PROXY_UNREACHABLE, str(error))
+    except ProxyRefusedError as error:
+        lost = Lost(LossKind.PROXY_REFUSED, str(error))
+    except socket.gaierror as error:
+        lost = Lost(LossKind.DNS, error.strerror or "")
     except InvalidStatus as error:
         status = error.response.status_code
         refused = 400 <= status < 500 and status != 408
@@ -92,7 +119,8 @@ async def converse(
         # What trio makes of a TLS handshake that fails; the cause says why.
         lost = Lost(LossKind.NETWORK, f"TLS: {type(error.__cause__).__name__}")
     except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed, EOFError) as error:
-        lost = Lost(LossKind.NETWORK, type(error).__name__)
+        kind = LossKind.FILES if is_out_of_files(error) else LossKind.NETWORK
+        lost = Lost(kind, type(error).__name__)
     if lost is not None:
         await report(lost)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import ssl
 import time
@@ -11,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
@@ -23,8 +26,10 @@ from websockets.http11 import Request, Response
 from websockets.trio.server import ServerConnection, serve
 
 from sitpayd.actors import transport
+from sitpayd.actors.connector import Route, open_stream
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, NetworkEvent, Opened, Received
+from sitpayd.actors.resolver import resolving
 from sitpayd.actors.transport import Outgoing, converse
 from sitpayd.whatsapp.codec import encode
 from sitpayd.whatsapp.connection import Connection
@@ -84,11 +89,11 @@ class Call:
         self._reports, self.events = trio.open_memory_channel[NetworkEvent](100)
         self.ended = trio.Event()
 
-    async def run(self, url: str, root_key: bytes) -> None:
+    async def run(self, route: Route, root_key: bytes) -> None:
         make = partial(
             Connection.initiator, noise=NOISE, payload=b"login", root_key=root_key, now=time.time()
         )
-        await converse(url, make, self._incoming, DialBucket(), self._reports.send)
+        await converse(route, make, self._incoming, DialBucket(), self._reports.send)
         self.ended.set()
 
     async def event(self) -> NetworkEvent:
@@ -117,7 +122,7 @@ async def calling(url: str, root_key: bytes = ROOT.public_key) -> AsyncIterator[
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             call = Call()
-            nursery.start_soon(call.run, url, root_key)
+            nursery.start_soon(call.run, Route(url), root_key)
             yield call
             nursery.cancel_scope.cancel()
 
@@ -353,16 +358,18 @@ async def test_refused_upgrade_tells_its_status(status: int, kind: LossKind) -> 
         assert await call.the_end() == Lost(kind, f"HTTP {status}")
 
 
-async def test_redirect_to_elsewhere_is_not_followed_for_ever() -> None:
-    def redirect(websocket: ServerConnection, _: Request) -> Response:
+async def test_redirect_is_not_followed() -> None:
+    asked: list[str] = []
+
+    def redirect(websocket: ServerConnection, request: Request) -> Response:
+        asked.append(request.path)
         response = websocket.respond(302, "there")
-        response.headers["Location"] = "/ws/chat"
+        response.headers["Location"] = "/elsewhere"
         return response
 
     async with server(silent, redirect) as url, calling(url) as call:
-        lost = await call.the_end()
-        assert lost is not None
-        assert lost.kind is LossKind.NETWORK
+        assert await call.the_end() == Lost(LossKind.NETWORK, "HTTP 302")
+    assert asked == ["/ws/chat"]
 
 
 async def test_close_during_the_handshake_is_told() -> None:
@@ -532,12 +539,48 @@ async def test_nobody_listens() -> None:
             assert lost.kind is LossKind.NETWORK
 
 
-@pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1/", "ws://name.invalid:1/"])
+@pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1/"])
 async def test_address_that_leads_nowhere(url: str) -> None:
     async with calling(url) as call:
         lost = await call.the_end()
         assert lost is not None
         assert lost.kind is LossKind.NETWORK
+
+
+async def test_name_that_is_not_resolved_is_told_as_such() -> None:
+    """F-16: the word beside the status says that it is the name service."""
+
+    def nobody(*_: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    async with (
+        resolving(look_up=nobody),
+        calling("ws://whatsapp.invalid:1/") as call,
+    ):
+        assert await call.the_end() == Lost(LossKind.DNS, "unknown")
+
+
+async def test_dial_without_a_file_descriptor_is_told_as_such() -> None:
+    """F-28: no exception, but a loss with a word of its own."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with server(silent) as url, calling("nonsense") as first:
+        await first.the_end()
+        highest = os.dup(0)
+        os.close(highest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
+        try:
+            async with calling(url) as call:
+                lost = await call.the_end()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert lost == Lost(LossKind.FILES, "OSError")
+
+
+async def test_what_the_peer_does_not_acknowledge_ends_the_connection_in_time() -> None:
+    """F-14: half a minute, where the system by itself goes on for a quarter of an hour."""
+    async with server(silent) as url, await open_stream(Route(url)) as stream:
+        patience = stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert patience == 30_000
 
 
 async def test_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

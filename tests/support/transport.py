@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from sitpayd.actors.connector import Route
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, Opened, Received
 from sitpayd.actors.transport import Outgoing, Report
@@ -82,7 +83,7 @@ class FakeTransport:
 
     async def converse(
         self,
-        url: str,
+        route: Route,
         make_connection: Callable[[], Connection],
         outgoing: trio.MemoryReceiveChannel[Outgoing],
         bucket: DialBucket,

@@ -18,6 +18,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEven
 from quart import Response
 from quart.testing.utils import sentinel
 
+from sitpayd.actors.connector import Route
 from sitpayd.actors.device import World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.outcomes import Outcomes
@@ -135,7 +136,7 @@ def watched(left: Callable[[bytes], None]) -> Converse:
     """Connections as the product runs them; each stored stanza is told right before it leaves."""
 
     async def converse_watched(
-        url: str,
+        route: Route,
         make_connection: Callable[[], Connection],
         outgoing: trio.MemoryReceiveChannel[Outgoing],
         bucket: DialBucket,
@@ -152,7 +153,7 @@ def watched(left: Callable[[bytes], None]) -> Converse:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pass_on)
-            await converse(url, make_connection, take, bucket, report)
+            await converse(route, make_connection, take, bucket, report)
             nursery.cancel_scope.cancel()
 
     return converse_watched

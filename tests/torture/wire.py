@@ -11,7 +11,7 @@ import math
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -167,6 +167,11 @@ class Wire:
         self.server._ring()
 
 
+async def no_stream(_: object) -> AbstractAsyncContextManager[None]:
+    """Stand in for the stream below the client library's socket: a wire has none."""
+    return nullcontext()
+
+
 class Network:
     """All wires between a daemon and a server.
 
@@ -193,7 +198,7 @@ class Network:
 
     @asynccontextmanager
     async def connect(self, url: str, **_: object) -> AsyncIterator[End]:
-        """Stand in for the client library's `connect`."""
+        """Stand in for `transport.Dial`."""
         await trio.sleep(self._weather.latency())
         match self._weather.dialling():
             case Dialling.NO_NAME:

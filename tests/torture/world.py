@@ -30,6 +30,7 @@ import trio.testing
 
 from sitpayd import daemon
 from sitpayd.actors import transport
+from sitpayd.actors.connector import Route
 from sitpayd.actors.device import DeviceActor
 from sitpayd.actors.device import World as DaemonWorld
 from sitpayd.actors.dials import DialBucket
@@ -63,7 +64,7 @@ from tests.torture.judge import Judge
 from tests.torture.life import Life
 from tests.torture.scene import Linked, link
 from tests.torture.weather import Blow, Stroke, Weather
-from tests.torture.wire import Network
+from tests.torture.wire import Network, no_stream
 from tests.torture.witness import Breach, Finding, Witness
 
 # INV7: with nothing failing, everything comes to its end within this time.
@@ -118,7 +119,8 @@ async def _run(chance: Chance, log: io.StringIO, is_verbose: bool) -> Outcome:
     # Only what is asked here: making the table of routes takes longer than a life of the daemon.
     routes = [route for route in front.ROUTES if route.rule.startswith("/wa/")]
     with (
-        patch.object(transport, "connect", world.connect),
+        patch.object(transport, "open_stream", no_stream),
+        patch.object(transport, "Dial", world.connect),
         patch.object(front, "ROUTES", routes),
     ):
         await world.run()
@@ -291,7 +293,7 @@ class World:
 
     async def _converse(
         self,
-        url: str,
+        route: Route,
         make: Callable[[], Connection],
         outgoing: trio.MemoryReceiveChannel[Outgoing],
         bucket: DialBucket,
@@ -306,10 +308,10 @@ class World:
         def tapped() -> Connection:
             return self.witness.tap(owner, make())
 
-        await transport.converse(url, tapped, outgoing, bucket, report)
+        await transport.converse(route, tapped, outgoing, bucket, report)
 
     def connect(self, url: str, **options: object) -> object:
-        """Stand in for the WebSocket library's."""
+        """Stand in for `transport.Dial`."""
         return self.network.connect(url, **options)
 
     async def _keep_house(self) -> None:
