@@ -54,7 +54,10 @@ class CountAttempt:
 
 @dataclass(frozen=True, slots=True)
 class MakeKeys:
-    """Make and save fresh keys in place of all old ones; comes back as `KeysMade`."""
+    """Save fresh keys in place of all old ones; back as `KeysMade`.
+
+    With them ends whatever rest, pause or wished logout belonged to the old ones.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,7 @@ class DeviceActor:
             first_contacts=await self._memory.first_contacts(),
             new_chats=_barred(record.new_chats),
         )
+            logout_wanted=record.logout_wanted,
 
     async def _next(self) -> Event | Message:
         """The next thing that concerns this life of the device."""

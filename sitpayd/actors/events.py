@@ -69,6 +69,7 @@ class Started:
         rest: the resting phase it was in, which survives a restart.
         leaving: it was removed and is only to be logged out.
         paused: a person said not to run it.
+        logout_wanted: a person wants it logged out, and WhatsApp does not know yet.
         unix_offset_s: UTC minus the clock, seconds.
         first_contacts: when first messages left in the last day, clock seconds.
         new_chats: why nobody may be written to first, if so.
@@ -80,6 +81,7 @@ class Started:
     leaving: bool
     paused: bool
     unix_offset_s: float
+    logout_wanted: bool = False
     first_contacts: tuple[float, ...] = ()
     new_chats: Barred | None = None
 

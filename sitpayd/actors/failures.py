@@ -43,6 +43,9 @@ class Verdict:
 # A ban that is said to last longer has no end worth naming; seconds, a hundred years.
 MAX_UNTIL_S: Final = 100 * 365 * 86_400
 
+# After the end of a ban a person may resume the device only so much later; seconds.
+BAN_GRACE_S: Final = 3600.0
+
 _WAITING: Final = Phase.WAITING
 _PERSON: Final = Phase.ACTION_REQUIRED
 

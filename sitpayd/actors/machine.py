@@ -9,6 +9,9 @@ was seen last gives a Verdict (failures.py), and that says whether to dial again
 (WAITING), at once, or to rest until a person acts. Rows are delivered by delivery.py, one at a
 time, while CONNECTED. Incoming stanzas are answered after their effect is durable.
 
+What people want of a device (that it is paused, logged out, removed) is kept apart from where it
+stands, here as in the database: a wish outlives a lost connection, a crash and a restart.
+
 No await, no clock, no random of its own, no log, no database: `now` (clock seconds) and a Random
 come in, commands go out.
 """
@@ -57,6 +60,7 @@ from sitpayd.actors.events import (
     Tick,
 )
 from sitpayd.actors.failures import (
+    BAN_GRACE_S,
     Verdict,
     verdict_of_failure,
     verdict_of_loss,
@@ -64,10 +68,21 @@ from sitpayd.actors.failures import (
 )
 from sitpayd.actors.keepalive import Keepalive
 from sitpayd.actors.login import Errand, LoginMachine
-from sitpayd.actors.messages import Deliver, Message, Network, Remove, StartPairing
+from sitpayd.actors.messages import (
+    CancelPairing,
+    Deliver,
+    Logout,
+    Message,
+    Network,
+    Pause,
+    Reconnect,
+    Remove,
+    Resume,
+    StartPairing,
+)
 from sitpayd.actors.pacing import Pacing, PacingLimits
 from sitpayd.actors.pairing import PairingMachine
-from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
+from sitpayd.actors.phase import RESTING, REVIVABLE, TRANSITIONS, Phase
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
 from sitpayd.actors.strangers import Barred, Strangers
@@ -91,6 +106,9 @@ from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 FIRST_STANZA_S: Final = 30.0
 # The end of a device could not be stored: when to try again.
 SETTLE_AGAIN_S: Final = 10.0
+# Reason words of what a person asked for.
+LOGGING_OUT: Final = "logging_out"
+LOGGED_OUT_HERE: Final = "logged_out_here"
 
 
 class _Purpose(Enum):
@@ -125,6 +143,11 @@ class DeviceMachine:
         self._keys: DeviceKeys | None = None
         self._paired: PairedIdentity | None = None
         self.leaving = False
+        self._paused = False
+        self._logging_out = False
+        # A rest is stored that is over for us; it is cleared before a dial until a login succeeds.
+        self._rest_lingers = False
+        self._banned_until: float | None = None
         self._unix_offset_s = 0.0
         self._server_offset_s = 0.0
         self._first_stanza_by: float | None = None
@@ -170,11 +193,22 @@ class DeviceMachine:
             case Lost():
                 return self._lose(verdict_of_loss(event), now, hang_up=False)
             case Started():
-                return self._started(event)
+                return self._started(event, now)
             case StartPairing():
                 return self._start_pairing(now)
+            case CancelPairing():
+                pairs = self.phase is Phase.PAIRING
+                return self._lose(Verdict(Phase.UNPAIRED, "canceled"), now) if pairs else []
+            case Pause():
+                return self._pause(now)
+            case Resume():
+                return self._resume(now)
+            case Reconnect():
+                return self._reconnect(now)
+            case Logout():
+                return self._log_out(now)
             case Remove():
-                return self._logout(now)
+                return self._remove(now)
             case _:
                 assert_never(event)
 
@@ -197,56 +231,109 @@ class DeviceMachine:
 
     # --- people and the clock ---
 
-    def _started(self, event: Started) -> list[Command]:
+    def _started(self, event: Started, now: float) -> list[Command]:
         self._keys, self._paired = event.keys, event.paired
-        self.leaving = event.leaving
+        self.leaving, self._paused = event.leaving, event.paused
         self._unix_offset_s = event.unix_offset_s
         self._strangers.restore(event.first_contacts, event.new_chats)
-        rests = event.rest is not None
-        if event.leaving and (event.paired is None or rests):
+        if event.leaving and (event.paired is None or event.rest is not None):
             return self._gone()
         if event.rest is not None:
             self.phase, self.reason = Phase(event.rest.phase), event.rest.reason
-            # A crash may have come between the rest and the settling.
-            return self._settle_if_logged_out()
-        if event.paused:
+            self._rest_lingers = True
+            if event.rest.until is not None:
+                self._banned_until = event.rest.until.timestamp() - event.unix_offset_s
+        elif event.paused:
             self.phase = Phase.PAUSED
-            return []
-        if event.paired is None:
-            return []
-        self.phase = Phase.CONNECTING
-        return [Dial(registration=False)]
+        elif event.paired is not None:
+            self.phase, self._logging_out = Phase.CONNECTING, event.logout_wanted
+            return self._dial(LOGGING_OUT if event.logout_wanted else None)
+        if event.logout_wanted:
+            return self._log_out(now)
+        # A crash may have come between the rest and the settling.
+        return self._settle_if_logged_out()
 
     def _start_pairing(self, now: float) -> list[Command]:
-        rested = self.phase in RESTING
-        unlinked = self._paired is None and (rested or self.phase is Phase.UNPAIRED)
-        if self.leaving or not (unlinked or self.phase is Phase.LOGGED_OUT):
+        unlinked = self._paired is None and self.phase in RESTING
+        open_to_it = unlinked or self.phase in (Phase.UNPAIRED, Phase.LOGGED_OUT)
+        if self.leaving or not open_to_it:
             return []
         if not self._pairing.may_begin(now):
             self.reason = "qr_limit"
             return []
         self._recovery.linking()
         self._enter(Phase.PAIRING, None)
-        return [ClearRest(), MakeKeys()] if rested else [MakeKeys()]
+        # To be linked anew is the latest wish.
+        self._paused = self._logging_out = self._rest_lingers = False
+        return [MakeKeys()]
 
-    def _logout(self, now: float) -> list[Command]:
+    def _pause(self, now: float) -> list[Command]:
+        self._paused = True
+        rests = self.phase in RESTING or self.phase is Phase.PAUSED
+        # What has just been linked is confirmed first, and a logout is the later wish of the two.
+        if rests or self.phase is Phase.PAIRED or self._logging_out or self.leaving:
+            return []
+        commands = self._hang_up(now)
+        self._enter(Phase.PAUSED, None)
+        return commands
+
+    def _resume(self, now: float) -> list[Command]:
+        self._paused = False
+        banned = self._banned_until is not None and now < self._banned_until + BAN_GRACE_S
+        if self.phase is Phase.BANNED and banned:
+            return []
+        return self._back() if self.phase is Phase.PAUSED or self.phase in REVIVABLE else []
+
+    def _reconnect(self, now: float) -> list[Command]:
+        if self._paused:
+            return []
+        if self.phase in (Phase.CONNECTING, Phase.CONNECTED, Phase.WAITING):
+            return [*self._hang_up(now), *self._dial(LOGGING_OUT if self._logging_out else None)]
+        return self._back() if self.phase is Phase.REPLACED else []
+
+    def _back(self) -> list[Command]:
+        """Leave a pause or a rest."""
+        if self._paired is not None:
+            return self._dial(None)
+        cleared: list[Command] = [ClearRest()] if self.phase in RESTING else []
+        self._enter(Phase.UNPAIRED, None)
+        return cleared
+
+    def _log_out(self, now: float) -> list[Command]:
+        done = self._paired is None or self.phase is Phase.LOGGED_OUT
+        if done or self._logging_out or self.leaving:
+            return []
+        self._logging_out = True
+        return self._leave_whatsapp(now)
+
+    def _remove(self, now: float) -> list[Command]:
         if self.leaving:
             return []
         self.leaving = True
-        if self._paired is None or self.phase in RESTING or self.phase is Phase.PAUSED:
+        if self._paired is None or self.phase in RESTING:
             return [*self._hang_up(now), *self._gone()]
-        if self._keepalive.running:
-            self._delivery.offline(now)
-            return [self._ask_logout(now)]
-        return []
+        return [] if self._logging_out else self._leave_whatsapp(now)
+
+    def _leave_whatsapp(self, now: float) -> list[Command]:
+        """Log out on this connection, or on the next one."""
+        match self.phase:
+            case Phase.CONNECTED | Phase.CONNECTING:
+                self._enter(self.phase, LOGGING_OUT)
+                return [self._ask_logout(now)] if self._keepalive.running else []
+            case Phase.WAITING | Phase.PAUSED | Phase.REPLACED:
+                return [*self._hang_up(now), *self._dial(LOGGING_OUT)]
+            case Phase.PAIRED:
+                return []  # the login that follows will do it
+            case _:
+                # It is not let in, so there is no connect to log out at.
+                return self._logged_out()
 
     def _tick(self, now: float) -> list[Command]:
         if self._settle_at is not None and now >= self._settle_at:
             self._settle_at = None
             return self._end_again()
         if self._recovery.due(now):
-            self._enter(Phase.CONNECTING, self.reason)
-            return [Dial(registration=False)]
+            return self._dial(self.reason)
         overdue = self._first_stanza_by is not None and now >= self._first_stanza_by
         if overdue or self._keepalive.dead(now) or self._delivery.ack_overdue(now):
             return self._lose(verdict_of_loss(Lost(LossKind.SILENT, "")), now)
@@ -334,7 +421,7 @@ class DeviceMachine:
             if isinstance(purpose, Errand):
                 return self._if_ready(self._login.answered(purpose, node, now), now)
             if purpose is _Purpose.LOGOUT and iq.parse_iq_error(node) is None:
-                return [*self._hang_up(now), *self._gone()]
+                return [*self._hang_up(now), *self._logged_out()]
             return self._unanswered(purpose, now)
         except RemoteProtocolError:
             # The question is off the list: nobody would come back to it.
@@ -421,9 +508,10 @@ class DeviceMachine:
         self._first_stanza_by = None
         self._recovery.connected(now)
         self._keepalive.start(now)
+        self._rest_lingers = False
         if t is not None:
             self._server_offset_s = t - (now + self._unix_offset_s)
-        if self.leaving:
+        if self.leaving or self._logging_out:
             return [self._ask_logout(now)]
         return self._login.begin(now)
 
@@ -432,7 +520,7 @@ class DeviceMachine:
 
     def _connected(self, now: float) -> list[Command]:
         assert self._paired is not None
-        if self.leaving or self.phase is Phase.CONNECTED:
+        if self.leaving or self._logging_out or self.phase is Phase.CONNECTED:
             return []
         self._enter(Phase.CONNECTED, None)
         now_ms = int((now + self._unix_offset_s) * 1000)
@@ -441,6 +529,8 @@ class DeviceMachine:
 
     def _ask_logout(self, now: float) -> Command:
         assert self._paired is not None
+        # What is in flight is settled with the logout: nothing more is sent.
+        self._delivery.offline(now)
         return self._queries.ask(_Purpose.LOGOUT, partial(iq.logout, device=self._paired.jid), now)
 
     # --- losing a connection ---
@@ -463,9 +553,14 @@ class DeviceMachine:
         commands = self._hang_up(now) if hang_up else self._disconnected(now)
         if verdict.phase is Phase.WAITING:
             return [*commands, *self._wait(verdict, now)]
+        if self._logging_out and verdict.phase in RESTING:
+            # WhatsApp has ended it, or does not let it in any more: there is no later connect.
+            return [*commands, *self._logged_out()]
         self._enter(verdict.phase, verdict.reason, verdict.until_s)
         if verdict.phase not in RESTING:
             return commands
+        self._banned_until = None if verdict.until_s is None else now + verdict.until_s
+        self._rest_lingers = True
         commands.append(SaveRest(verdict.phase, verdict.reason, verdict.until_s))
         if self.leaving:
             # It never dials again, so there is no later connect to log out at.
@@ -475,18 +570,25 @@ class DeviceMachine:
         return commands
 
     def _wait(self, verdict: Verdict, now: float) -> list[Command]:
+        if self._paused and not (self._logging_out or self.leaving):
+            self._enter(Phase.PAUSED, None)
+            return []
         if self._recovery.plan(verdict, now):
-            self._enter(Phase.CONNECTING, verdict.reason)
-            return [Dial(registration=False)]
+            return self._dial(verdict.reason)
         self._enter(Phase.WAITING, verdict.reason)
         return []
+
+    def _dial(self, reason: str | None) -> list[Command]:
+        self._enter(Phase.CONNECTING, reason)
+        dial = Dial(registration=False)
+        return [ClearRest(), dial] if self._rest_lingers else [dial]
 
     def _hang_up(self, now: float) -> list[Command]:
         return [HangUp(), *self._disconnected(now)]
 
     def _disconnected(self, now: float) -> list[Command]:
         self._first_stanza_by = None
-        self._recovery.redial_at = None
+        self._recovery.stop()
         self._login.end()
         self._keepalive.stop()
         self._queries.reset()
@@ -505,6 +607,15 @@ class DeviceMachine:
 
     def _settle_if_logged_out(self) -> list[Command]:
         return [SettleLoggedOut()] if self.phase is Phase.LOGGED_OUT else []
+
+    def _logged_out(self) -> list[Command]:
+        """Somebody here has logged the device out; its keys are kept aside for a while."""
+        self._logging_out = False
+        if self.leaving:
+            return self._gone()
+        self._enter(Phase.LOGGED_OUT, LOGGED_OUT_HERE)
+        self._rest_lingers = True
+        return [SaveRest(Phase.LOGGED_OUT, LOGGED_OUT_HERE), SettleLoggedOut()]
 
     def _gone(self) -> list[Command]:
         """The removed device has nothing left at WhatsApp."""

@@ -105,7 +105,7 @@ class DeviceMemory:
     async def make_keys(self) -> DeviceKeys:
         """Make fresh keys; whatever belonged to the old ones is deleted with the save."""
         credentials = Credentials(DeviceKeys.generate())
-        await self._database.write(sessions.start_anew, self._device_id, credentials.to_bytes())
+        await self._database.write(devices.start_anew, self._device_id, credentials.to_bytes())
         self._sessions.clear()
         self.credentials = credentials
         return credentials.keys

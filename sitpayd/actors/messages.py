@@ -22,6 +22,31 @@ class StartPairing:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelPairing:
+    """End the round of codes under way, if there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Connect no more until resumed. The wish is stored before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Run again: from a pause, and from each rest that keeps its keys. Stored before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """Drop the connection and dial now; also where another program has replaced the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logout:
+    """Log out at WhatsApp, now or at the next connect, and keep the device. Stored before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Remove:
     """The device is removed: log out at WhatsApp, now or at the next connect; then be gone."""
 
@@ -38,4 +63,6 @@ class Network:
     event: NetworkEvent
 
 
-Message = Deliver | StartPairing | Remove | Network
+Message = (
+    Deliver | StartPairing | CancelPairing | Pause | Resume | Reconnect | Logout | Remove | Network
+)

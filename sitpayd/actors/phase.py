@@ -33,23 +33,27 @@ RESTING: Final = frozenset(
     {Phase.LOGGED_OUT, Phase.REPLACED, Phase.BANNED, Phase.OUTDATED, Phase.ACTION_REQUIRED}
 )
 
+# Resting phases whose keys are still good: a person may wake the device.
+REVIVABLE: Final = RESTING - {Phase.LOGGED_OUT}
+
 # These do not come back by themselves: a person has to act before anything can be sent.
 NEEDS_A_PERSON: Final = RESTING | {Phase.UNPAIRED, Phase.PAIRING, Phase.PAUSED}
 
 # Which phase may follow which. FAULTED is set by the supervisor and left with a restart.
 TRANSITIONS: Final[dict[Phase, frozenset[Phase]]] = {
-    Phase.UNPAIRED: frozenset({Phase.PAIRING, Phase.LOGGED_OUT}),
-    Phase.PAIRING: RESTING | {Phase.UNPAIRED, Phase.PAIRED},
-    Phase.PAIRED: RESTING | {Phase.CONNECTING, Phase.WAITING},
-    Phase.CONNECTING: RESTING | {Phase.CONNECTED, Phase.WAITING},
-    Phase.CONNECTED: RESTING | {Phase.CONNECTING, Phase.WAITING},
-    Phase.WAITING: RESTING | {Phase.CONNECTING},
-    Phase.PAUSED: frozenset({Phase.LOGGED_OUT}),
+    Phase.UNPAIRED: frozenset({Phase.PAIRING, Phase.PAUSED, Phase.LOGGED_OUT}),
+    Phase.PAIRING: RESTING | {Phase.UNPAIRED, Phase.PAIRED, Phase.PAUSED},
+    Phase.PAIRED: RESTING | {Phase.CONNECTING, Phase.WAITING, Phase.PAUSED},
+    Phase.CONNECTING: RESTING | {Phase.CONNECTED, Phase.WAITING, Phase.PAUSED},
+    Phase.CONNECTED: RESTING | {Phase.CONNECTING, Phase.WAITING, Phase.PAUSED},
+    Phase.WAITING: RESTING | {Phase.CONNECTING, Phase.PAUSED},
+    Phase.PAUSED: frozenset({Phase.UNPAIRED, Phase.CONNECTING, Phase.LOGGED_OUT}),
     Phase.LOGGED_OUT: frozenset({Phase.PAIRING}),
-    # Only an unlinked device pairs from here: it rests because its registration was refused.
-    Phase.REPLACED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
-    Phase.BANNED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
-    Phase.OUTDATED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
-    Phase.ACTION_REQUIRED: frozenset({Phase.LOGGED_OUT, Phase.PAIRING}),
+    # A linked device is woken and connects. An unlinked one, whose registration was refused, is
+    # linked anew.
+    **dict.fromkeys(
+        sorted(REVIVABLE),
+        frozenset({Phase.UNPAIRED, Phase.PAIRING, Phase.CONNECTING, Phase.LOGGED_OUT}),
+    ),
     Phase.FAULTED: frozenset(),
 }

@@ -65,6 +65,10 @@ class Recovery:
         self.redial_at = now + self._backoff.next_delay(now, verdict.min_delay_s)
         return False
 
+    def stop(self) -> None:
+        """The connection is gone, or the wait for the next one is over."""
+        self._connected_at = self.redial_at = None
+
     def due(self, now: float) -> bool:
         """Whether to dial now; a yes is told once."""
         if self.redial_at is None or now < self.redial_at:

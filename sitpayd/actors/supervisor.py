@@ -74,16 +74,21 @@ class DeviceSupervisor:
         self._world.board.remove(handle.session_id, datetime.now(UTC))
 
     async def _life(self, handle: DeviceHandle) -> bool:
-        """One life of an actor; whether it ended for good."""
+        """One life of an actor and what follows its crash; whether it ended for good."""
+        ended = False
         try:
-            await DeviceActor(handle, self._world).run()
+            with handle.life():
+                await DeviceActor(handle, self._world).run()
+                ended = True
         except Exception as error:
             if _is_of_the_database(error):
                 raise  # damaged: no restart of an actor mends that
             verdict = self._policy.crashed(handle.session_id, self._count, trio.current_time())
             _log.exception("device.crashed", session_id=handle.session_id)
         else:
-            return True
+            if not ended:
+                _log.info("device.restarted", session_id=handle.session_id)
+            return ended
         if isinstance(verdict, Escalate):
             raise EscalationError(f"{verdict.devices} devices crashed within a minute")
         if verdict.faulted:
@@ -96,7 +101,8 @@ class DeviceSupervisor:
             )
             handle.notify()
             _log.error("device.faulted", session_id=handle.session_id, restart_in_s=verdict.delay_s)
-        await trio.sleep(verdict.delay_s)
+        with handle.life():
+            await trio.sleep(verdict.delay_s)
         return False
 
     async def _remind(self) -> None:

@@ -8,16 +8,16 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, Literal
 
+from sitpayd.storage import sessions
 from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.outbox import settle_logged_out
 from sitpayd.storage.records import DeviceRecord, NewChatHold, Rest, from_micros, to_micros
-from sitpayd.storage.sessions import delete_keys
 from sitpayd.storage.vault import is_token, new_session_id, new_token
 
 _COLUMNS: Final = (
     "id, session_id, partner_id, user_id, name, token_digest, token_sealed, desired, rest_phase,"
     " rest_reason, rest_since, rest_until, phone_sealed, removed_at, created_at,"
-    " queue_when_offline, new_chats_until, new_chats_reason"
+    " queue_when_offline, new_chats_until, new_chats_reason, logout_wanted"
 )
 
 
@@ -112,14 +112,14 @@ def devices_of_user(
 def devices_to_run(unit: Unit) -> list[DeviceRecord]:
     """List every device that needs an actor after a start.
 
-    Paused ones do not. A removed one does as long as it has credentials: it is still to be logged
-    out.
+    Paused and resting ones do, too: their mailbox is answered. A removed one does as long as it has
+    credentials: it is still to be logged out.
     """
     return _devices(
         unit,
         unit.rows(
-            f"SELECT {_COLUMNS} FROM device WHERE desired = 'running' OR (desired = 'removed'"
-            " AND EXISTS (SELECT 1 FROM credentials WHERE device_id = device.id)) ORDER BY id"
+            f"SELECT {_COLUMNS} FROM device WHERE desired <> 'removed'"
+            " OR EXISTS (SELECT 1 FROM credentials WHERE device_id = device.id) ORDER BY id"
         ),
     )
 
@@ -133,16 +133,39 @@ def set_desired(unit: Unit, device_id: int, desired: Literal["running", "paused"
     )
 
 
+def want_logout(unit: Unit, device_id: int) -> bool:
+    """Store that the device is to be logged out at WhatsApp. False: it is removed."""
+    return _changed(
+        unit,
+        "UPDATE device SET logout_wanted = 1 WHERE id = ? AND removed_at IS NULL",
+        (device_id,),
+    )
+
+
 def set_rest(unit: Unit, device_id: int, rest: Rest | None) -> None:
-    """Store why a device rests; None: it does not."""
+    """Store why a device rests; None: it does not. Logged out, a wished logout has come true."""
     values: tuple[SqlValue, ...] = (None, None, None, None)
     if rest:
         until = to_micros(rest.until) if rest.until else None
         values = (rest.phase, rest.reason, to_micros(rest.since), until)
     unit.run(
-        "UPDATE device SET rest_phase = ?, rest_reason = ?, rest_since = ?, rest_until = ?"
-        " WHERE id = ?",
-        (*values, device_id),
+        "UPDATE device SET rest_phase = ?, rest_reason = ?, rest_since = ?, rest_until = ?,"
+        " logout_wanted = CASE WHEN ? THEN 0 ELSE logout_wanted END WHERE id = ?",
+        (*values, rest is not None and rest.phase == "logged_out", device_id),
+    )
+
+
+def start_anew(unit: Unit, device_id: int, credentials: bytes) -> None:
+    """Store fresh credentials to be linked with; what belonged to the old ones is gone with them.
+
+    So are the rest, the pause and the wished logout: to be linked is the latest wish.
+    """
+    sessions.start_anew(unit, device_id, credentials)
+    set_rest(unit, device_id, None)
+    unit.run(
+        "UPDATE device SET logout_wanted = 0, forgotten_at = NULL, desired = 'running'"
+        " WHERE id = ? AND removed_at IS NULL",
+        (device_id,),
     )
 
 
@@ -194,7 +217,7 @@ def forget_keys(unit: Unit, device_id: int) -> None:
     """
     # Without keys nothing waiting can be sent any more.
     settle_logged_out(unit, device_id)
-    delete_keys(unit, device_id)
+    sessions.delete_keys(unit, device_id)
     unit.run(
         "UPDATE outbox SET text_sealed = NULL, stanza_sealed = NULL, participants_sealed = NULL"
         " WHERE device_id = ?",
@@ -245,6 +268,7 @@ def _device(unit: Unit, row: sqlite3.Row) -> DeviceRecord:
         created_at=from_micros(row["created_at"]),
         queue_when_offline=bool(row["queue_when_offline"]),
         new_chats=_new_chat_hold(row),
+        logout_wanted=bool(row["logout_wanted"]),
     )
 
 

@@ -164,6 +164,7 @@ class DeviceRecord:
         phone: the number it is or was linked to, digits.
         queue_when_offline: its messages may wait without a word of the sender.
         new_chats: why nobody may be written to first, if so.
+        logout_wanted: it is to be logged out at WhatsApp, which does not know yet.
     """
 
     id: int
@@ -179,6 +180,7 @@ class DeviceRecord:
     created_at: datetime
     queue_when_offline: bool = False
     new_chats: NewChatHold | None = None
+    logout_wanted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,8 +78,9 @@ def started(
     rest: Rest | None = None,
     leaving: bool = False,
     paused: bool = False,
+    logout_wanted: bool = False,
 ) -> Started:
-    return Started(keys, paired, rest, leaving, paused, UNIX_OFFSET_S)
+    return Started(keys, paired, rest, leaving, paused, UNIX_OFFSET_S, logout_wanted)
 
 
 def rest(phase: Phase, reason: str = "because") -> Rest:

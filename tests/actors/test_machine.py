@@ -131,7 +131,7 @@ def test_end_that_could_not_be_stored_is_stored_later() -> None:
 
 
 def test_removal_that_could_not_be_stored_is_stored_later() -> None:
-    play = Playbook().on(started(paused=True)).on(Remove()).expects(HangUp(), *GONE)
+    play = Playbook().on(started(rest=rest(Phase.BANNED))).on(Remove()).expects(HangUp(), *GONE)
     play.on(StorageFailed(arming=False)).expects_nothing()
     play.tick().expects(*GONE)
 
@@ -614,10 +614,9 @@ def test_device_removed_while_it_dials_is_logged_out_behind_success() -> None:
     play.hears(success()).expects(Send(iq.logout("#1", OWN_PN)))
 
 
-def test_device_removed_while_it_waits_is_logged_out_at_its_next_connect() -> None:
+def test_device_removed_while_it_waits_dials_to_log_out() -> None:
     play = connected_play().on(NETWORK).expects_nothing()
-    play.on(Remove()).expects_nothing().stands(Phase.WAITING, "network")
-    play.tick().expects(LOGIN)
+    play.on(Remove()).expects(HangUp(), LOGIN).stands(Phase.CONNECTING, "logging_out")
     play.on(Opened()).expects_nothing()
     play.hears(success()).expects(Send(iq.logout("#3", OWN_PN)))
 
@@ -630,9 +629,10 @@ def test_resting_device_that_is_removed_ends_at_once(phase: Phase) -> None:
     assert play.machine.phase is Phase.LOGGED_OUT
 
 
-def test_paused_device_that_is_removed_ends_at_once() -> None:
+def test_paused_device_that_is_removed_dials_to_log_out() -> None:
     play = Playbook().on(started(paused=True)).expects_nothing()
-    play.on(Remove()).expects(HangUp(), *GONE).stands(Phase.LOGGED_OUT, "removed")
+    play.on(Remove()).expects(HangUp(), LOGIN).stands(Phase.CONNECTING, "logging_out")
+    play.on(NETWORK).expects_nothing().stands(Phase.WAITING, "network")
 
 
 def test_refused_logout_is_tried_at_the_next_connect() -> None:

@@ -61,7 +61,17 @@ from sitpayd.actors.events import (
 )
 from sitpayd.actors.failures import CONNECT_FAILURES, STREAM_ERRORS
 from sitpayd.actors.machine import DeviceMachine
-from sitpayd.actors.messages import Deliver, Message, Remove, StartPairing
+from sitpayd.actors.messages import (
+    CancelPairing,
+    Deliver,
+    Logout,
+    Message,
+    Pause,
+    Reconnect,
+    Remove,
+    Resume,
+    StartPairing,
+)
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.refusals import REFUSALS
@@ -93,6 +103,15 @@ BUNDLE = bundle_of(KeyPair.generate())
 PREKEY = PreKey(1, KeyPair.generate())
 # Longest wait before a dial: the longest backoff behind the longest minimum of failures.py.
 MAX_DELAY_S = CAP_S + 300.0
+# Out of these phases nothing but these messages makes a device dial.
+WOKEN_BY: dict[Phase, tuple[type[Message], ...]] = {
+    Phase.PAUSED: (Resume, Logout, Remove),
+    Phase.REPLACED: (Resume, Reconnect, Logout),
+    Phase.BANNED: (Resume,),
+    Phase.OUTDATED: (Resume,),
+    Phase.ACTION_REQUIRED: (Resume,),
+    Phase.LOGGED_OUT: (),
+}
 
 
 class World(RuleBasedStateMachine):
@@ -125,7 +144,8 @@ class World(RuleBasedStateMachine):
             assert after is before or after in TRANSITIONS[before]
             for command in commands:
                 if isinstance(command, Dial):
-                    assert after not in RESTING
+                    assert after in (Phase.PAIRING, Phase.CONNECTING)
+                    assert isinstance(event, WOKEN_BY.get(before, object))
                 result = self.perform(command)
                 if result is not None:
                     events.append(result)
@@ -201,6 +221,11 @@ class World(RuleBasedStateMachine):
             [
                 *[started(keys=None, paired=None), started()] * 5,
                 started(paused=True),
+                started(paused=True, logout_wanted=True),
+                started(keys=None, paired=None, paused=True),
+                started(logout_wanted=True),
+                *(started(rest=rest(phase), logout_wanted=True) for phase in sorted(RESTING)),
+                *(started(rest=rest(phase), paused=True) for phase in sorted(RESTING)),
                 started(leaving=True),
                 *(started(rest=rest(phase)) for phase in sorted(RESTING)),
                 *(started(keys=None, paired=None, rest=rest(phase)) for phase in sorted(RESTING)),
@@ -227,6 +252,19 @@ class World(RuleBasedStateMachine):
     @rule()
     def somebody_asks_for_a_code(self) -> None:
         self.take(StartPairing())
+
+    @precondition(lambda self: not self.finished)
+    @rule(message=st.sampled_from([Pause(), Pause(), Resume(), Reconnect(), CancelPairing()]))
+    def somebody_commands(self, message: Message) -> None:
+        rows = list(self.rows)
+        self.take(message)
+        assert list(self.rows) == rows, "what waits for delivery goes on waiting"
+
+    @precondition(lambda self: not self.finished)
+    @rule(really=st.sampled_from([False] * 9 + [True]))
+    def somebody_logs_it_out(self, really: bool) -> None:
+        if really:
+            self.take(Logout())
 
     @precondition(lambda self: not self.finished)
     @rule(really=st.sampled_from([False] * 29 + [True]))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -34,6 +34,7 @@ class Ward:
         self.registry = DeviceRegistry()
         self.dials: list[float] = []
         self.crashes = True
+        self.dying: Callable[[], None] = lambda: None
         self.supervisor = DeviceSupervisor(self.registry, self.world())
 
     def world(self) -> World:
@@ -53,6 +54,7 @@ class Ward:
     async def converse(self, *arguments: object) -> None:
         self.dials.append(trio.current_time())
         if self.crashes:
+            self.dying()
             raise ZeroDivisionError(len(arguments))
         await trio.sleep_forever()
 
@@ -145,6 +147,57 @@ async def test_faulted_device_comes_back(ward: Ward, autojump_clock: MockClock) 
         ward.crashes = False
         await trio.sleep(20.0)
         assert ward.status_of(handle) == "connecting"
+
+
+async def test_restart_begins_a_new_life_at_once_and_is_no_crash(
+    ward: Ward, autojump_clock: MockClock
+) -> None:
+    ward.crashes = False
+    async with ward.running():
+        handle = await ward.adopt(linked=True)
+        for lives in range(1, 8):
+            await wait_all_tasks_blocked()
+            assert ward.dials == [trio.current_time()] * lives
+            assert ward.status_of(handle) == "connecting"
+            handle.restart()
+
+
+async def test_restart_ends_the_wait_of_a_faulted_device(
+    ward: Ward, autojump_clock: MockClock
+) -> None:
+    async with ward.running():
+        handle = await ward.adopt(linked=True)
+        await trio.sleep(16.0)
+        assert ward.status_of(handle) == "faulted"
+        ward.crashes = False
+        handle.restart()
+        await wait_all_tasks_blocked()
+        assert ward.dials[-1] == trio.current_time()
+        assert ward.status_of(handle) == "connecting"
+
+
+async def test_restart_of_a_device_that_crashes_meanwhile_is_a_crash(
+    ward: Ward, autojump_clock: MockClock
+) -> None:
+    async with ward.running():
+        handle = await ward.adopt(linked=True)
+        ward.dying = handle.restart
+        await trio.sleep(10.0)
+    delays = [later - earlier for earlier, later in itertools.pairwise(ward.dials)]
+    assert delays == pytest.approx([1.0, 2.0, 4.0])
+
+
+async def test_restart_of_a_device_that_is_gone_does_nothing(
+    ward: Ward, autojump_clock: MockClock
+) -> None:
+    async with ward.running():
+        handle = await ward.adopt(linked=False)
+        await wait_all_tasks_blocked()
+        handle.post(Remove())
+        await trio.sleep(5.0)
+        handle.restart()
+        await wait_all_tasks_blocked()
+        assert ward.registry.get(handle.session_id) is None
 
 
 async def test_message_outlives_a_crash(ward: Ward, autojump_clock: MockClock) -> None:

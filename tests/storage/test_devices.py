@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from sitpayd.storage.database import Database, Unit
@@ -16,6 +18,8 @@ from sitpayd.storage.devices import (
     set_desired,
     set_phone,
     set_rest,
+    start_anew,
+    want_logout,
 )
 from sitpayd.storage.inbox import receive, seen_ciphertext
 from sitpayd.storage.outbox import accept, arm, message, messages
@@ -124,7 +128,7 @@ async def test_removing_kills_the_tokens_at_once_and_is_final(
     assert (removed.token, removed.desired, removed.removed_at) == ("", "removed", NOON)
 
 
-async def test_paused_and_logged_out_removed_devices_need_no_actor(
+async def test_paused_devices_need_an_actor_and_logged_out_removed_ones_none(
     database: Database, tenant: Tenant
 ) -> None:
     partner_id, user_id = tenant.partner.id, tenant.user.id
@@ -140,9 +144,53 @@ async def test_paused_and_logged_out_removed_devices_need_no_actor(
     async def to_run() -> list[int]:
         return [device.id for device in await database.read(devices_to_run)]
 
-    assert await to_run() == [tenant.device.id, resting.id, leaving.id]
+    assert await to_run() == [tenant.device.id, resting.id, paused.id, leaving.id]
     await database.write(forget_keys, leaving.id)
-    assert await to_run() == [tenant.device.id, resting.id]
+    assert await to_run() == [tenant.device.id, resting.id, paused.id]
+
+
+async def test_wished_logout_is_kept_until_the_device_is_logged_out(
+    database: Database, tenant: Tenant
+) -> None:
+    async def wished() -> bool:
+        device = await database.read(device_by_id, tenant.device.id)
+        assert device is not None
+        return device.logout_wanted
+
+    assert await database.write(want_logout, tenant.device.id)
+    await database.write(set_rest, tenant.device.id, Rest("replaced", "conflict", NOON))
+    assert await wished()
+    await database.write(set_rest, tenant.device.id, None)
+    assert await wished()
+    await database.write(set_rest, tenant.device.id, Rest("logged_out", "logged_out_here", NOON))
+    assert not await wished()
+
+
+async def test_removed_device_needs_no_wished_logout(database: Database, tenant: Tenant) -> None:
+    await database.write(remove_device, tenant.device.id)
+    assert not await database.write(want_logout, tenant.device.id)
+
+
+async def test_being_linked_anew_ends_rest_and_wishes(database: Database, tenant: Tenant) -> None:
+    device_id = tenant.device.id
+    await database.write(want_logout, device_id)
+    await database.write(set_desired, device_id, "paused")
+    await database.write(set_rest, device_id, Rest("banned", "banned", NOON))
+    await database.write(start_anew, device_id, b"fresh")
+    assert await database.read(device_by_id, device_id) == tenant.device
+    assert await database.read(load_credentials, device_id) == b"fresh"
+
+
+async def test_keys_are_forgotten_also_after_the_second_link(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    for _ in range(2):
+        await database.write(start_anew, device_id, b"credentials")
+        await database.write(set_rest, device_id, Rest("logged_out", "device_removed", NOON))
+        (due,) = await database.read(devices_to_forget, NOON + timedelta(days=1))
+        await database.write(forget_keys, due.id)
+        assert await database.read(devices_to_forget, NOON + timedelta(days=1)) == []
 
 
 def fill(unit: Unit, device_id: int) -> None:
