@@ -333,7 +333,6 @@ function enter(client, ticket = null) {
     leave(PROBLEMS[refusal.code] ?? refusal.message);
   });
   house.start(ticket);
-  byId("grid").focus({ preventScroll: true });
 }
 
 function leave(problem = "") {

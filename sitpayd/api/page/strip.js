@@ -4,7 +4,7 @@ import { byId, make, mark, write } from "./dom.js";
 import { TROUBLE } from "./fleet.js";
 import { STATUSES, count, plain, timeOfDay, toneOf } from "./words.js";
 
-// These stand there also with nothing in them: a nought is good to see.
+// These come first, and stand there also with nothing in them: a nought is good to see.
 const ALWAYS = [null, TROUBLE, "waiting", "connected"];
 
 export class Strip {
@@ -23,7 +23,7 @@ export class Strip {
     this.#onFilter = onFilter;
     byId("strip").replaceChildren(this.#asOf);
     byId("share").replaceChildren();
-    for (const status of [null, TROUBLE, ...Object.keys(STATUSES)]) {
+    for (const status of new Set([...ALWAYS, ...Object.keys(STATUSES)])) {
       this.#chip(status);
     }
     for (const tone of ["bad", "warn", "busy", "idle", "good"]) {
@@ -76,7 +76,7 @@ export class Strip {
         on: { click: () => this.#onFilter(this.#fleet.status === status ? null : status) },
       },
       number,
-      make("span", {}, make("i", { "aria-hidden": "true" }), label),
+      make("span", {}, status === null ? null : make("i", { "aria-hidden": "true" }), label),
     );
     this.#chips.set(status, { element, number });
     byId("strip").insertBefore(element, this.#asOf);

@@ -60,7 +60,7 @@ class Row {
     const { cells, entry } = this;
     write(cells.since, age(entry.since));
     mark(cells.since, "title", `since ${exact(entry.since)}`);
-    write(cells.proof, entry.verified === null ? "none" : age(entry.verified));
+    write(cells.proof, entry.verified !== null ? age(entry.verified) : entry.unproved ? "none" : "–");
     mark(cells.proof, "data-old", entry.unproved ? "" : null);
     mark(
       cells.proof,
