@@ -16,6 +16,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
+import alembic.command  # noqa: F401  # loaded once, not in every child
 from sqlalchemy import Pool, event
 
 from sitpayd.storage import schema
@@ -39,7 +40,7 @@ def migrate_and_die(path: Path, at_statement: int) -> None:
 
 
 def main(directory: Path, migrations: str, template: Path | None) -> None:
-    schema.MIGRATIONS = migrations
+    schema.MIGRATIONS = Path(migrations)
     for number in count(1):
         path = directory / f"{number}.db"
         if template:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool, create_engine
 
 import sitpayd.storage.migrations
@@ -85,11 +87,11 @@ def filled(path: Path) -> Path:
     return path
 
 
-def migrations_with(tmp_path: Path, later: str) -> str:
+def migrations_with(tmp_path: Path, later: str) -> Path:
     place = tmp_path / "migrations"
     shutil.copytree(PACKAGED, place, ignore=shutil.ignore_patterns("__pycache__"))
     (place / "versions" / "later.py").write_text(later)
-    return str(place)
+    return place
 
 
 def killed_at_each_statement(tmp_path: Path, *arguments: str) -> list[Path]:
@@ -98,6 +100,26 @@ def killed_at_each_statement(tmp_path: Path, *arguments: str) -> list[Path]:
     command = [sys.executable, "-m", "tests.storage.killed", str(place), *arguments]
     subprocess.run(command, check=True, timeout=300)
     return sorted(place.glob("*.db"))
+
+
+def test_each_migration_is_named_after_its_revision() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_heads() == [NEWEST]
+    for script in scripts.walk_revisions():
+        assert Path(script.path).name.startswith(f"{script.revision}_")
+
+
+def test_a_start_with_nothing_to_migrate_does_not_load_alembic(filled: Path) -> None:
+    program = (
+        "import sys, sitpayd.daemon\n"
+        "from sitpayd.storage.database import migrate\n"
+        f"migrate({url_of(filled)!r})\n"
+        "sys.exit('alembic' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 def test_the_newest_migration_makes_the_tables_of_the_code(path: Path) -> None:
@@ -196,7 +218,7 @@ def test_a_first_migration_killed_anywhere_leaves_nothing_or_everything(
 ) -> None:
     migrate(url_of(path))
     whole = tables_of(path)
-    left = killed_at_each_statement(tmp_path, schema.MIGRATIONS)
+    left = killed_at_each_statement(tmp_path, str(schema.MIGRATIONS))
     assert len(left) > 30
     found = [tables_of(database) for database in left]
     assert {frozenset(), frozenset(whole)} == {frozenset(tables) for tables in found}
@@ -209,7 +231,7 @@ def test_a_later_migration_killed_anywhere_leaves_the_old_or_the_new_schema(
     filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrations = migrations_with(tmp_path, LATER)
-    left = killed_at_each_statement(tmp_path, migrations, str(filled))
+    left = killed_at_each_statement(tmp_path, str(migrations), str(filled))
     assert len(left) > 15
     monkeypatch.setattr(schema, "MIGRATIONS", migrations)
     revisions = set()
