@@ -29,6 +29,7 @@ from sitpayd.api.app import create_app
 from sitpayd.api.server import serve
 from sitpayd.errors import StorageBusyError, StorageFullError
 from sitpayd.log import get_logger
+from sitpayd.metrics import Metrics
 from sitpayd.settings import Settings, load_secret
 from sitpayd.storage import devices, inbox, outbox
 from sitpayd.storage.database import Database, open_database
@@ -50,6 +51,8 @@ STOP_WITHIN_S: Final = 15.0
 # The default 700 costs a busy daemon up to a tenth of its time; each reconnect leaves some hundred
 # behind, so the oldest generation must have its turn, too.
 GC_THRESHOLDS: Final = (10_000, 10, 10)
+# Seconds between two looks at how late the event loop is; no stall that matters falls between.
+LAG_INTERVAL_S: Final = 0.25
 # A heartbeat older than this means that the event loop or the supervisor is stuck.
 FRESH_S: Final = 5.0
 
@@ -68,8 +71,8 @@ async def run_daemon(settings: Settings) -> None:
 
 
 async def _run(settings: Settings) -> None:
-    vault = Vault(load_secret(settings))
-    async with open_database(settings.database_url, vault) as database:
+    vault, metrics = Vault(load_secret(settings)), Metrics()
+    async with open_database(settings.database_url, vault, metrics=metrics) as database:
         registry, board, outcomes = DeviceRegistry(), StatusBoard(), Outcomes()
         world = World(
             database=database,
@@ -81,14 +84,19 @@ async def _run(settings: Settings) -> None:
             limits=_limits(settings),
             bucket=DialBucket(),
             keygen=trio.CapacityLimiter(KEYGEN_THREADS),
+            metrics=metrics,
         )
         supervisor = DeviceSupervisor(registry, world)
-        app = create_app(registry, database, board, outcomes, settings)
+        app = create_app(registry, database, board, outcomes, settings, metrics)
         stopping = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(supervisor.run)
             nursery.start_soon(_expire, database, registry, outcomes)
+            nursery.start_soon(_watch_loop, metrics)
             for record in await database.read(devices.devices_to_run):
+                if record.desired != "removed":
+                    # Seen from the first moment on, though thousands take their time to start.
+                    board.publish(stored_status(record))
                 await registry.adopt(record)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(_stop_on_signal, signals, stopping)
@@ -100,9 +108,6 @@ async def _run(settings: Settings) -> None:
                     _log.info(
                         "daemon.ready", listen=settings.listen, whatsapp=settings.whatsapp_url
                     )
-                if record.desired != "removed":
-                    # Seen from the first moment on, though thousands take their time to start.
-                    board.publish(stored_status(record))
                     await stopping.wait()
                     systemd.notify("STOPPING=1")
                     front.cancel_scope.deadline = trio.current_time() + STOP_WITHIN_S
@@ -135,6 +140,14 @@ async def _feed_watchdog(supervisor: DeviceSupervisor) -> None:
         if trio.current_time() - supervisor.beat_at < FRESH_S:
             systemd.notify("WATCHDOG=1")
         await trio.sleep(WATCHDOG_INTERVAL_S)
+
+
+async def _watch_loop(metrics: Metrics) -> None:
+    """Note how late the event loop comes round."""
+    while True:
+        due = trio.current_time() + LAG_INTERVAL_S
+        await trio.sleep_until(due)
+        metrics.lag(trio.current_time() - due)
 
 
 async def _expire(database: Database, registry: DeviceRegistry, outcomes: Outcomes) -> None:

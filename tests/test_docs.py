@@ -18,6 +18,7 @@ from sitpayd.actors.registry import DeviceRegistry
 from sitpayd.actors.status import StatusBoard
 from sitpayd.api.app import create_app
 from sitpayd.api.errors import REFUSED, STATUS
+from sitpayd.metrics import Metrics
 from sitpayd.settings import Settings
 from sitpayd.storage.database import open_database
 from sitpayd.storage.records import RowState
@@ -49,6 +50,14 @@ def verdicts() -> Iterator[Verdict]:
             yield value
         elif isinstance(value, dict):
             yield from (verdict for verdict in value.values() if isinstance(verdict, Verdict))
+
+
+def metric_names() -> set[str]:
+    """The metrics as Prometheus sees them."""
+    return {
+        f"{metric.name}_total" if metric.type == "counter" else metric.name
+        for metric in Metrics().registry.collect()
+    }
 
 
 def test_diagram_is_the_machines_table() -> None:
@@ -114,6 +123,21 @@ def test_every_error_code_is_told_with_its_status() -> None:
 
     for code, status in {**STATUS, **REFUSED}.items():
         assert (code, rows.get(code)) == (code, str(status))
+
+
+def test_every_metric_is_explained() -> None:
+    rows = first_cells("docs/operators.md", "Metrics")
+
+    told = {word for word in rows if word.startswith(("sitpayd_", "process_"))}
+    assert told == metric_names()
+
+
+def test_alerts_ask_for_metrics_that_exist() -> None:
+    (text,) = re.findall(r"(?ms)^groups:\n(.*?)^```", read("docs/operators.md"))
+    asked = set(re.findall(r"sitpayd_[a-z_]+", text))
+
+    assert len(asked) > 3
+    assert {re.sub("_(bucket|count|sum)$", "", name) for name in asked} - metric_names() == set()
 
 
 def test_every_state_of_a_message_is_explained() -> None:

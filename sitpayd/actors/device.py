@@ -61,8 +61,8 @@ from sitpayd.actors.events import (
     LossKind,
     Lost,
     NetworkEvent,
-    Started,
     Received,
+    Started,
     StorageFailed,
     Tick,
 )
@@ -78,13 +78,14 @@ from sitpayd.actors.strangers import Barred
 from sitpayd.actors.transport import MAX_OUTGOING, Converse, Outgoing, Report, converse
 from sitpayd.errors import StorageBusyError, StorageFullError
 from sitpayd.log import get_logger
+from sitpayd.metrics import Metrics
 from sitpayd.storage.database import Database
 from sitpayd.storage.devices import device_by_id
-from sitpayd.storage.records import NewChatHold, Rest
+from sitpayd.storage.records import NewChatHold, Rest, RowState
 from sitpayd.whatsapp.connection import Connection
+from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas.login import ClientInfo, login_payload, registration_payload
 
-from sitpayd.whatsapp.node import Node
 # Tasks that write one last thing before they end must not hold the process up.
 GOODBYE_S: Final = 2.0
 STARTS_AT_A_TIME: Final = 64
@@ -116,6 +117,7 @@ class World:
     keygen: trio.CapacityLimiter
     converse: Converse = converse
     starts: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(STARTS_AT_A_TIME))
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 class DeviceActor:
@@ -133,6 +135,8 @@ class DeviceActor:
         self._outgoing: trio.MemorySendChannel[Outgoing] | None = None
         self._ended = trio.Event()
         self._ended.set()
+        # Generation of a dial of which nothing was heard yet.
+        self._dialled: int | None = None
         self._published: tuple[Phase, str | None] | None = None
         self._finished = False
 
@@ -165,11 +169,11 @@ class DeviceActor:
             rest=record.rest,
             leaving=record.desired == "removed",
             paused=record.desired == "paused",
+            logout_wanted=record.logout_wanted,
             unix_offset_s=datetime.now(UTC).timestamp() - trio.current_time(),
             first_contacts=await self._memory.first_contacts(),
             new_chats=_barred(record.new_chats),
         )
-            logout_wanted=record.logout_wanted,
 
     async def _next(self) -> Event | Message:
         """The next thing that concerns this life of the device."""
@@ -226,6 +230,9 @@ class DeviceActor:
             case Mark():
                 ahead = following if isinstance(following, NextRow) else None
                 await memory.mark(command, look_ahead=ahead)
+                if command.state is RowState.SENT:
+                    waited = datetime.now(UTC) - command.row.created_at
+                    self._world.metrics.sent(waited.total_seconds())
             case ForgetMissed():
                 await memory.forget_missed(command.row.id)
             case MarkLate():
@@ -250,6 +257,8 @@ class DeviceActor:
                 return KeysMade(await memory.make_keys())
             case SaveIdentity():
                 await memory.save_identity(command.paired)
+                phone = command.paired.jid.user
+                self._handle.record = replace(self._handle.record, phone=phone)
             case ForgetKeys():
                 await memory.forget_keys()
             case MakePreKeys():
@@ -259,8 +268,6 @@ class DeviceActor:
             case ShowQr():
                 expires_at = datetime.now(UTC) + timedelta(seconds=command.seconds)
                 self._handle.show_qr(ShownQr(command.text, expires_at))
-                phone = command.paired.jid.user
-                self._handle.record = replace(self._handle.record, phone=phone)
             case HideQr():
                 self._handle.show_qr(None)
             case SaveRest():
@@ -282,6 +289,9 @@ class DeviceActor:
 
     def _dial(self, registration: bool) -> None:
         self._handle.generation += 1
+        self._dialled = self._handle.generation
+        if not registration:
+            self._world.metrics.reconnect(self._machine.reason or "started")
         self._outgoing, outgoing = trio.open_memory_channel[Outgoing](MAX_OUTGOING)
         before, self._ended = self._ended, trio.Event()
         make = partial(self._make_connection, registration)
@@ -323,6 +333,9 @@ class DeviceActor:
         )
 
     async def _report(self, generation: int, event: NetworkEvent) -> None:
+        if generation == self._dialled:
+            # What comes first says how the dial went.
+            self._note_dial(event.kind.value if isinstance(event, Lost) else "opened")
         # Waits while the mailbox is full: then the socket is read more slowly.
         await self._handle.deliver(Network(generation, event))
 
@@ -342,11 +355,17 @@ class DeviceActor:
         return None
 
     def _hang_up(self) -> None:
+        if self._dialled is not None:
+            self._note_dial("abandoned")
         # From here on this connection's reports belong to the past.
         self._handle.generation += 1
         if self._outgoing is not None:
             self._outgoing.close()
             self._outgoing = None
+
+    def _note_dial(self, outcome: str) -> None:
+        self._dialled = None
+        self._world.metrics.dial(outcome)
 
     def _is_past(self, event: Event | Message) -> bool:
         return isinstance(event, Network) and event.generation != self._handle.generation
@@ -398,6 +417,8 @@ class DeviceActor:
 
 def _barred(hold: NewChatHold | None) -> Barred | None:
     return None if hold is None else Barred(clock_of(hold.until), hold.reason)
+
+
 def _evidence(node: Node) -> Evidence:
     """What a stanza from the server proves."""
     match node.tag:
@@ -409,5 +430,3 @@ def _evidence(node: Node) -> Evidence:
             return Evidence.PONG
         case _:
             return Evidence.STANZA
-
-

@@ -25,6 +25,7 @@ from sitpayd.api import (
     feed,
     health,
     messages,
+    monitoring,
     page,
     pairing,
     partners,
@@ -38,9 +39,10 @@ from sitpayd.api.limits import RegistrationLimit
 from sitpayd.api.notes import current_notes
 from sitpayd.api.qr import Pictures
 from sitpayd.api.services import Services
-from sitpayd.settings import Settings
 from sitpayd.api.tickets import Tickets
 from sitpayd.api.views import DeviceViews
+from sitpayd.metrics import Metrics
+from sitpayd.settings import Settings
 from sitpayd.storage.database import Database
 
 
@@ -63,12 +65,12 @@ ROUTES: Final = (
     Route("GET", "/partner/devices/<session_id>/qr", pairing.show_qr),
     Route("GET", "/partner/devices/<session_id>/status", devices.status),
     Route("DELETE", "/partner/devices/<session_id>", devices.remove),
-    Route("POST", "/wa/<device_token>/send", sending.send),
-    Route("GET", "/wa/<device_token>/messages", messages.list_messages),
     Route("GET", "/admin/devices", admin.list_devices),
     Route("GET", "/admin/devices/<session_id>", admin.show_device),
     Route("GET", "/admin/devices/<session_id>/qr", admin.show_qr),
     Route("POST", "/admin/tickets", admin.ticket),
+    Route("POST", "/wa/<device_token>/send", sending.send),
+    Route("GET", "/wa/<device_token>/messages", messages.list_messages),
     Route("GET", "/wa/<device_token>/messages/<message_id>", messages.show_message),
     Route("DELETE", "/wa/<device_token>/messages/<message_id>", messages.cancel_message),
     Route("POST", "/wa/<device_token>/preflight", preflight.preflight),
@@ -76,6 +78,7 @@ ROUTES: Final = (
     Route("GET", "/admin/page/<name>", page.asset),
     Route("GET", "/healthz", health.healthz),
     Route("GET", "/readyz", health.readyz),
+    Route("GET", "/metrics", monitoring.metrics),
 )
 FEED_RULE: Final = "/admin/feed"
 
@@ -96,8 +99,10 @@ def create_app(
     board: StatusBoard,
     outcomes: Outcomes,
     settings: Settings,
+    metrics: Metrics | None = None,
 ) -> Api:
     """Make the application from the rest of the daemon."""
+    metrics = metrics or Metrics()
     app = Api("sitpayd", static_folder=None)
     app.drain = Drain()
     services = Services(
@@ -112,13 +117,14 @@ def create_app(
         ),
         pictures=Pictures(),
         drain=app.drain,
+        views=DeviceViews(registry, database),
+        tickets=Tickets(),
+        metrics=metrics,
     )
     # A rule that nearly matches must not answer with a redirect: it would repeat the path.
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     app.json.sort_keys = False  # type: ignore[attr-defined]  # of the default provider
-        views=DeviceViews(registry, database),
-        tickets=Tickets(),
     for route in ROUTES:
         app.add_url_rule(
             route.rule,
@@ -132,7 +138,9 @@ def create_app(
     app.before_websocket(_note_feed)
     app.register_error_handler(Exception, _answer_error)
     # The gate stands around everything, also around what the framework answers by itself.
-    app.asgi_app = Gate(app.asgi_app, settings.base_url)  # type: ignore[method-assign]
+    app.asgi_app = Gate(  # type: ignore[method-assign]
+        app.asgi_app, settings.base_url, metrics
+    )
     return app
 
 

@@ -27,6 +27,7 @@ from sitpayd.storage.vault import is_token
 API_KEY_HEADER: Final = "x-api-key"
 USER_TOKEN_HEADER: Final = "x-user-token"
 ADMIN_KEY_HEADER: Final = "x-admin-key"
+AUTHORIZATION_HEADER: Final = "authorization"
 
 # Records of each kind that are remembered; some hundred bytes each.
 MAX_REMEMBERED: Final = 10_000
@@ -137,11 +138,29 @@ class Guard:
         Raises:
             ApiError: 401 if it is not the admin key; 400 if there are two.
         """
-        key = _only(headers, ADMIN_KEY_HEADER)
-        if self._admin_digest is None or not hmac.compare_digest(
-            _plain_digest(key), self._admin_digest
-        ):
+        if not self._is_admin_key(_only(headers, ADMIN_KEY_HEADER)):
             raise _unauthorized(ADMIN_KEY_HEADER)
+
+    def scraper(self, headers: Headers) -> None:
+        """Check the admin key in x-admin-key, or as a bearer token: all that Prometheus can say.
+
+        Raises:
+            ApiError: 401 if there is none or a wrong one; 400 if there are two.
+        """
+        bearer = _only(headers, AUTHORIZATION_HEADER)
+        if not bearer:
+            self.admin(headers)
+            return
+        if ADMIN_KEY_HEADER in headers:
+            raise ApiError("ambiguous_credentials", "There are two credentials.")
+        scheme, _, key = bearer.partition(" ")
+        if scheme.lower() != "bearer" or not self._is_admin_key(key.strip(" ")):
+            raise _unauthorized(AUTHORIZATION_HEADER)
+
+    def _is_admin_key(self, key: str) -> bool:
+        return self._admin_digest is not None and hmac.compare_digest(
+            _plain_digest(key), self._admin_digest
+        )
 
 
 class _Memory(Generic[T]):

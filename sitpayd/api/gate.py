@@ -28,6 +28,7 @@ from hypercorn.typing import (
 from sitpayd.api.errors import ApiError
 from sitpayd.api.notes import Notes, open_notes
 from sitpayd.log import get_logger
+from sitpayd.metrics import Metrics
 
 log = get_logger()
 
@@ -52,10 +53,12 @@ class Gate:
 
     Args:
         base_url: the API's public address; its host is accepted.
+        metrics: counts the requests.
     """
 
-    def __init__(self, app: ASGIApp, base_url: str) -> None:
+    def __init__(self, app: ASGIApp, base_url: str, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._host = urlsplit(base_url).hostname or ""
 
     async def __call__(
@@ -76,6 +79,7 @@ class Gate:
                     await self._app(scope, receive, visit.send)
             finally:
                 visit.log(scope)
+                self._metrics.request(visit.notes.route, visit.status)
 
     async def _http(self, scope: HTTPScope, receive: ASGIReceiveCallable, visit: _Visit) -> None:
         try:
@@ -119,24 +123,28 @@ class Gate:
 
 
 class _Visit:
-    """One request's way out: what is added to its answer and noted of it."""
+    """One request's way out: what is added to its answer and noted of it.
+
+    Attributes:
+        status: of its answer; None before there is one.
+    """
 
     def __init__(self, notes: Notes, send: ASGISendCallable) -> None:
         self.notes = notes
         self._send = send
-        self._status: int | None = None
+        self.status: int | None = None
         self._began = trio.current_time()
 
     async def send(self, event: ASGISendEvent) -> None:
         """Pass an event on, with the headers every answer has unless it brings its own."""
         match event["type"]:
             case "http.response.start" | "websocket.http.response.start":
-                self._status = event["status"]
+                self.status = event["status"]
                 own = {name for name, _ in event["headers"]}
                 added = (header for header in self._headers() if header[0] not in own)
                 event["headers"] = [*event["headers"], *added]
             case "websocket.accept":
-                self._status = 101
+                self.status = 101
             case _:
                 pass
         await self._send(event)
@@ -182,7 +190,7 @@ class _Visit:
             method=scope["method"] if scope["type"] == "http" else "WEBSOCKET",
             route=self.notes.route,
             # Without a status the caller left first.
-            status=self._status,
+            status=self.status,
             seconds=round(trio.current_time() - self._began, 4),
             session_id=self.notes.session_id,
             message_id=self.notes.message_id,

@@ -13,6 +13,7 @@ from sitpayd.api.limits import RegistrationLimit
 from sitpayd.api.qr import Pictures
 from sitpayd.api.tickets import Tickets
 from sitpayd.api.views import DeviceViews
+from sitpayd.metrics import Metrics
 from sitpayd.settings import Settings
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import DeviceRecord
@@ -31,9 +32,10 @@ class Services:
     registrations: RegistrationLimit
     pictures: Pictures
     drain: Drain
-
     views: DeviceViews
     tickets: Tickets
+    metrics: Metrics
+
     def send_url(self, device: DeviceRecord) -> str:
         """The device's own send URL; it holds the token."""
         return f"{self.settings.base_url}/wa/{device.token}/send"

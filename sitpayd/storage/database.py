@@ -38,6 +38,7 @@ from sitpayd.errors import (
     StorageFullError,
     WrongSecretError,
 )
+from sitpayd.metrics import Metrics
 from sitpayd.storage.records import utc_now
 from sitpayd.storage.schema import (
     RESTORE,
@@ -171,6 +172,7 @@ class Database:
     """Runs query functions in transactions. Made by `open_database`.
 
     Args:
+        metrics: counts the commits.
         witness: a connection that only looks whether a commit took effect; None: commits tell.
     """
 
@@ -180,11 +182,13 @@ class Database:
         readers: list[sqlite3.Connection],
         vault: Vault,
         clock: Callable[[], datetime],
+        metrics: Metrics,
         *,
         inline: bool,
         witness: sqlite3.Connection | None = None,
     ) -> None:
         self._writer = writer
+        self._metrics = metrics
         self._witness = witness
         self._was_full = False
         self._idle_readers = readers
@@ -303,6 +307,7 @@ class Database:
         finally:
             # Does nothing after a commit.
             self._writer.rollback()
+        self._metrics.commit(len(batch))
 
     def _read(self, operation: Callable[[Unit], T]) -> T:
         reader = self._idle_readers.pop()
@@ -332,6 +337,7 @@ async def open_database(
     *,
     inline: bool = False,
     clock: Callable[[], datetime] = utc_now,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Database]:
     """Own a database: lock, check and migrate it, then run its writer.
 
@@ -340,6 +346,7 @@ async def open_database(
     Args:
         url: `sqlite:///path`, or `sqlite://` for one in memory (inline only).
         inline: run operations in the event loop, without threads: for tests with a mock clock.
+        metrics: counts the commits; None: nobody looks.
 
     Raises:
         DatabaseUnusableError: One of its kinds, if this database cannot be used.
@@ -348,7 +355,7 @@ async def open_database(
     if path is None and not inline:
         raise DatabaseUnusableError("a database in memory works only inline")
     with ExitStack() as stack:
-        opening = partial(_open, stack, path, vault, clock, inline)
+        opening = partial(_open, stack, path, vault, clock, metrics or Metrics(), inline)
         database = opening() if inline else await trio.to_thread.run_sync(opening)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(database._write_forever)
@@ -391,6 +398,7 @@ def _open(
     path: Path | None,
     vault: Vault,
     clock: Callable[[], datetime],
+    metrics: Metrics,
     inline: bool,
 ) -> Database:
     if path:
@@ -404,12 +412,14 @@ def _open(
             _check_secret(writer, vault)
         if path is None:
             driver = driver_of(writer)
-            return Database(driver, [driver], vault, clock, inline=inline)
+            return Database(driver, [driver], vault, clock, metrics, inline=inline)
         witness, *readers = [
             driver_of(stack.enter_context(_connected(path, _BEGIN_READ, "PRAGMA query_only=ON")))
             for _ in range(1 + READERS)
         ]
-        return Database(driver_of(writer), readers, vault, clock, inline=inline, witness=witness)
+        return Database(
+            driver_of(writer), readers, vault, clock, metrics, inline=inline, witness=witness
+        )
 
 
 def _prepare(stack: ExitStack, path: Path) -> None:

@@ -77,6 +77,10 @@ ON CONFLICT (device_id, idempotency_digest) DO NOTHING
 RETURNING id, seq
 """
 
+_COUNT_OPEN: Final = f"""
+SELECT state, count(*) FROM (SELECT state FROM outbox WHERE {_OPEN} LIMIT ?) GROUP BY state
+"""
+
 _ARM: Final = f"""
 UPDATE outbox SET state = 'armed', stanza_sealed = :stanza, participants_sealed = :participants,
     phash = :phash, armed_at = :now, held_until = NULL, held_reason = NULL,
@@ -367,6 +371,17 @@ def mark_failed(unit: Unit, device_id: int, row_id: int, reason: str) -> bool:
 def mark_unknown(unit: Unit, device_id: int, row_id: int, reason: str) -> bool:
     """Settle an armed row of which nobody knows whether it arrived. False: it has gone further."""
     return _settle(unit, device_id, row_id, RowState.UNKNOWN, reason)
+
+
+def open_rows(unit: Unit, limit: int) -> dict[str, int]:
+    """Count the messages that are not settled, by state, up to `limit` of them.
+
+    They are counted in an index that holds no others.
+    """
+    counted = {str(RowState.ACCEPTED): 0, str(RowState.ARMED): 0}
+    for state, count in unit.rows(_COUNT_OPEN, (limit,)):
+        counted[state] = count
+    return counted
 
 
 def cancel(unit: Unit, device_id: int, message_id: str) -> bool:

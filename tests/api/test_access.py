@@ -51,14 +51,15 @@ ACCESS = {
     "GET /wa/<device_token>/messages/<message_id>": Access.URL,
     "DELETE /wa/<device_token>/messages/<message_id>": Access.URL_TOO_LATE,
     "POST /wa/<device_token>/preflight": Access.URL,
-    "GET /admin/": Access.OPEN,
-    "GET /admin/page/<name>": Access.OPEN,
     "GET /admin/devices": Access.ADMIN,
     "GET /admin/devices/<session_id>": Access.ADMIN,
     "GET /admin/devices/<session_id>/qr": Access.ADMIN,
     "POST /admin/tickets": Access.ADMIN,
+    "GET /admin/": Access.OPEN,
+    "GET /admin/page/<name>": Access.OPEN,
     "GET /healthz": Access.OPEN,
     "GET /readyz": Access.OPEN,
+    "GET /metrics": Access.ADMIN,
     f"GET {FEED_RULE}": Access.ADMIN,
 }
 
@@ -170,9 +171,6 @@ async def test_route_answers_a_credential(front: Front, route: str, kind: Kind) 
     assert status == kind.expects(ACCESS[route])
 
 
-@pytest.mark.parametrize(
-    "route",
-    [r for r, access in ACCESS.items() if access in (Access.URL, Access.URL_TOO_LATE)],
 @pytest.mark.parametrize("route", [r for r, a in ACCESS.items() if a is Access.ADMIN])
 async def test_admin_key_opens_what_is_the_operators(front: Front, route: str) -> None:
     owner = await front.tenant()
@@ -182,6 +180,9 @@ async def test_admin_key_opens_what_is_the_operators(front: Front, route: str) -
     assert status == (101 if route.endswith(FEED_RULE) else 200)
 
 
+@pytest.mark.parametrize(
+    "route",
+    [r for r, access in ACCESS.items() if access in (Access.URL, Access.URL_TOO_LATE)],
 )
 @pytest.mark.parametrize(
     "wrong", ["unknown", "broken", "api key", "user token", "session id", "removed", "nonsense"]

@@ -70,12 +70,14 @@ class FakeTransport:
     Attributes:
         lines: every connection there was, the last one at the end.
         answer: what the server says to a stanza of the device by itself.
+        refusals: what the next dials get instead of a connection.
         stalled: while true, nothing that is written leaves the device.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.lines: list[Line] = []
         self.open = 0
+        self.refusals: list[Lost] = []
         self.stalled = False
         self.answer: Callable[[Node], list[Node]] = lambda node: []
         self._keys = ServerKeys.generate(ROOT, now())
@@ -90,6 +92,9 @@ class FakeTransport:
         report: Report,
     ) -> None:
         await bucket.take()
+        if self.refusals:
+            await report(self.refusals.pop(0))
+            return
         assert not self.open, "two connections of one device"
         client = make_connection()
         line = self._answer_call(client, report)

@@ -15,6 +15,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import trio
 
+from sitpayd.metrics import Metrics
 from sitpayd.storage import database as product
 from sitpayd.storage.database import Database, Unit, open_database
 from sitpayd.storage.vault import Vault
@@ -73,7 +74,7 @@ class SimulatedDatabase(Database):
     """
 
     def __init__(self, disk: Disk, clock: Callable[[], datetime]) -> None:
-        super().__init__(disk.driver, [disk.driver], VAULT, clock, inline=True)
+        super().__init__(disk.driver, [disk.driver], VAULT, clock, Metrics(), inline=True)
         self.is_dead = False
         self._disk = disk
 
