@@ -293,7 +293,7 @@ class World:
 
     async def _converse(
         self,
-        route: Route,
+        way: Callable[[], Route],
         make: Callable[[], Connection],
         outgoing: trio.MemoryReceiveChannel[Outgoing],
         bucket: DialBucket,
@@ -308,7 +308,7 @@ class World:
         def tapped() -> Connection:
             return self.witness.tap(owner, make())
 
-        await transport.converse(route, tapped, outgoing, bucket, report)
+        await transport.converse(way, tapped, outgoing, bucket, report)
 
     def connect(self, url: str, **options: object) -> object:
         """Stand in for `transport.Dial`."""
@@ -332,6 +332,8 @@ class World:
                 self.counts[stroke.blow.name.lower()] += 1
                 nursery.start_soon(self._strike, stroke)
             await trio.sleep_until(self.weather.storm_s)
+            # A blow that would go on for longer would leave the others armed as well.
+            nursery.cancel_scope.cancel()
         self.weather.calm()
         self.disk.trouble = None
         self._bomb.left = 0
