@@ -136,10 +136,9 @@ class Guard:
         """Check the header x-admin-key.
 
         Raises:
-            ApiError: 401 if it is not the admin key; 400 if there are two.
+            ApiError: 401 if it is not the admin key, or there is none; 400 if there are two.
         """
-        if not self._is_admin_key(_only(headers, ADMIN_KEY_HEADER)):
-            raise _unauthorized(ADMIN_KEY_HEADER)
+        self._check_admin_key(_only(headers, ADMIN_KEY_HEADER), ADMIN_KEY_HEADER)
 
     def scraper(self, headers: Headers) -> None:
         """Check the admin key in x-admin-key, or as a bearer token: all that Prometheus can say.
@@ -154,13 +153,15 @@ class Guard:
         if ADMIN_KEY_HEADER in headers:
             raise ApiError("ambiguous_credentials", "There are two credentials.")
         scheme, _, key = bearer.partition(" ")
-        if scheme.lower() != "bearer" or not self._is_admin_key(key.strip(" ")):
-            raise _unauthorized(AUTHORIZATION_HEADER)
+        key = key.strip(" ") if scheme.lower() == "bearer" else ""
+        self._check_admin_key(key, AUTHORIZATION_HEADER)
 
-    def _is_admin_key(self, key: str) -> bool:
-        return self._admin_digest is not None and hmac.compare_digest(
-            _plain_digest(key), self._admin_digest
-        )
+    def _check_admin_key(self, key: str, header: str) -> None:
+        if self._admin_digest is None:
+            # Told apart: whoever types a key again and again should know that none is right.
+            raise ApiError("no_admin_key", "This daemon has no admin key.", field=header)
+        if not hmac.compare_digest(_plain_digest(key), self._admin_digest):
+            raise _unauthorized(header)
 
 
 class _Memory(Generic[T]):

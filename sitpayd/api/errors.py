@@ -34,6 +34,7 @@ STATUS: Final[Mapping[str, int]] = {
     "invalid_idempotency_key": 400,
     "invalid_json": 400,
     "invalid_query": 400,
+    "no_admin_key": 401,
     "unauthorized": 401,
     "forbidden_origin": 403,
     "not_found": 404,

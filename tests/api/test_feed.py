@@ -68,8 +68,8 @@ async def test_key_in_the_address_is_not_read(front: Front) -> None:
 
 async def test_feed_without_an_admin_key_stays_closed() -> None:
     async with open_front(Settings(base_url=BASE_URL)) as front:
-        assert await refusal(front, {}) == (401, "unauthorized")
-        assert await refusal(front, {"x-admin-key": ""}) == (401, "unauthorized")
+        assert await refusal(front, {}) == (401, "no_admin_key")
+        assert await refusal(front, {"x-admin-key": ""}) == (401, "no_admin_key")
 
 
 @pytest.mark.parametrize(

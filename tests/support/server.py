@@ -81,14 +81,14 @@ def statuses(data: bytes) -> list[int]:
 
 
 @asynccontextmanager
-async def open_server() -> AsyncIterator[Served]:
+async def open_server(admin_key: str | None = ADMIN_KEY) -> AsyncIterator[Served]:
     """Run the server on a free port."""
     listener = open_listener("127.0.0.1", 0)
     port = listener.socket.getsockname()[1]
     settings = Settings(
         listen=f"127.0.0.1:{port}",
         base_url=f"http://127.0.0.1:{port}",
-        admin_key=SecretStr(ADMIN_KEY),
+        admin_key=None if admin_key is None else SecretStr(admin_key),
     )
     async with open_front(settings) as front, trio.open_nursery() as nursery:
         served = Served(front, port, trio.Event(), trio.Event())
