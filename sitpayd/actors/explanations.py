@@ -223,6 +223,11 @@ REASONS: Final[dict[str, ReasonRow]] = {
         "WhatsApp has locked the account.",
         advice="The account's owner looks at the phone; then link the device again.",
     ),
+    "logging_out": ReasonRow(
+        "Somebody here wants the device logged out at WhatsApp.",
+        "It logs out on this connection or, if it is away, on the next one.",
+    ),
+    "logged_out_here": ReasonRow("Somebody here has logged the device out."),
     "restored": ReasonRow(
         "The database was restored from a backup, and keys from a backup must not be used again."
     ),

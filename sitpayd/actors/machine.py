@@ -106,9 +106,6 @@ from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 FIRST_STANZA_S: Final = 30.0
 # The end of a device could not be stored: when to try again.
 SETTLE_AGAIN_S: Final = 10.0
-# Reason words of what a person asked for.
-LOGGING_OUT: Final = "logging_out"
-LOGGED_OUT_HERE: Final = "logged_out_here"
 
 
 class _Purpose(Enum):
@@ -247,7 +244,7 @@ class DeviceMachine:
             self.phase = Phase.PAUSED
         elif event.paired is not None:
             self.phase, self._logging_out = Phase.CONNECTING, event.logout_wanted
-            return self._dial(LOGGING_OUT if event.logout_wanted else None)
+            return self._dial("logging_out" if event.logout_wanted else None)
         if event.logout_wanted:
             return self._log_out(now)
         # A crash may have come between the rest and the settling.
@@ -288,7 +285,7 @@ class DeviceMachine:
         if self._paused:
             return []
         if self.phase in (Phase.CONNECTING, Phase.CONNECTED, Phase.WAITING):
-            return [*self._hang_up(now), *self._dial(LOGGING_OUT if self._logging_out else None)]
+            return [*self._hang_up(now), *self._dial("logging_out" if self._logging_out else None)]
         return self._back() if self.phase is Phase.REPLACED else []
 
     def _back(self) -> list[Command]:
@@ -318,10 +315,10 @@ class DeviceMachine:
         """Log out on this connection, or on the next one."""
         match self.phase:
             case Phase.CONNECTED | Phase.CONNECTING:
-                self._enter(self.phase, LOGGING_OUT)
+                self._enter(self.phase, "logging_out")
                 return [self._ask_logout(now)] if self._keepalive.running else []
             case Phase.WAITING | Phase.PAUSED | Phase.REPLACED:
-                return [*self._hang_up(now), *self._dial(LOGGING_OUT)]
+                return [*self._hang_up(now), *self._dial("logging_out")]
             case Phase.PAIRED:
                 return []  # the login that follows will do it
             case _:
@@ -613,9 +610,9 @@ class DeviceMachine:
         self._logging_out = False
         if self.leaving:
             return self._gone()
-        self._enter(Phase.LOGGED_OUT, LOGGED_OUT_HERE)
+        self._enter(Phase.LOGGED_OUT, "logged_out_here")
         self._rest_lingers = True
-        return [SaveRest(Phase.LOGGED_OUT, LOGGED_OUT_HERE), SettleLoggedOut()]
+        return [SaveRest(Phase.LOGGED_OUT, "logged_out_here"), SettleLoggedOut()]
 
     def _gone(self) -> list[Command]:
         """The removed device has nothing left at WhatsApp."""

@@ -71,11 +71,11 @@ class DeviceStatus:
 def stored_status(record: DeviceRecord) -> DeviceStatus:
     """What is known of a device that has no actor yet: what was stored of it."""
     status, reason, since, until = Phase.CONNECTING, None, record.created_at, None
-    if record.desired == "paused":
-        status = Phase.PAUSED
-    elif record.rest is not None:
+    if record.rest is not None:
         rest = record.rest
         status, reason, since, until = Phase(rest.phase), rest.reason, rest.since, rest.until
+    elif record.desired == "paused":
+        status = Phase.PAUSED
     elif record.phone is None:
         status = Phase.UNPAIRED
     return DeviceStatus(record.session_id, record.partner_id, status.value, reason, since, until)

@@ -7,8 +7,9 @@ from typing import Final
 import trio
 from quart import request
 
-from sitpayd.actors.messages import Remove
+from sitpayd.actors.messages import Message, Remove
 from sitpayd.actors.phase import Phase
+from sitpayd.actors.registry import DeviceHandle
 from sitpayd.actors.status import DeviceStatus
 from sitpayd.api.errors import ApiError
 from sitpayd.api.notes import current_notes
@@ -22,8 +23,8 @@ log = get_logger()
 
 Answer = dict[str, object]
 
-# Seconds for a full mailbox to make room for a logout.
-LOGOUT_WITHIN_S: Final = 5.0
+# Seconds for a full mailbox to make room for what a person wants.
+TOLD_WITHIN_S: Final = 5.0
 
 
 async def own_device(api: Services, session_id: str) -> DeviceRecord:
@@ -103,11 +104,7 @@ async def remove(api: Services, session_id: str) -> Answer:
     log.info("device.removed", session_id=device.session_id)
     handle = api.registry.get(device.session_id)
     if handle is not None:
-        with trio.move_on_after(LOGOUT_WITHIN_S) as scope:
-            await handle.deliver(Remove())
-        if scope.cancelled_caught:
-            # Nothing is lost: the row says so, and the actor reads it when it starts again.
-            log.warning("device.logout_delayed", session_id=device.session_id)
+        await tell(handle, Remove())
     return {"type": "success", "message": "Device removed"}
 
 
@@ -116,6 +113,15 @@ def _listed(api: Services, device: DeviceRecord) -> Answer:
     return {
         "session_id": device.session_id,
         "device_name": device.name,
+async def tell(handle: DeviceHandle, message: Message) -> None:
+    """Tell a device what a person wants, which is stored already."""
+    with trio.move_on_after(TOLD_WITHIN_S) as scope:
+        await handle.deliver(message)
+    if scope.cancelled_caught:
+        # Nothing is lost: the row says so, and the actor reads it when it starts again.
+        log.warning("device.told_later", session_id=handle.session_id)
+
+
         "device_token": device.token,
         "status": known.status,
         "reason": known.reason,

@@ -21,7 +21,7 @@ ACTORS = Path(inspect.getfile(sitpayd.actors)).parent
 # Set by the procedure for backups in docs/operators.md.
 SET_BY_HAND = {"restored"}
 # Where a call that changes a status has its reason.
-REASON_AT = {"Verdict": 1, "_enter": 1, "DeviceStatus": 3}
+REASON_AT = {"Verdict": 1, "_enter": 1, "_dial": 0, "DeviceStatus": 3}
 
 
 def reasons_in(source: str) -> Iterator[str]:

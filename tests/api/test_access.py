@@ -10,6 +10,7 @@ import pytest
 from quart.testing.connections import WebsocketResponseError
 
 from sitpayd.api.app import FEED_RULE, ROUTES
+from sitpayd.api.operations import OPERATIONS
 from sitpayd.storage.vault import new_token
 from tests.support.front import ADMIN_KEY, Front, Tenant, open_front
 
@@ -49,6 +50,7 @@ ACCESS = {
     "POST /wa/<device_token>/send": Access.URL,
     "GET /wa/<device_token>/messages": Access.URL,
     "GET /wa/<device_token>/messages/<message_id>": Access.URL,
+    **{f"POST /partner/devices/<session_id>/{name}": Access.OBJECT for name in OPERATIONS},
     "DELETE /wa/<device_token>/messages/<message_id>": Access.URL_TOO_LATE,
     "POST /wa/<device_token>/preflight": Access.URL,
     "GET /admin/devices": Access.ADMIN,
@@ -60,6 +62,7 @@ ACCESS = {
     "GET /healthz": Access.OPEN,
     "GET /readyz": Access.OPEN,
     "GET /metrics": Access.ADMIN,
+    **{f"POST /admin/devices/<session_id>/{name}": Access.ADMIN for name in OPERATIONS},
     f"GET {FEED_RULE}": Access.ADMIN,
 }
 
@@ -146,7 +149,7 @@ async def ask(
     if rule == FEED_RULE:
         return await feed_status(front, headers)
     if method == "POST":
-        return (await front.post(path, BODIES[rule], headers)).status_code
+        return (await front.post(path, BODIES.get(rule, {}), headers)).status_code
     return (await front.ask(method, path, headers=headers)).status_code
 
 

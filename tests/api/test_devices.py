@@ -98,7 +98,7 @@ async def test_removal_is_complete_although_the_mailbox_stays_full(
 
     assert answer.status_code == 200
     assert (await front.send(tenant)).status_code == 401
-    assert "event=device.logout_delayed" in lines.getvalue()
+    assert "event=device.told_later" in lines.getvalue()
 
 
 async def test_device_without_an_actor_is_removed(front: Front, tenant: Tenant) -> None:

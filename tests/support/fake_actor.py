@@ -12,7 +12,16 @@ from typing import Literal
 
 import trio
 
-from sitpayd.actors.messages import Deliver, Remove, StartPairing
+from sitpayd.actors.messages import (
+    Deliver,
+    Logout,
+    Pause,
+    Reconnect,
+    Remove,
+    Reroute,
+    Resume,
+    StartPairing,
+)
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.registry import DeviceHandle, ShownQr
@@ -40,7 +49,7 @@ class FakeActor:
         self.behaviour: Behaviour = "ack"
         self.qr_text: str | None = QR_TEXT
         self.held_because = "paced"
-        self.rounds = 0
+        self.rounds = self.reroutes = 0
         self.logged_out = False
         self.armed = trio.Event()
         self._database = database
@@ -64,6 +73,14 @@ class FakeActor:
                     await self.deliver()
                 case StartPairing():
                     self._start_pairing()
+                case Pause():
+                    self.enter(Phase.PAUSED)
+                case Resume() | Reconnect():
+                    self.enter(Phase.CONNECTING)
+                case Reroute():
+                    self.reroutes += 1
+                case Logout():
+                    self.enter(Phase.LOGGED_OUT, "logged_out_here")
                 case Remove():
                     self.logged_out = True
                     return
