@@ -162,7 +162,7 @@ class House {
       this.#arrangedAt = Date.now();
     }
     byId("release").hidden = !(this.#fleet.dirty && this.#table.held);
-    this.#strip.paint(this.#feed.live ? null : this.#feed.heardAt);
+    this.#strip.paint();
     this.#table.render();
     this.#drawer.update();
     this.#caption();
@@ -178,11 +178,13 @@ class House {
           ? `${count(size)} ${size === 1 ? "device" : "devices"}`
           : `${count(order.length)} of ${count(size)} devices`,
     );
+    const { live, heardAt } = this.#feed;
+    write(byId("as-of"), live || heardAt === null ? "" : `as of ${timeOfDay(heardAt)}, not now`);
     const nothing = byId("nothing");
     nothing.hidden = !this.#known || order.length > 0;
     write(nothing, size === 0 ? "There are no devices yet." : "No device fits. Esc in the search field clears it.");
     const trouble = this.#strip.trouble;
-    document.title = this.#feed.live
+    document.title = live
       ? `${trouble > 0 ? `(${count(trouble)}) ` : ""}sitpayd`
       : "Not live · sitpayd";
   }
@@ -206,7 +208,7 @@ class House {
     const { retryAt } = this.#feed;
     write(
       byId("lost-next"),
-      retryAt === null ? "Trying now …" : `Trying again in ${duration((retryAt - Date.now()) / 1000)}.`,
+      retryAt === null ? "Trying now …" : `Trying again in ${duration(Math.ceil((retryAt - Date.now()) / 1000))}.`,
     );
     if (Date.now() - this.#askedAt >= PROOFS_EVERY_MS) {
       void this.#proofs();

@@ -14,7 +14,7 @@ const OPERATIONS = [
   {
     name: "reconnect",
     label: "Reconnect",
-    when: ["connected", "connecting", "waiting", "replaced"],
+    when: ["connected", "connecting", "waiting", "paired", "faulted", "replaced"],
     does: ({ status }) =>
       status === "replaced"
         ? "It logs in again now. If the other copy of this login still runs, the two will push each other out: stop that one first."

@@ -20,7 +20,7 @@ export class Linking {
   #following = false;
   #expiresAt = null;
   #timer = 0;
-  #picture = make("img", { alt: "QR code to scan with the phone", width: "264", height: "264" });
+  #picture = make("img", { alt: "QR code to scan with the phone", width: "300", height: "300" });
   #left = make("p", { class: "left", "aria-live": "off" });
   #text = make("p", { class: "told", role: "status" });
   #begin = make("button", { type: "button", id: "qr-begin", on: { click: () => this.#renew() } });

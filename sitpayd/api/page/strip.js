@@ -2,7 +2,7 @@
 
 import { byId, make, mark, write } from "./dom.js";
 import { TROUBLE } from "./fleet.js";
-import { STATUSES, count, plain, timeOfDay, toneOf } from "./words.js";
+import { STATUSES, count, plain, toneOf } from "./words.js";
 
 // These come first, and stand there also with nothing in them: a nought is good to see.
 const ALWAYS = [null, TROUBLE, "waiting", "connected"];
@@ -12,7 +12,6 @@ export class Strip {
   #onFilter;
   #chips = new Map();
   #bars = new Map();
-  #asOf = make("span", { class: "as-of" });
 
   /** Devices that need a person, as of the last painting. */
   trouble = 0;
@@ -21,7 +20,7 @@ export class Strip {
   constructor(fleet, onFilter) {
     this.#fleet = fleet;
     this.#onFilter = onFilter;
-    byId("strip").replaceChildren(this.#asOf);
+    byId("strip").replaceChildren();
     byId("share").replaceChildren();
     for (const status of new Set([...ALWAYS, ...Object.keys(STATUSES)])) {
       this.#chip(status);
@@ -32,8 +31,8 @@ export class Strip {
     byId("share").append(...this.#bars.values());
   }
 
-  /** Write down the counts; `asOf`: when they were true, if they are not known to be now. */
-  paint(asOf) {
+  /** Write down the counts. */
+  paint() {
     const counts = this.#fleet.counts();
     for (const status of counts.keys()) {
       if (!this.#chips.has(status)) {
@@ -58,8 +57,6 @@ export class Strip {
       bar.style.flexGrow = String(tones.get(tone) ?? 0);
       bar.hidden = !tones.has(tone);
     }
-    this.#asOf.hidden = asOf === null;
-    write(this.#asOf, asOf === null ? "" : `as of ${timeOfDay(asOf)}`);
   }
 
   #chip(status) {
@@ -79,6 +76,6 @@ export class Strip {
       make("span", {}, status === null ? null : make("i", { "aria-hidden": "true" }), label),
     );
     this.#chips.set(status, { element, number });
-    byId("strip").insertBefore(element, this.#asOf);
+    byId("strip").append(element);
   }
 }

@@ -62,6 +62,7 @@ class Row {
     mark(cells.since, "title", `since ${exact(entry.since)}`);
     write(cells.proof, entry.verified !== null ? age(entry.verified) : entry.unproved ? "none" : "–");
     mark(cells.proof, "data-old", entry.unproved ? "" : null);
+    mark(cells.proof, "data-none", entry.verified === null && !entry.unproved ? "" : null);
     mark(
       cells.proof,
       "title",
