@@ -18,10 +18,12 @@ from sqlalchemy import NullPool, create_engine
 
 import sitpayd.storage.migrations
 from sitpayd.errors import DatabaseUnusableError, SchemaTooNewError
-from sitpayd.storage import schema
+from sitpayd.storage import outbox, schema
 from sitpayd.storage.database import migrate, open_database
+from sitpayd.storage.records import OutboxRow
 from sitpayd.storage.tables import METADATA
-from tests.storage.builders import some_tenant, some_vault
+from tests.storage.builders import NOON, RECIPIENT, some_tenant, some_vault
+from tests.storage.test_outbox import accepted, armed, reloaded
 
 NEWEST = schema.head_revision()
 PACKAGED = Path(sitpayd.storage.migrations.__file__).parent
@@ -138,6 +140,86 @@ def test_names_and_checks_are_the_same_in_code_and_file(path: Path, tmp_path: Pa
     migrated = definitions_of(path)
     del migrated["alembic_version"], migrated["sqlite_autoindex_alembic_version_1"]
     assert migrated == definitions_of(tmp_path / "made.db")
+
+
+def rows_of(path: Path, columns: dict[str, list[str]]) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table, the named columns."""
+    with closing(sqlite3.connect(path)) as connection:
+        return {
+            table: sorted(connection.execute(f"SELECT {', '.join(names)} FROM {table}"), key=repr)
+            for table, names in columns.items()
+        }
+
+
+def columns_of(path: Path) -> dict[str, list[str]]:
+    tables = tables_of(path)
+    with closing(sqlite3.connect(path)) as connection:
+        listed = {
+            table: [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            for table in sorted(tables)
+        }
+    # Indexes have no columns of this kind.
+    return {table: names for table, names in listed.items() if names}
+
+
+def at_first_revision(tmp_path: Path, filled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The rows of a database as its first version has stored them."""
+    place, first = migrations_with(tmp_path, LATER), tmp_path / "first.db"
+    for migration in Path(place, "versions").glob("*.py"):
+        if not migration.name.startswith("0001"):
+            migration.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", Path(place))
+        migrate(url_of(first))
+    columns = columns_of(first)
+    del columns["alembic_version"]
+    with closing(sqlite3.connect(first)) as connection:
+        connection.execute("ATTACH ? AS later", (str(filled),))
+        for table, names in columns.items():
+            listed = ", ".join(names)
+            connection.execute(f"INSERT INTO {table} ({listed}) SELECT {listed} FROM later.{table}")
+        connection.commit()
+    assert value_of(first, "SELECT version_num FROM alembic_version") == "0001"
+    return first
+
+
+async def live_a_little(path: Path) -> list[OutboxRow]:
+    """Leave a row in every table that the send path writes; one message in each of five states."""
+    async with open_database(url_of(path), some_vault(), inline=True) as database:
+        device = (await some_tenant(database)).device
+        rows = [await armed(database, device) for _ in range(4)]
+        for row in rows[:3]:
+            await database.write(outbox.mark_sent, device.id, row.wa_message_id, None)
+        receipts: tuple[outbox.Receipt, ...] = ("delivered", "read")
+        for row, receipt in zip(rows, receipts, strict=False):
+            await database.write(
+                outbox.mark_receipt, device.id, [row.wa_message_id], receipt, NOON, [RECIPIENT]
+            )
+        rows.append(await accepted(database, device))
+        return [await reloaded(database, row) for row in rows]
+
+
+def test_rows_of_the_first_revision_are_all_there_after_the_second(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = trio.run(live_a_little, path)
+    assert len({row.state for row in before}) == 5
+    first = at_first_revision(tmp_path, path, monkeypatch)
+    columns = columns_of(first)
+    del columns["alembic_version"]
+    stored = rows_of(first, columns)
+    assert all(stored[table] for table in ("partner", "device", "outbox", "signal_session"))
+    migrate(url_of(first))
+    assert value_of(first, "SELECT version_num FROM alembic_version") == NEWEST
+    assert rows_of(first, columns) == stored
+
+    async def look() -> tuple[list[OutboxRow], OutboxRow | None]:
+        async with open_database(url_of(first), some_vault(), inline=True) as database:
+            upcoming = await database.read(outbox.next_row, before[0].device_id)
+            return [await reloaded(database, row) for row in before], upcoming
+
+    # Nothing is marked that was not, and what was to go next still is.
+    assert trio.run(look) == (before, before[3])
 
 
 def test_migrating_twice_changes_nothing(path: Path) -> None:
