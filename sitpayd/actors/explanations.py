@@ -234,6 +234,23 @@ REASONS: Final[dict[str, ReasonRow]] = {
     "replaced": ReasonRow("Another program has connected with this device's keys."),
     "temporary_ban": ReasonRow("WhatsApp has banned the account for a time."),
     "banned": ReasonRow("WhatsApp has banned the account."),
+    "ban_strangers": ReasonRow(
+        "WhatsApp has banned the account for a time: too many messages went to people who do not"
+        " have it among their contacts."
+    ),
+    "ban_blocked": ReasonRow(
+        "WhatsApp has banned the account for a time: too many people have blocked it."
+    ),
+    "ban_groups": ReasonRow(
+        "WhatsApp has banned the account for a time: it made too many groups, or added too many"
+        " people to groups."
+    ),
+    "ban_same_message": ReasonRow(
+        "WhatsApp has banned the account for a time: the same message went to too many people."
+    ),
+    "ban_broadcast": ReasonRow(
+        "WhatsApp has banned the account for a time: too many messages went to broadcast lists."
+    ),
     "client_outdated": ReasonRow("WhatsApp takes this version of the client no more."),
     "bad_request": ReasonRow("WhatsApp found the login malformed.", advice=_REPORT),
     "bad_user_agent": ReasonRow("WhatsApp refuses the client's description.", advice=_REPORT),

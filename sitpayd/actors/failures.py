@@ -25,7 +25,7 @@ class Verdict:
         phase: WAITING backs off and dials again; a resting phase never dials.
         reason: the public word.
         min_delay_s: seconds to wait at least before the next dial.
-        tries: after this many of the same reason in a row the device goes to `then`; None: never.
+        tries: at this many of the same reason in a row the device goes to `then`; None: never.
         then: the phase after that.
         at_once: dial without backoff, once.
         until_s: seconds after which a ban is said to end, where the server said so.
@@ -67,6 +67,15 @@ CONNECT_FAILURES: Final[dict[int, Verdict]] = {
     503: Verdict(_WAITING, "server_unavailable"),
 }
 UNKNOWN_FAILURE: Final = Verdict(_WAITING, "unknown_failure", tries=2)
+# Why a temporary ban was given, where the server says so: stands in the place of `temporary_ban`.
+# Source: whatsmeow types/events/events.go, TempBanReason.
+BAN_REASONS: Final[dict[int, str]] = {
+    101: "ban_strangers",
+    102: "ban_blocked",
+    103: "ban_groups",
+    104: "ban_same_message",
+    106: "ban_broadcast",
+}
 
 STREAM_ERRORS: Final[dict[int, Verdict]] = {
     401: Verdict(Phase.LOGGED_OUT, "logged_out"),
@@ -76,7 +85,7 @@ STREAM_ERRORS: Final[dict[int, Verdict]] = {
     503: Verdict(_WAITING, "server_restart"),
     515: Verdict(_WAITING, "restart_required", at_once=True),
     # Seen with unlinked devices: one more login decides, a second 516 is taken for it.
-    516: Verdict(_WAITING, "unlinked_perhaps", tries=1, then=Phase.LOGGED_OUT),
+    516: Verdict(_WAITING, "unlinked_perhaps", tries=2, then=Phase.LOGGED_OUT),
 }
 STREAM_CONFLICTS: Final[dict[str, Verdict]] = {
     "device_removed": Verdict(Phase.LOGGED_OUT, "device_removed"),
@@ -108,9 +117,11 @@ LOSSES: Final[dict[LossKind, Verdict]] = {
 def verdict_of_failure(failure: ConnectFailure) -> Verdict:
     """Judge a `<failure>` that came instead of `<success>`."""
     verdict = CONNECT_FAILURES.get(failure.code, UNKNOWN_FAILURE)
-    if verdict.phase is Phase.BANNED and failure.expire_s is not None:
-        return replace(verdict, until_s=min(failure.expire_s, MAX_UNTIL_S))
-    return verdict
+    if verdict.phase is not Phase.BANNED:
+        return verdict
+    until_s = None if failure.expire_s is None else min(failure.expire_s, MAX_UNTIL_S)
+    reason = BAN_REASONS.get(failure.ban_code or 0, verdict.reason)
+    return replace(verdict, reason=reason, until_s=until_s)
 
 
 def verdict_of_stream_error(error: StreamError) -> Verdict:

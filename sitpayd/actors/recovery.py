@@ -84,7 +84,7 @@ class Recovery:
             self._redialled_at_once = False
         same = verdict.reason == self._streak.reason and not healthy
         self._streak = _Streak(verdict.reason, self._streak.count + 1 if same else 1)
-        if verdict.tries is not None and self._streak.count > verdict.tries:
+        if verdict.tries is not None and self._streak.count >= verdict.tries:
             return Verdict(verdict.then, verdict.reason)
         return verdict
 

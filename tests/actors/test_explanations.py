@@ -49,7 +49,8 @@ def given_reasons() -> set[str]:
     found = {reason for path in ACTORS.glob("*.py") for reason in reasons_in(path.read_text())}
     rows = [value for value in vars(failures).values() if isinstance(value, dict)]
     verdicts = [verdict for row in rows for verdict in row.values() if isinstance(verdict, Verdict)]
-    return found | {verdict.reason for verdict in verdicts} | {NO_PROOF}
+    found |= set(failures.BAN_REASONS.values())
+    return found | {verdict.reason for verdict in verdicts}
 
 
 def test_every_reason_the_code_can_give_is_explained() -> None:

@@ -31,16 +31,6 @@ from sitpayd.actors.events import (
     StorageFailed,
     Tick,
 )
-from sitpayd.actors.failures import (
-    CONNECT_FAILURES,
-    LOSSES,
-    OTHER_STREAM_ERROR,
-    STREAM_CHILDREN,
-    STREAM_CONFLICTS,
-    STREAM_ERRORS,
-    UNKNOWN_FAILURE,
-    Verdict,
-)
 from sitpayd.actors.login import FIRST_PREKEYS, MORE_PREKEYS
 from sitpayd.actors.machine import SETTLE_AGAIN_S
 from sitpayd.actors.messages import Deliver, Network, Remove
@@ -277,66 +267,7 @@ def test_ping_of_the_server_is_answered() -> None:
     connected_play().hears(ping).expects(Send(iq.result(ping)))
 
 
-# --- losing a connection: every row of failures.py ---
-
-
-def loss_of(play: Playbook, verdict: Verdict, *, hang_up: bool = True) -> None:
-    """The last event ended the connection as the verdict says."""
-    expected = [HangUp()] if hang_up else []
-    if verdict.at_once:
-        play.expects(*expected, LOGIN).stands(Phase.CONNECTING, verdict.reason)
-    elif verdict.phase is Phase.WAITING:
-        play.expects(*expected).stands(Phase.WAITING, verdict.reason)
-        assert play.waits_s is not None
-        assert verdict.min_delay_s <= play.waits_s <= verdict.min_delay_s + BASE_S
-    else:
-        settled = [SettleLoggedOut()] if verdict.phase is Phase.LOGGED_OUT else []
-        saved = SaveRest(verdict.phase, verdict.reason, verdict.until_s)
-        play.expects(*expected, saved, *settled).stands(verdict.phase, verdict.reason)
-        assert play.waits_s is None
-
-
-@pytest.mark.parametrize("code", CONNECT_FAILURES)
-def test_failure_has_its_verdict(code: int) -> None:
-    play = opened_play().hears(failure.failure(ConnectFailure(code)))
-    loss_of(play, CONNECT_FAILURES[code])
-
-
-@pytest.mark.parametrize("code", STREAM_ERRORS)
-def test_stream_error_has_its_verdict(code: int) -> None:
-    play = connected_play().hears(failure.stream_error(StreamError(code)))
-    loss_of(play, STREAM_ERRORS[code])
-
-
-@pytest.mark.parametrize("conflict", STREAM_CONFLICTS)
-def test_conflict_has_its_verdict_whatever_the_code(conflict: str) -> None:
-    play = connected_play().hears(failure.stream_error(StreamError(503, conflict=conflict)))
-    loss_of(play, STREAM_CONFLICTS[conflict])
-
-
-@pytest.mark.parametrize("child", STREAM_CHILDREN)
-def test_child_of_a_stream_error_has_its_verdict(child: str) -> None:
-    play = connected_play().hears(failure.stream_error(StreamError(child=child)))
-    loss_of(play, STREAM_CHILDREN[child])
-
-
-@pytest.mark.parametrize("kind", LOSSES, ids=lambda kind: kind.value)
-def test_loss_has_its_verdict(kind: LossKind) -> None:
-    loss_of(connected_play().on(Lost(kind, "")), LOSSES[kind], hang_up=False)
-
-
-def test_unknown_failure_has_its_verdict() -> None:
-    loss_of(opened_play().hears(failure.failure(ConnectFailure(499))), UNKNOWN_FAILURE)
-
-
-def test_unknown_stream_error_has_its_verdict() -> None:
-    errors = (StreamError(599), StreamError(child="mystery"), StreamError(conflict="other"))
-    for error in errors:
-        loss_of(connected_play().hears(failure.stream_error(error)), OTHER_STREAM_ERROR)
-
-
-def test_end_of_stream_is_a_close() -> None:
-    loss_of(connected_play().hears(Node("xmlstreamend")), LOSSES[LossKind.CLOSED])
+# --- losing a connection; what each way of it means is test_failures.py ---
 
 
 def test_ban_tells_when_it_ends() -> None:
@@ -352,23 +283,9 @@ def test_replaced_device_does_not_dial_again() -> None:
     play.on(Deliver()).expects_nothing()
 
 
-@pytest.mark.parametrize(
-    ("lost", "tries"),
-    [(Lost(LossKind.HTTP, "HTTP 403"), 3), (Lost(LossKind.PROTOCOL, ""), 5)],
-    ids=["http", "protocol"],
-)
-def test_what_happens_again_and_again_needs_a_person(lost: Lost, tries: int) -> None:
-    play = Playbook().on(started()).expects(LOGIN)
-    for _ in range(tries):
-        play.on(lost).expects_nothing()
-        play.tick().expects(LOGIN)
-    reason = LOSSES[lost.kind].reason
-    play.on(lost).expects(SaveRest(Phase.ACTION_REQUIRED, reason))
-
-
 def test_another_reason_between_starts_the_count_anew() -> None:
     play = Playbook().on(started()).expects(LOGIN)
-    for lost in (*[Lost(LossKind.HTTP, "")] * 3, NETWORK, Lost(LossKind.HTTP, "")):
+    for lost in (*[Lost(LossKind.HTTP, "")] * 2, NETWORK, Lost(LossKind.HTTP, "")):
         play.on(lost).expects_nothing()
         play.tick().expects(LOGIN)
 
