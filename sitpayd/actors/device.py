@@ -20,6 +20,7 @@ from typing import Final, assert_never
 
 import trio
 
+from sitpayd.actors.chronicle import Chronicle
 from sitpayd.actors.commands import (
     Arm,
     ClearRest,
@@ -61,7 +62,6 @@ from sitpayd.actors.events import (
     LossKind,
     Lost,
     NetworkEvent,
-    Received,
     Started,
     StorageFailed,
     Tick,
@@ -72,8 +72,9 @@ from sitpayd.actors.messages import Deliver, Message, Network
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import Phase
-from sitpayd.actors.registry import DeviceHandle, Outlook, ShownQr
-from sitpayd.actors.status import DeviceStatus, Evidence, Proof, StatusBoard
+from sitpayd.actors.proxies import parse_proxy
+from sitpayd.actors.registry import DeviceHandle, Outlook, ShownCode, ShownQr
+from sitpayd.actors.status import DeviceStatus, StatusBoard
 from sitpayd.actors.strangers import Barred
 from sitpayd.actors.transport import MAX_OUTGOING, Converse, Outgoing, Report, converse
 from sitpayd.errors import StorageBusyError, StorageFullError
@@ -83,7 +84,6 @@ from sitpayd.storage.database import Database
 from sitpayd.storage.devices import device_by_id
 from sitpayd.storage.records import NewChatHold, Rest, RowState
 from sitpayd.whatsapp.connection import Connection
-from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas.login import ClientInfo, login_payload, registration_payload
 
 # Tasks that write one last thing before they end must not hold the process up.
@@ -131,6 +131,7 @@ class DeviceActor:
         self._machine = DeviceMachine(Random(), world.limits)
         handle.outlook = self._outlook
         self._memory = DeviceMemory(world.database, world.outcomes, handle.record.id, world.keygen)
+        self._chronicle = Chronicle(handle)
         self._log = _log.bind(session_id=handle.session_id)
         self._outgoing: trio.MemorySendChannel[Outgoing] | None = None
         self._ended = trio.Event()
@@ -195,6 +196,9 @@ class DeviceActor:
                 continue
             self._tell(event)
             commands = self._machine.handle(event, trio.current_time())
+            if isinstance(event, StartPairing) or before is Phase.PAIRING:
+                self._handle.pairs = self._machine.phase is Phase.PAIRING
+            self._chronicle.pinged(self._machine.unanswered_pings)
             self._publish()
             for command, following in pairwise([*commands, None]):
                 assert command is not None
@@ -205,6 +209,7 @@ class DeviceActor:
                     self._memory.forget_sessions_at_hand()
                     events.append(StorageFailed(arming=isinstance(command, Arm)))
                     break
+                self._chronicle.did(command)
                 if result is not None:
                     events.append(result)
 
@@ -391,8 +396,12 @@ class DeviceActor:
             until = since + timedelta(seconds=self._machine.until_s)
         if first and self._rest is not None:
             since, until = self._rest.since, self._rest.until
+        wait_s = self._machine.redials_in(trio.current_time())
+        if wait_s is not None:
+            until = since + timedelta(seconds=wait_s)
         record = self._handle.record
         phase, reason = now
+        self._chronicle.became(phase, reason, wait_s)
         self._world.board.publish(
             DeviceStatus(record.session_id, record.partner_id, phase.value, reason, since, until)
         )
@@ -400,12 +409,8 @@ class DeviceActor:
         self._log.info(f"device.{phase.value}", reason=reason, generation=self._handle.generation)
 
     def _tell(self, event: Event | Message) -> None:
-        if not isinstance(event, Network):
-            return
-        if isinstance(event.event, Received):
-            # Here, not where it is read: an actor that takes nothing any more proves nothing.
-            self._handle.proof = Proof(trio.current_time(), _evidence(event.event.node))
-        elif isinstance(event.event, Lost):
+        self._chronicle.took(event, trio.current_time())
+        if isinstance(event, Network) and isinstance(event.event, Lost):
             lost = event.event
             self._log.info(
                 "connection.lost",
@@ -417,16 +422,3 @@ class DeviceActor:
 
 def _barred(hold: NewChatHold | None) -> Barred | None:
     return None if hold is None else Barred(clock_of(hold.until), hold.reason)
-
-
-def _evidence(node: Node) -> Evidence:
-    """What a stanza from the server proves."""
-    match node.tag:
-        case "success":
-            return Evidence.LOGIN
-        case "ack":
-            return Evidence.ACK
-        case "iq" if node.text("type") in ("result", "error"):
-            return Evidence.PONG
-        case _:
-            return Evidence.STANZA

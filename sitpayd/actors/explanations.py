@@ -271,9 +271,27 @@ REASONS: Final[dict[str, ReasonRow]] = {
     ),
     "qr_expired": ReasonRow("Nobody scanned the codes of the round."),
     "canceled": ReasonRow("Somebody has called the linking off."),
+    "proxy_changed": ReasonRow("The device's proxy was changed while codes were shown."),
     "qr_limit": ReasonRow(
         "Three rounds of codes were shown within the hour.",
         advice="Wait until the hour is over, or ask for a new code at once with POST.",
+    ),
+    "code_unconfirmed": ReasonRow(
+        "The code was typed, but the phone never confirmed the link.",
+        advice="Ask for a code again.",
+    ),
+    "code_refused": ReasonRow(
+        "WhatsApp gave no pairing code for this number.",
+        advice="Check the number with its country code, or link by QR code.",
+    ),
+    "code_rate_limited": ReasonRow(
+        "WhatsApp gives this number no further pairing code for now.",
+        advice="Wait some minutes, or link by QR code.",
+    ),
+    "other_number": ReasonRow(
+        "Another number than the first was about to be linked, so the link was refused.",
+        "Nothing, until somebody asks for a code again.",
+        advice="Link the device's own number, or allow another one when asking for a code.",
     ),
     "pairing_refused": ReasonRow(
         "The phone's proofs did not verify, so the link was refused.",

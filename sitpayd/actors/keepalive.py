@@ -52,6 +52,11 @@ class Keepalive:
         return min(self._next_ping(), self._heard_at + DEAD_AFTER_S)
 
     @property
+    def unanswered(self) -> int:
+        """How many pings went out since anything was heard."""
+        return self._unanswered
+
+    @property
     def running(self) -> bool:
         """Whether there is a connection that was logged in."""
         return self._heard_at is not None

@@ -213,6 +213,24 @@ class DeviceMachine:
         """Why a message to this number would wait now, were the device connected."""
         return self._delivery.outlook(recipient, first_contact, now)
 
+    def pairing_bar(self, wish: PairingWish, now: float) -> PairingBar | None:
+        """Why a wish to link the device would come to nothing now; None: it would not."""
+        if self.phase is Phase.PAIRING and not self._pairing.needs_its_own(wish, now):
+            return None
+        if self.phase is not Phase.PAIRING and not self._may_be_linked():
+            return PairingBar("linked")
+        return self._pairing.bar(wish, now)
+
+    def redials_in(self, now: float) -> float | None:
+        """Seconds to the next dial of a device that waits; None: none is planned."""
+        planned = self._recovery.redial_at
+        return None if planned is None or self.phase is not Phase.WAITING else planned - now
+
+    @property
+    def unanswered_pings(self) -> int:
+        """How many pings went out since the server was heard."""
+        return self._keepalive.unanswered
+
     def deadline(self) -> float | None:
         """When to hand a Tick in, clock seconds; None: nothing to wait for."""
         times = (

@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from sitpayd.actors.messages import Deliver, Message
+from sitpayd.actors.recorder import FlightRecorder
 from sitpayd.actors.status import Proof
 from sitpayd.errors import SitpaydError
 from sitpayd.storage.records import DeviceRecord
@@ -62,6 +63,7 @@ class DeviceHandle:
         generation: number of the device's connection, counted on over the lives of its actor.
         outlook: tells why a message to a number, perhaps a first one, would wait now; None: it
             would not. Set by the actor.
+        recorder: what happened last; outlives the actor.
         proof: when WhatsApp's server was heard last, and what it sent; outlives the actor.
         record: as it was stored when the device came, with the number it was linked to since.
     """
@@ -77,6 +79,7 @@ class DeviceHandle:
         "proof",
         "qr",
         "record",
+        "recorder",
     )
 
     def __init__(self, record: DeviceRecord) -> None:
@@ -87,6 +90,7 @@ class DeviceHandle:
         self.outlook: Callable[[str, bool], Outlook | None] = _no_outlook
         self.qr: ShownQr | None = None
         self.proof: Proof | None = None
+        self.recorder = FlightRecorder()
         self._changed: trio.Event | None = None
         self._life: trio.CancelScope | None = None
 

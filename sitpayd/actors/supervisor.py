@@ -7,13 +7,14 @@ The heartbeat shows that the loop still turns; the systemd watchdog is fed only 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import trio
 
 from sitpayd.actors.device import DeviceActor, World
 from sitpayd.actors.phase import Phase
+from sitpayd.actors.recorder import Noted
 from sitpayd.actors.registry import DeviceHandle, DeviceRegistry
 from sitpayd.actors.restarts import Escalate, RestartPolicy
 from sitpayd.actors.status import DeviceStatus
@@ -85,9 +86,12 @@ class DeviceSupervisor:
                 raise  # damaged: no restart of an actor mends that
             verdict = self._policy.crashed(handle.session_id, self._count, trio.current_time())
             _log.exception("device.crashed", session_id=handle.session_id)
+            handle.recorder.note(Noted.CRASH, ", ".join(sorted(_names(error))))
         else:
             if not ended:
                 _log.info("device.restarted", session_id=handle.session_id)
+                handle.recorder.note(Noted.OPERATION, "restart")
+                handle.recorder.note(Noted.RESTART)
             return ended
         if isinstance(verdict, Escalate):
             raise EscalationError(f"{verdict.devices} devices crashed within a minute")
@@ -96,11 +100,19 @@ class DeviceSupervisor:
             now = datetime.now(UTC)
             self._world.board.publish(
                 DeviceStatus(
-                    record.session_id, record.partner_id, Phase.FAULTED.value, "crashing", now
+                    record.session_id,
+                    record.partner_id,
+                    Phase.FAULTED.value,
+                    "crashing",
+                    now,
+                    now + timedelta(seconds=verdict.delay_s),
                 )
             )
+            handle.recorder.note(Noted.FAULTED, f"{verdict.delay_s:.0f}")
             handle.notify()
             _log.error("device.faulted", session_id=handle.session_id, restart_in_s=verdict.delay_s)
+        else:
+            handle.recorder.note(Noted.RESTART, f"{verdict.delay_s:.0f}")
         with handle.life():
             await trio.sleep(verdict.delay_s)
         return False
@@ -126,6 +138,13 @@ class DeviceSupervisor:
         while True:
             self.beat_at = trio.current_time()
             await trio.sleep(HEARTBEAT_S)
+
+
+def _names(error: BaseException) -> set[str]:
+    """The classes of what was raised: a group's own tells nothing, a message may tell too much."""
+    if isinstance(error, BaseExceptionGroup):
+        return {name for inner in error.exceptions for name in _names(inner)}
+    return {type(error).__name__}
 
 
 def _is_of_the_database(error: Exception) -> bool:

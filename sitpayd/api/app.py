@@ -24,6 +24,7 @@ from sitpayd.api import (
     errors,
     feed,
     health,
+    history,
     messages,
     monitoring,
     page,
@@ -37,9 +38,9 @@ from sitpayd.api.drain import Drain
 from sitpayd.api.gate import Gate
 from sitpayd.api.limits import RegistrationLimit
 from sitpayd.api.notes import current_notes
+from sitpayd.api.operations import OPERATIONS, of_operator, of_partner
 from sitpayd.api.qr import Pictures
 from sitpayd.api.services import Services
-from sitpayd.api.operations import OPERATIONS, of_operator, of_partner
 from sitpayd.api.tickets import Tickets
 from sitpayd.api.views import DeviceViews
 from sitpayd.metrics import Metrics
@@ -65,24 +66,26 @@ ROUTES: Final = (
     Route("POST", "/partner/devices", devices.create),
     Route("GET", "/partner/devices/<session_id>/qr", pairing.show_qr),
     Route("GET", "/partner/devices/<session_id>/status", devices.status),
+    Route("GET", "/partner/devices/<session_id>/history", history.own_history),
     Route("DELETE", "/partner/devices/<session_id>", devices.remove),
-    Route("GET", "/admin/devices", admin.list_devices),
-    Route("GET", "/admin/devices/<session_id>", admin.show_device),
-    Route("GET", "/admin/devices/<session_id>/qr", admin.show_qr),
-    Route("POST", "/admin/tickets", admin.ticket),
-    Route("POST", "/wa/<device_token>/send", sending.send),
     *(
         Route("POST", f"/partner/devices/<session_id>/{operation}", of_partner(operation))
         for operation in OPERATIONS
     ),
+    Route("GET", "/admin/devices", admin.list_devices),
+    Route("GET", "/admin/devices/<session_id>", admin.show_device),
+    Route("GET", "/admin/devices/<session_id>/history", history.any_history),
+    Route("GET", "/admin/devices/<session_id>/qr", admin.show_qr),
+    *(
+        Route("POST", f"/partner/devices/<session_id>/{operation}", of_partner(operation))
+        for operation in OPERATIONS
+    ),
+    Route("POST", "/admin/tickets", admin.ticket),
+    Route("POST", "/wa/<device_token>/send", sending.send),
     Route("GET", "/wa/<device_token>/messages", messages.list_messages),
     Route("GET", "/wa/<device_token>/messages/<message_id>", messages.show_message),
     Route("DELETE", "/wa/<device_token>/messages/<message_id>", messages.cancel_message),
     Route("POST", "/wa/<device_token>/preflight", preflight.preflight),
-    *(
-        Route("POST", f"/admin/devices/<session_id>/{operation}", of_operator(operation))
-        for operation in OPERATIONS
-    ),
     Route("GET", "/admin/", page.index),
     Route("GET", "/admin/page/<name>", page.asset),
     Route("GET", "/healthz", health.healthz),

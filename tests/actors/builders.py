@@ -27,7 +27,7 @@ from sitpayd.actors.events import (
 from sitpayd.actors.messages import Deliver, StartPairing
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import Phase
-from sitpayd.storage.records import OutboxRow, Rest, RowState
+from sitpayd.storage.records import DeviceRecord, OutboxRow, Rest, RowState
 from sitpayd.whatsapp.jid import Jid, lid, pn
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair
 from sitpayd.whatsapp.node import Node
@@ -46,6 +46,23 @@ SERVER_T = int(NOON.timestamp())
 KEYS = DeviceKeys.generate()
 PHONE = KeyPair.generate()
 REFS = ["ref-1", "ref-2", "ref-3", "ref-4", "ref-5", "ref-6"]
+
+
+def a_record(number: int = 1) -> DeviceRecord:
+    """A device that is not linked, as storage hands it out."""
+    return DeviceRecord(
+        id=number,
+        session_id=f"wa_{number}",
+        partner_id=1,
+        user_id=1,
+        name="Phone",
+        token="",
+        desired="running",
+        rest=None,
+        phone=None,
+        removed_at=None,
+        created_at=NOON,
+    )
 
 
 def some_identity(keys: DeviceKeys = KEYS) -> PairedIdentity:

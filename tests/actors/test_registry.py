@@ -14,27 +14,10 @@ from sitpayd.actors.registry import (
     DeviceRegistry,
     ShownQr,
 )
-from sitpayd.storage.records import DeviceRecord
-from tests.actors.builders import NOON
+from tests.actors.builders import NOON, a_record
 
 SECRET = "2@secret,keys"
 QR = ShownQr(SECRET, NOON + timedelta(minutes=1))
-
-
-def a_record(number: int = 1) -> DeviceRecord:
-    return DeviceRecord(
-        id=number,
-        session_id=f"wa_{number}",
-        partner_id=1,
-        user_id=1,
-        name="Phone",
-        token="",
-        desired="running",
-        rest=None,
-        phone=None,
-        removed_at=None,
-        created_at=NOON,
-    )
 
 
 def test_ring_sets_the_doorbell_and_wakes_the_actor() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 import trio
@@ -128,6 +129,21 @@ async def test_device_that_crashes_five_times_in_a_row_is_faulted(
         await trio.sleep(2.0)
         assert len(ward.dials) == 5
         assert ward.status_of(handle) == "faulted"
+
+
+async def test_faulted_device_tells_when_it_is_started_again(
+    ward: Ward, autojump_clock: MockClock
+) -> None:
+    async with ward.running():
+        handle = await ward.adopt(linked=True)
+        await trio.sleep(16.0)
+        known = ward.supervisor._world.board.get(handle.session_id)
+        events = handle.recorder.events()
+    assert known is not None
+    assert known.until == known.since + timedelta(seconds=16)
+    told = [(event.kind.value, event.detail) for event in events]
+    assert told[:2] == [("faulted", "16"), ("crash", "ZeroDivisionError")]
+    assert ("restart", "8") in told
 
 
 async def test_who_waits_for_a_device_learns_that_it_is_faulted(
