@@ -79,7 +79,7 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
 }
 # Where a distribution may be used is told file by file, too.
 ONLY_IN = {
-    "websockets": {"sitpayd.actors.transport", "sitpayd.simulator"},
+    "websockets": {"sitpayd.actors.websocket", "sitpayd.simulator"},
     "h11": {"sitpayd.actors.connector", "sitpayd.api.server"},
     "python_socks": {"sitpayd.actors.connector"},
     "sqlmodel": {"sitpayd.storage"},

@@ -2,19 +2,17 @@
 
 No decision here: every end of a connection is one `Lost`, and the machine says what follows. One
 task writes: a WebSocket write that is cancelled half-way leaves a truncated frame behind, so a
-write past its deadline ends the connection. This is the only file of the daemon that imports
-websockets.
+write past its deadline ends the connection. What a WebSocket is, websocket.py knows.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Final
 
 import trio
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
-from websockets.trio.client import ClientConnection, connect
 
 from sitpayd.actors.connector import (
     ProxyRefusedError,
@@ -25,6 +23,7 @@ from sitpayd.actors.connector import (
 )
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, NetworkEvent, Opened, Received
+from sitpayd.actors.websocket import ClosedError, UpgradeError, WebSocket, open_websocket
 from sitpayd.log import get_logger
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.errors import HandshakeError, LocalProtocolError, RemoteProtocolError
@@ -55,14 +54,6 @@ Converse = Callable[
 _log = get_logger()
 
 
-class Dial(connect):
-    """The library's client, which goes nowhere but where it was sent."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Follow nobody: a redirect is a refusal like others."""
-        return exc
-
-
 async def converse(
     route: Route,
     make_connection: Callable[[], Connection],
@@ -82,27 +73,19 @@ async def converse(
         await bucket.take()
         connection = make_connection()
         with trio.fail_after(DIAL_S) as dialling, trio.CancelScope() as closing:
-            # Closed by the library; here for what happens before that has got hold of it.
-            async with (
-                await open_stream(route) as stream,
-                Dial(
+            async with await open_stream(route) as stream:
+                websocket = await open_websocket(
+                    stream,
                     route.url,
-                    stream=stream,
-                    origin=ORIGIN,  # type: ignore[arg-type]  # a NewType of str
-                    user_agent_header=USER_AGENT,
-                    compression=None,
-                    proxy=None,
-                    ping_interval=None,
-                    open_timeout=None,
-                    close_timeout=CLOSE_S,
-                    max_size=MAX_FRAME_LEN + 16,
-                ) as websocket,
-            ):
+                    origin=ORIGIN,
+                    user_agent=USER_AGENT,
+                    max_len=MAX_FRAME_LEN + 16,
+                )
                 dialling.deadline = float("inf")
-                lost = await _speak(websocket, connection, outgoing, report)
-                # By itself closing has no end where the socket takes nothing any more, or where
-                # the library holds its reader up because nobody takes what was read.
-                closing.deadline = trio.current_time() + CLOSE_S
+                async with aclosing(websocket):
+                    lost = await _speak(websocket, connection, outgoing, report)
+                    # By itself closing has no end where the socket takes nothing any more.
+                    closing.deadline = trio.current_time() + CLOSE_S
     except trio.TooSlowError:
         lost = Lost(LossKind.NETWORK, "dial timed out")
     except ProxyUnreachableError as error:
@@ -111,14 +94,16 @@ async def converse(
         lost = Lost(LossKind.PROXY_REFUSED, str(error))
     except socket.gaierror as error:
         lost = Lost(LossKind.DNS, error.strerror or "")
-    except InvalidStatus as error:
-        status = error.response.status_code
-        refused = 400 <= status < 500 and status != 408
-        lost = Lost(LossKind.HTTP if refused else LossKind.NETWORK, f"HTTP {status}")
+    except UpgradeError as error:
+        status = error.status
+        refused = status is not None and 400 <= status < 500 and status != 408
+        lost = Lost(LossKind.HTTP if refused else LossKind.NETWORK, str(error))
+    except ClosedError:
+        lost = Lost(LossKind.NETWORK, "closed instead of an answer")
     except trio.BrokenResourceError as error:
         # What trio makes of a TLS handshake that fails; the cause says why.
         lost = Lost(LossKind.NETWORK, f"TLS: {type(error.__cause__).__name__}")
-    except (OSError, InvalidHandshake, InvalidURI, ConnectionClosed, EOFError) as error:
+    except OSError as error:
         kind = LossKind.FILES if is_out_of_files(error) else LossKind.NETWORK
         lost = Lost(kind, type(error).__name__)
     if lost is not None:
@@ -126,21 +111,21 @@ async def converse(
 
 
 async def _speak(
-    socket: ClientConnection,
+    websocket: WebSocket,
     connection: Connection,
     outgoing: trio.MemoryReceiveChannel[Outgoing],
     report: Report,
 ) -> Lost | None:
     try:
         with trio.fail_after(HANDSHAKE_S):
-            early = await _shake_hands(socket, connection)
+            early = await _shake_hands(websocket, connection)
     except trio.TooSlowError:
         return Lost(LossKind.NETWORK, "handshake timed out")
     except HandshakeError as error:
         return Lost(LossKind.CERTIFICATE, str(error))
     except RemoteProtocolError as error:
         return Lost(LossKind.PROTOCOL, str(error))
-    except ConnectionClosed:
+    except ClosedError:
         return Lost(LossKind.CLOSED, "during the handshake")
     lost: list[Lost | None] = []
     async with trio.open_nursery() as nursery:
@@ -149,51 +134,42 @@ async def _speak(
             lost.append(await end)
             nursery.cancel_scope.cancel()
 
-        nursery.start_soon(end_with, _write(socket, connection, outgoing))
+        nursery.start_soon(end_with, _write(websocket, connection, outgoing))
         await report(Opened())
-        await end_with(_read(socket, connection, early, report))
+        await end_with(_read(websocket, connection, early, report))
     return lost[0]
 
 
-async def _shake_hands(socket: ClientConnection, connection: Connection) -> list[Node]:
+async def _shake_hands(websocket: WebSocket, connection: Connection) -> list[Node]:
     """Complete the handshake; gives the stanzas that came right behind it."""
     while True:
         for data in connection.data_to_send():
-            await socket.send(data)
-        events = connection.receive(await _next(socket))
+            await websocket.send(data)
+        events = connection.receive(await websocket.receive())
         if events and isinstance(events[0], HandshakeCompleted):
             for data in connection.data_to_send():
-                await socket.send(data)
+                await websocket.send(data)
             return _nodes(events[1:])
 
 
-async def _next(socket: ClientConnection) -> bytes:
-    while True:
-        message = await socket.recv()
-        if isinstance(message, bytes):
-            return message
-        _log.debug("socket.text_ignored", length=len(message))
-
-
 async def _read(
-    socket: ClientConnection, connection: Connection, nodes: list[Node], report: Report
+    websocket: WebSocket, connection: Connection, nodes: list[Node], report: Report
 ) -> Lost:
     try:
         while True:
             for node in nodes:
                 await report(Received(node))
-            data = b"" if connection.has_failed else await _next(socket)
+            data = b"" if connection.has_failed else await websocket.receive()
             nodes = _nodes(connection.receive(data))
-    except ConnectionClosed as error:
-        code = error.rcvd.code if error.rcvd is not None else None
-        kind = LossKind.CLOSED if code is not None else LossKind.NETWORK
-        return Lost(kind, f"close code {code}")
+    except ClosedError as error:
+        kind = LossKind.CLOSED if error.code is not None else LossKind.NETWORK
+        return Lost(kind, f"close code {error.code}")
     except RemoteProtocolError as error:
         return Lost(LossKind.PROTOCOL, str(error))
 
 
 async def _write(
-    socket: ClientConnection,
+    websocket: WebSocket,
     connection: Connection,
     outgoing: trio.MemoryReceiveChannel[Outgoing],
 ) -> Lost | None:
@@ -211,10 +187,10 @@ async def _write(
                 _log.error("stanza.unwritable", error=str(error))
             with trio.fail_after(WRITE_S):
                 for data in connection.data_to_send():
-                    await socket.send(data)
+                    await websocket.send(data)
     except trio.TooSlowError:
         return Lost(LossKind.NETWORK, "write timed out")
-    except ConnectionClosed:
+    except ClosedError:
         # The reader may still hold what the server said before it closed: let it report.
         await trio.sleep(CLOSE_S)
         return Lost(LossKind.CLOSED, "while writing")

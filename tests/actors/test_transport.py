@@ -415,12 +415,15 @@ async def test_writer_whose_reader_is_held_up_tells_the_close(
         peer = await Peer(websocket).shake_hands()
         for _ in range(105):
             await peer.say(HELLO)
-        await websocket.aclose(1001)
+        await trio.aclose_forcefully(websocket.stream)
         closed.set()
 
     async with server(handler) as url, calling(url) as call:
         await closed.wait()
-        await call.outgoing.send(ANSWER)
+        # The first write is answered with a reset, on which the next one fails.
+        for _ in range(2):
+            await call.outgoing.send(ANSWER)
+            await wait_all_tasks_blocked(0.1)
         # Longer than CLOSE_S: so long the writer waits for what the reader still holds.
         await wait_all_tasks_blocked(0.4)
         assert await call.the_end_behind_all() == Lost(LossKind.CLOSED, "while writing")
