@@ -459,6 +459,64 @@ async def test_silent_server_is_left_and_dialled_again(
         await stage.transport.dialled(2)
 
 
+async def test_history_tells_how_the_connection_was_lost_and_when_it_dials_again(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        await stage.log_in()
+        stage.transport.answer = lambda node: []
+        while stage.status[0] == "connected":
+            await stage.handle.changed()
+        told = stage.world.board.get(stage.device.session_id)
+        events = stage.handle.recorder.events()
+    assert told is not None
+    assert told.until is not None
+    planned_s = (told.until - told.since).total_seconds()
+    assert [(event.kind.value, event.detail) for event in reversed(events)] == [
+        ("phase", "connecting"),
+        ("dial", None),
+        ("opened", None),
+        ("login", None),
+        ("phase", "connected"),
+        ("ping_unanswered", None),
+        ("phase", "waiting: no_answer"),
+        ("backoff", f"{planned_s:.0f}"),
+    ]
+
+
+async def test_half_open_socket_is_found_within_70_s(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    """F-14: a peer that is gone without a word; the stream swallows what is written."""
+    await stage.link()
+    async with stage.life():
+        await stage.log_in()
+        stage.transport.answer = lambda node: []
+        silent_at = trio.current_time()
+        proof = stage.handle.proof
+        assert proof is not None
+        assert proof.kind == "pong"
+        while stage.status[0] == "connected":
+            await stage.handle.changed()
+        assert trio.current_time() - silent_at <= 70.0
+        assert stage.handle.proof == proof
+
+
+async def test_linked_number_is_known_to_the_handle(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    async with stage.life():
+        line = await show_code(stage)
+        credentials = await stage.credentials()
+        assert credentials is not None
+        await line.say(some_pair_success(credentials.keys))
+        await wait_all_tasks_blocked()
+        assert stage.handle.record.phone == OWN_PN.user
+        kinds = [event.kind.value for event in stage.handle.recorder.events()]
+    assert {"linked", "qr_round", "operation"} <= set(kinds)
+
+
 async def test_resting_device_remembers_why_and_stays_down(
     stage: Stage, autojump_clock: MockClock
 ) -> None:
