@@ -83,6 +83,7 @@ async def _run(settings: Settings) -> None:
             client=ClientInfo(),
             limits=_limits(settings),
             bucket=DialBucket(),
+            allow_private_proxies=settings.allow_private_proxies,
             keygen=trio.CapacityLimiter(KEYGEN_THREADS),
             metrics=metrics,
         )

@@ -117,6 +117,7 @@ class Settings(BaseSettings):
         whatsapp_url: the WebSocket to dial.
         whatsapp_root_key: 32 bytes, verifies the server's certificate chain; None is WhatsApp's
             own, pinned one.
+        allow_private_proxies: whether a device's proxy may have an address that is not public.
         pacing: whether sends are slowed down to a person's pace; "auto" is on for WhatsApp's own
             host only, since a simulated server has no account to protect.
         first_contacts_per_day: items, for each device: how many numbers it may write to first.
@@ -149,6 +150,7 @@ class Settings(BaseSettings):
     admin_key: Annotated[SecretStr | None, AfterValidator(_admin_key)] = None
     whatsapp_url: Annotated[str, AfterValidator(_whatsapp_url)] = "wss://web.whatsapp.com/ws/chat"
     whatsapp_root_key: Annotated[bytes | None, BeforeValidator(_root_key)] = None
+    allow_private_proxies: bool = False
     pacing: Literal["auto", "on", "off"] = "auto"
     first_contacts_per_day: Annotated[int, Field(ge=0)] = 10
     send_wait_s: Annotated[float, Field(ge=1, le=75)] = 25

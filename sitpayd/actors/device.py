@@ -104,6 +104,7 @@ class World:
         converse: runs one connection; another one than transport's for tests without sockets.
         starts: how many actors load what is stored at a time: thousands at once, after a start of
             the daemon, would fill the database's queue and be refused.
+        allow_private_proxies: whether a device's proxy may have an address that is not public.
     """
 
     database: Database
@@ -117,6 +118,7 @@ class World:
     keygen: trio.CapacityLimiter
     converse: Converse = converse
     starts: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(STARTS_AT_A_TIME))
+    allow_private_proxies: bool = False
     metrics: Metrics = field(default_factory=Metrics)
 
 
@@ -317,10 +319,16 @@ class DeviceActor:
             # the one before may itself wait for room in the mailbox.
             await before.wait()
             with outgoing:
-                route = Route(world.url)
-                await world.converse(route, make, outgoing, world.bucket, report)
+                await world.converse(self._way, make, outgoing, world.bucket, report)
         finally:
             ended.set()
+
+    def _way(self) -> Route:
+        proxy = self._handle.record.proxy
+        world = self._world
+        return Route(
+            world.url, None if proxy is None else parse_proxy(proxy), world.allow_private_proxies
+        )
 
     def _make_connection(self, registration: bool) -> Connection:
         credentials = self._memory.credentials

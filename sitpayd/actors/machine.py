@@ -77,6 +77,7 @@ from sitpayd.actors.messages import (
     Pause,
     Reconnect,
     Remove,
+    Reroute,
     Resume,
     StartPairing,
 )
@@ -202,6 +203,8 @@ class DeviceMachine:
                 return self._resume(now)
             case Reconnect():
                 return self._reconnect(now)
+            case Reroute():
+                return self._reroute(now)
             case Logout():
                 return self._log_out(now)
             case Remove():
@@ -305,6 +308,15 @@ class DeviceMachine:
         if self.phase in (Phase.CONNECTING, Phase.CONNECTED, Phase.WAITING):
             return [*self._hang_up(now), *self._dial("logging_out" if self._logging_out else None)]
         return self._back() if self.phase is Phase.REPLACED else []
+
+    def _reroute(self, now: float) -> list[Command]:
+        """Leave the old way, in whatever state; who waits or rests has none."""
+        if self.phase is Phase.PAIRING:
+            return self._lose(Verdict(Phase.UNPAIRED, "proxy_changed"), now)
+        if self.phase is Phase.PAIRED:
+            # The registration connection ends sooner than it would have.
+            return [*self._hang_up(now), *self._dial(None)]
+        return [] if self.phase is Phase.REPLACED else self._reconnect(now)
 
     def _back(self) -> list[Command]:
         """Leave a pause or a rest."""

@@ -42,6 +42,11 @@ class Reconnect:
 
 
 @dataclass(frozen=True, slots=True)
+class Reroute:
+    """The device's proxy was changed, and that is stored: no connection stays on the old way."""
+
+
+@dataclass(frozen=True, slots=True)
 class Logout:
     """Log out at WhatsApp, now or at the next connect, and keep the device. Stored before."""
 
@@ -64,5 +69,14 @@ class Network:
 
 
 Message = (
-    Deliver | StartPairing | CancelPairing | Pause | Resume | Reconnect | Logout | Remove | Network
+    Deliver
+    | StartPairing
+    | CancelPairing
+    | Pause
+    | Resume
+    | Reconnect
+    | Reroute
+    | Logout
+    | Remove
+    | Network
 )

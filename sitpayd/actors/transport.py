@@ -47,7 +47,13 @@ MAX_OUTGOING: Final = 256
 Outgoing = Node | bytes
 Report = Callable[[NetworkEvent], Awaitable[None]]
 Converse = Callable[
-    [Route, Callable[[], Connection], trio.MemoryReceiveChannel[Outgoing], DialBucket, Report],
+    [
+        Callable[[], Route],
+        Callable[[], Connection],
+        trio.MemoryReceiveChannel[Outgoing],
+        DialBucket,
+        Report,
+    ],
     Awaitable[None],
 ]
 
@@ -55,7 +61,7 @@ _log = get_logger()
 
 
 async def converse(
-    route: Route,
+    way: Callable[[], Route],
     make_connection: Callable[[], Connection],
     outgoing: trio.MemoryReceiveChannel[Outgoing],
     bucket: DialBucket,
@@ -64,7 +70,8 @@ async def converse(
     """Run one connection from dial to end; the last report is the `Lost`.
 
     Args:
-        make_connection: makes the protocol's side when its turn to dial has come.
+        way: where it leads, asked when its turn to dial has come.
+        make_connection: makes the protocol's side then.
         outgoing: nodes, and encoded stanzas as bytes; closing it at the other end hangs up after
             what is in it was written, and then nothing is reported.
     """
@@ -73,10 +80,11 @@ async def converse(
         await bucket.take()
         connection = make_connection()
         with trio.fail_after(DIAL_S) as dialling, trio.CancelScope() as closing:
-            async with await open_stream(route) as stream:
+            url, opened = await _open(way)
+            async with opened as stream:
                 websocket = await open_websocket(
                     stream,
-                    route.url,
+                    url,
                     origin=ORIGIN,
                     user_agent=USER_AGENT,
                     max_len=MAX_FRAME_LEN + 16,
@@ -108,6 +116,16 @@ async def converse(
         lost = Lost(kind, type(error).__name__)
     if lost is not None:
         await report(lost)
+
+
+async def _open(way: Callable[[], Route]) -> tuple[str, trio.SocketStream]:
+    while True:
+        route = way()
+        stream = await open_stream(route)
+        if way() == route:
+            return route.url, stream
+        # A proxy was set meanwhile: not a byte of the device goes another way any more.
+        await trio.aclose_forcefully(stream)
 
 
 async def _speak(

@@ -31,6 +31,7 @@ from sitpayd.api import (
     pairing,
     partners,
     preflight,
+    proxies,
     sending,
 )
 from sitpayd.api.auth import Guard
@@ -42,6 +43,7 @@ from sitpayd.api.operations import OPERATIONS, of_operator, of_partner
 from sitpayd.api.qr import Pictures
 from sitpayd.api.services import Services
 from sitpayd.api.tickets import Tickets
+from sitpayd.api.trials import ProxyTrials
 from sitpayd.api.views import DeviceViews
 from sitpayd.metrics import Metrics
 from sitpayd.settings import Settings
@@ -66,6 +68,7 @@ ROUTES: Final = (
     Route("POST", "/partner/devices", devices.create),
     Route("GET", "/partner/devices/<session_id>/qr", pairing.show_qr),
     Route("GET", "/partner/devices/<session_id>/status", devices.status),
+    Route("PUT", "/partner/devices/<session_id>/proxy", proxies.change),
     Route("GET", "/partner/devices/<session_id>/history", history.own_history),
     Route("DELETE", "/partner/devices/<session_id>", devices.remove),
     *(
@@ -128,6 +131,7 @@ def create_app(
             settings.registrations_per_address, settings.registrations_per_hour
         ),
         pictures=Pictures(),
+        trials=ProxyTrials(settings),
         drain=app.drain,
         views=DeviceViews(registry, database),
         tickets=Tickets(),

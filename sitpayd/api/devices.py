@@ -15,6 +15,7 @@ from sitpayd.api.errors import ApiError
 from sitpayd.api.notes import current_notes
 from sitpayd.api.schemas import DeviceBody, read_body
 from sitpayd.api.services import Services
+from sitpayd.api.trials import shown_proxy
 from sitpayd.log import get_logger
 from sitpayd.storage import devices
 from sitpayd.storage.records import DeviceRecord, utc_now
@@ -46,12 +47,15 @@ async def create(api: Services) -> Answer:
     partner = await api.guard.partner(request.headers)
     user = await api.guard.user(request.headers, partner)
     body = await read_body(request, DeviceBody)
+    if body.proxy is not None:
+        await api.trials.run(partner.id, body.proxy)
     device = await api.database.write(
         devices.create_device,
         partner.id,
         user.id,
         body.device_name,
         queue_when_offline=body.queue_when_offline,
+        proxy=body.proxy,
     )
     current_notes().session_id = device.session_id
     api.board.publish(
@@ -92,6 +96,7 @@ async def status(api: Services, session_id: str) -> Answer:
         "evidence": known.evidence,
         "phone": device.phone,
         "device_name": device.name,
+        "proxy": shown_proxy(device),
     }
 
 
@@ -128,4 +133,5 @@ async def tell(handle: DeviceHandle, message: Message) -> None:
         "send_url": api.send_url(device),
         "qr_url": api.qr_url(device),
         "phone": device.phone,
+        "proxy": shown_proxy(device),
     }

@@ -56,6 +56,8 @@ STATUS: Final[Mapping[str, int]] = {
     "unknown_host": 421,
     "idempotency_key_reused": 422,
     "invalid": 422,
+    "proxy_refused": 422,
+    "proxy_unreachable": 422,
     "first_contact_budget": 429,
     "paced": 429,
     "queue_full": 429,

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from quart import Request
 from werkzeug.datastructures import Headers
 
+from sitpayd.actors.proxies import parse_proxy
 from sitpayd.api.errors import ApiError
 
 # Visible ASCII. Source: RFC 9110 section 5.5, and the key's length from Stripe's practice.
@@ -71,9 +72,15 @@ def _text(value: str) -> str:
     return value
 
 
+def _proxy(value: str) -> str:
+    parse_proxy(value)
+    return value
+
+
 Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_line)]
 # Source: RFC 5321 sections 4.5.3.1 and 4.5.3.1.2.
 Email = Annotated[str, Field(max_length=254), AfterValidator(_line), AfterValidator(_email)]
+ProxyUrl = Annotated[str, AfterValidator(_proxy)]
 Domain = Annotated[str, Field(max_length=255), AfterValidator(_line)]
 
 
@@ -101,6 +108,13 @@ class DeviceBody(_Body):
 
     device_name: Line
     queue_when_offline: Annotated[bool, Field(strict=True)] = False
+    proxy: ProxyUrl | None = None
+
+
+class ProxyBody(_Body):
+    """PUT /partner/devices/:session_id/proxy."""
+
+    proxy: ProxyUrl | None
 
 
 class SendBody(_Body):

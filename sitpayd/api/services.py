@@ -12,6 +12,7 @@ from sitpayd.api.drain import Drain
 from sitpayd.api.limits import RegistrationLimit
 from sitpayd.api.qr import Pictures
 from sitpayd.api.tickets import Tickets
+from sitpayd.api.trials import ProxyTrials
 from sitpayd.api.views import DeviceViews
 from sitpayd.metrics import Metrics
 from sitpayd.settings import Settings
@@ -31,6 +32,7 @@ class Services:
     guard: Guard
     registrations: RegistrationLimit
     pictures: Pictures
+    trials: ProxyTrials
     drain: Drain
     views: DeviceViews
     tickets: Tickets

@@ -17,12 +17,19 @@ from sitpayd.storage.vault import is_token, new_session_id, new_token
 _COLUMNS: Final = (
     "id, session_id, partner_id, user_id, name, token_digest, token_sealed, desired, rest_phase,"
     " rest_reason, rest_since, rest_until, phone_sealed, removed_at, created_at,"
-    " queue_when_offline, new_chats_until, new_chats_reason, logout_wanted"
+    " queue_when_offline, new_chats_until, new_chats_reason, logout_wanted,"
+    " proxy_sealed"
 )
 
 
 def create_device(
-    unit: Unit, partner_id: int, user_id: int, name: str, *, queue_when_offline: bool = False
+    unit: Unit,
+    partner_id: int,
+    user_id: int,
+    name: str,
+    *,
+    queue_when_offline: bool = False,
+    proxy: str | None = None,
 ) -> DeviceRecord:
     """Make a device of one of the partner's users, with its session id and token (`dt_`)."""
     session_id, token = new_session_id(), new_token("dt")
@@ -42,6 +49,8 @@ def create_device(
             queue_when_offline,
         ),
     )
+    if proxy is not None:
+        set_proxy(unit, row["id"], proxy)
     return DeviceRecord(
         id=row["id"],
         session_id=session_id,
@@ -55,6 +64,7 @@ def create_device(
         removed_at=None,
         created_at=unit.now,
         queue_when_offline=queue_when_offline,
+        proxy=proxy,
     )
 
 
@@ -184,6 +194,16 @@ def set_phone(unit: Unit, device_id: int, phone: str | None) -> None:
     unit.run("UPDATE device SET phone_sealed = ? WHERE id = ?", (sealed, device_id))
 
 
+def set_proxy(unit: Unit, device_id: int, proxy: str | None) -> bool:
+    """Store the URL of the proxy a device goes through; False: the device is removed."""
+    sealed = proxy and unit.vault.seal("device", device_id, "proxy", "", proxy.encode())
+    return _changed(
+        unit,
+        "UPDATE device SET proxy_sealed = ? WHERE id = ? AND removed_at IS NULL",
+        (sealed, device_id),
+    )
+
+
 def remove_device(unit: Unit, device_id: int) -> bool:
     """Remove a device: its token is dead with this commit. False: it was removed before.
 
@@ -229,7 +249,8 @@ def forget_keys(unit: Unit, device_id: int) -> None:
     )
     unit.run(
         "UPDATE device SET forgotten_at = ?,"
-        " phone_sealed = CASE WHEN removed_at IS NULL THEN phone_sealed END WHERE id = ?",
+        " phone_sealed = CASE WHEN removed_at IS NULL THEN phone_sealed END,"
+        " proxy_sealed = CASE WHEN removed_at IS NULL THEN proxy_sealed END WHERE id = ?",
         (to_micros(unit.now), device_id),
     )
 
@@ -243,13 +264,15 @@ def _devices(unit: Unit, rows: Iterable[sqlite3.Row]) -> list[DeviceRecord]:
 
 
 def _device(unit: Unit, row: sqlite3.Row) -> DeviceRecord:
-    token = phone = None
+    token = phone = proxy = None
     if row["token_sealed"] is not None:
         token = unit.vault.open(
             "device", 0, "token", row["session_id"], row["token_sealed"]
         ).decode()
     if row["phone_sealed"] is not None:
         phone = unit.vault.open("device", row["id"], "phone", "", row["phone_sealed"]).decode()
+    if row["proxy_sealed"] is not None:
+        proxy = unit.vault.open("device", row["id"], "proxy", "", row["proxy_sealed"]).decode()
     rest = None
     if row["rest_phase"] is not None:
         until = None if row["rest_until"] is None else from_micros(row["rest_until"])
@@ -269,6 +292,7 @@ def _device(unit: Unit, row: sqlite3.Row) -> DeviceRecord:
         queue_when_offline=bool(row["queue_when_offline"]),
         new_chats=_new_chat_hold(row),
         logout_wanted=bool(row["logout_wanted"]),
+        proxy=proxy,
     )
 
 

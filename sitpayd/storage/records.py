@@ -165,6 +165,7 @@ class DeviceRecord:
         queue_when_offline: its messages may wait without a word of the sender.
         new_chats: why nobody may be written to first, if so.
         logout_wanted: it is to be logged out at WhatsApp, which does not know yet.
+        proxy: URL of the proxy it goes through, with credentials; None: straight.
     """
 
     id: int
@@ -181,6 +182,7 @@ class DeviceRecord:
     queue_when_offline: bool = False
     new_chats: NewChatHold | None = None
     logout_wanted: bool = False
+    proxy: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ class Call:
         make = partial(
             Connection.initiator, noise=NOISE, payload=b"login", root_key=root_key, now=time.time()
         )
-        await converse(route, make, self._incoming, DialBucket(), self._reports.send)
+        await converse(lambda: route, make, self._incoming, DialBucket(), self._reports.send)
         self.ended.set()
 
     async def event(self) -> NetworkEvent:

@@ -18,6 +18,7 @@ BODIES = {
     "/partner/register": {"name": "n", "email": "e@x.com", "domain": "x.com"},
     "/partner/users": {"label": "l", "email": "e@x.com"},
     "/partner/devices": {"device_name": "d"},
+    "/partner/devices/<session_id>/proxy": {"proxy": None},
     "/wa/<device_token>/send": {"to": "919876543210", "message": "Hello!"},
     "/wa/<device_token>/preflight": {"to": "919876543210"},
     "/admin/tickets": {},
@@ -46,6 +47,7 @@ ACCESS = {
     "POST /partner/devices": Access.USER,
     "GET /partner/devices/<session_id>/qr": Access.OBJECT,
     "GET /partner/devices/<session_id>/status": Access.OBJECT,
+    "PUT /partner/devices/<session_id>/proxy": Access.OBJECT,
     "GET /partner/devices/<session_id>/history": Access.OBJECT,
     "DELETE /partner/devices/<session_id>": Access.OBJECT,
     **{f"POST /partner/devices/<session_id>/{name}": Access.OBJECT for name in OPERATIONS},
@@ -152,6 +154,8 @@ async def ask(
         return await feed_status(front, headers)
     if method == "POST":
         return (await front.post(path, BODIES.get(rule, {}), headers)).status_code
+    if method == "PUT":
+        return (await front.client.put(path, json=BODIES[rule], headers=headers)).status_code
     return (await front.ask(method, path, headers=headers)).status_code
 
 

@@ -17,6 +17,7 @@ from sitpayd.storage.devices import (
     remove_device,
     set_desired,
     set_phone,
+    set_proxy,
     set_rest,
     start_anew,
     want_logout,
@@ -50,6 +51,45 @@ async def test_a_new_device_runs_and_has_ids_of_its_own(database: Database, tena
         "running", None, None, None,
     )  # fmt: skip
     assert await database.read(device_by_id, device.id) == device
+
+
+async def test_proxy_of_a_device_is_kept_sealed(database: Database, tenant: Tenant) -> None:
+    url = "http://user:secret@proxy.test:3128"
+    assert await database.write(set_proxy, tenant.device.id, url)
+    record = await database.read(device_by_id, tenant.device.id)
+    assert record is not None
+    assert record.proxy == url
+    assert "secret" not in repr(record)
+
+    def stored(unit: Unit) -> bytes | None:
+        return unit.value(bytes, "SELECT proxy_sealed FROM device")
+
+    assert b"secret" not in (await database.read(stored) or b"")
+    assert await database.write(set_proxy, tenant.device.id, None)
+    assert await database.read(device_by_id, tenant.device.id) == tenant.device
+
+
+async def test_device_is_made_with_its_proxy(database: Database, tenant: Tenant) -> None:
+    device = await database.write(
+        create_device, tenant.partner.id, tenant.user.id, "d", proxy="socks5://proxy.test:1080"
+    )
+    assert await database.read(device_by_id, device.id) == device
+    assert device.proxy == "socks5://proxy.test:1080"
+
+
+async def test_removed_device_keeps_its_proxy_for_the_logout_and_no_longer(
+    database: Database, tenant: Tenant
+) -> None:
+    await database.write(set_proxy, tenant.device.id, "http://proxy.test:80")
+    await database.write(remove_device, tenant.device.id)
+    assert not await database.write(set_proxy, tenant.device.id, None)
+    record = await database.read(device_by_id, tenant.device.id)
+    assert record is not None
+    assert record.proxy == "http://proxy.test:80"
+    await database.write(forget_keys, tenant.device.id)
+    record = await database.read(device_by_id, tenant.device.id)
+    assert record is not None
+    assert record.proxy is None
 
 
 async def test_a_device_is_found_by_session_id_within_its_partner_only(

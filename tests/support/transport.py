@@ -68,7 +68,7 @@ class FakeTransport:
     """Runs connections for a World.
 
     Attributes:
-        lines: every connection there was, the last one at the end.
+        lines: every connection there was, the last one at the end; routes: where each led.
         answer: what the server says to a stanza of the device by itself.
         refusals: what the next dials get instead of a connection.
         stalled: while true, nothing that is written leaves the device.
@@ -76,6 +76,7 @@ class FakeTransport:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.lines: list[Line] = []
+        self.routes: list[Route] = []
         self.open = 0
         self.refusals: list[Lost] = []
         self.stalled = False
@@ -85,7 +86,7 @@ class FakeTransport:
 
     async def converse(
         self,
-        route: Route,
+        way: Callable[[], Route],
         make_connection: Callable[[], Connection],
         outgoing: trio.MemoryReceiveChannel[Outgoing],
         bucket: DialBucket,
@@ -100,6 +101,7 @@ class FakeTransport:
         line = self._answer_call(client, report)
         self.open += 1
         self.lines.append(line)
+        self.routes.append(way())
         self._dialled.set()
         self._dialled = trio.Event()
         try:

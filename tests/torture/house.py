@@ -136,7 +136,7 @@ def watched(left: Callable[[bytes], None]) -> Converse:
     """Connections as the product runs them; each stored stanza is told right before it leaves."""
 
     async def converse_watched(
-        route: Route,
+        way: Callable[[], Route],
         make_connection: Callable[[], Connection],
         outgoing: trio.MemoryReceiveChannel[Outgoing],
         bucket: DialBucket,
@@ -153,7 +153,7 @@ def watched(left: Callable[[bytes], None]) -> Converse:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pass_on)
-            await converse(route, make_connection, take, bucket, report)
+            await converse(way, make_connection, take, bucket, report)
             nursery.cancel_scope.cancel()
 
     return converse_watched
