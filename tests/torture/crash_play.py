@@ -19,6 +19,7 @@ import trio
 import trio.testing
 
 from sitpayd.log import configure
+from sitpayd.settings import Settings
 from sitpayd.simulator.faults import Fault, FaultKind
 from sitpayd.storage import outbox
 from sitpayd.storage.records import RowState
@@ -119,6 +120,8 @@ class Play:
         self._scene = scene
         self._template = directory / "template.db"
         self._stage = directory / "stage"
+        # Once: reading it costs as much as the send.
+        self._settings = Settings(state_dir=self._stage)
         maker = Child(lambda tell: trio.run(self._make_template, tell))
         assert maker.wait(CHILD_S) == 0
         (self._device,) = maker.told(Template)
@@ -191,6 +194,7 @@ class Play:
                 url,
                 self._scene.server.root_key,
                 answered=lambda _, status: tell(Answered(status)),
+                settings=self._settings,
             ) as house:
                 await house.connected()
                 await work(house, tell)

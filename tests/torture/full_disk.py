@@ -42,7 +42,7 @@ from tests.torture.trouble import Kind, Refusals, Trouble, troubled
 from tests.torture.verdict import REUSED_TEXT, Broken, Finding
 
 # Most of their time they wait.
-WORKERS: Final = 12
+WORKERS: Final = 24
 SIZES: Final = 25
 TRANSACTIONS: Final = 12
 LOCKS: Final = (0.1, 4.0, 6.0)

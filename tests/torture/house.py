@@ -82,14 +82,16 @@ async def open_house(
     *,
     converse: Converse = converse,
     answered: NotedAnswer | None = None,
+    settings: Settings | None = None,
 ) -> AsyncIterator[House]:
     """Run the daemon on a database.
 
     Args:
         url: of the simulated WhatsApp, whose certificates `root_key` signs.
+        settings: made before; the database and WhatsApp are not looked up in them.
         answered: told Idempotency-Key and status of each answer at the moment it leaves.
     """
-    settings = Settings(whatsapp_url=url, whatsapp_root_key=root_key.hex(), state_dir=path.parent)
+    settings = settings or Settings(state_dir=path.parent)
     async with open_database(f"sqlite:///{path}", Vault(SECRET)) as database:
         registry, board, outcomes = DeviceRegistry(), StatusBoard(), Outcomes()
         world = World(

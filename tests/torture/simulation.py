@@ -24,7 +24,7 @@ import trio
 from tests.torture.lanes import Lane
 from tests.torture.witness import Breach
 
-FULL: Final = 3000
+FULL: Final = 800
 SHARE: Final = 500
 # Worlds that are lived twice.
 TWINS: Final = 20
