@@ -73,6 +73,9 @@ class Judge:
         for row in self.witness.rows.values():
             if not row.state.is_settled and not (row.device_id in waits or row.message_id in held):
                 self.witness.accuse(Breach.UNSETTLED, f"{row.message_id} is {row.state}")
+        for message_id, device_id in self.witness.marked.items():
+            if device_id not in waits:
+                self.witness.accuse(Breach.UNSETTLED, f"{message_id} misses devices for ever")
         for message in self.messages:
             waiting = self.records[message.device].id in waits or message.ids & held
             if message.fate is Fate.OPEN and not waiting:
@@ -126,6 +129,7 @@ class Judge:
         """
         witness = self.witness
         self.counts["messages"] = len(witness.rows)
+        self.counts["parts"] = witness.parts
         for row in witness.rows.values():
             self.counts[f"row {row.state}"] += 1
         for line in complaints:

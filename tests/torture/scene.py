@@ -119,8 +119,12 @@ def listen() -> tuple[socket.socket, str]:
 
 def link(server: Server, number: str) -> Linked:
     """Link a device of a new account without a socket; it has all its prekeys up."""
-    phone, keys = server.add_account(number, "Owner"), DeviceKeys.generate()
-    account = phone.account
+    return link_to(server, server.add_account(number, "Owner"))
+
+
+def link_to(server: Server, phone: Phone) -> Linked:
+    """Link a device to a phone without a socket; it has all its prekeys up."""
+    account, keys = phone.account, DeviceKeys.generate()
     registration = parse_client_payload(registration_payload(keys, ClientInfo()))
     assert isinstance(registration, Registration)
     said: list[Node] = []
@@ -152,7 +156,7 @@ def link(server: Server, number: str) -> Linked:
     for prekey in prekeys:
         device.prekeys[prekey.key_id] = prekey.key_pair.public_key
         device.known_prekeys[prekey.key_id] = prekey.key_pair.public_key
-    return Linked(number, Credentials(keys, paired), prekeys)
+    return Linked(account.number, Credentials(keys, paired), prekeys)
 
 
 def _move_in(unit: Unit, linked: Sequence[Linked]) -> list[DeviceRecord]:

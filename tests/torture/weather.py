@@ -54,7 +54,8 @@ class Blow(Enum):
     """What happens at one moment.
 
     The daemon: CRASH. A wire: CUT, HOLE, STUCK. The server to a device: RESTART (503), AGAIN (515).
-    The disk, for a while: FULL, BUSY, SLOW. The wall clock: SKEW. A person: REPLY, READ, UNLINK.
+    The disk, for a while: FULL, BUSY, SLOW. The wall clock: SKEW. A person: REPLY, READ, UNLINK,
+    LINK (another device, that is never online).
     """
 
     CRASH = auto()
@@ -70,6 +71,7 @@ class Blow(Enum):
     REPLY = auto()
     READ = auto()
     UNLINK = auto()
+    LINK = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,7 @@ class Weather(Faults):
             (Blow.REPLY, 60, 8),
             (Blow.READ, 60, 8),
             (Blow.UNLINK, 5, 1),
+            (Blow.LINK, _ON, 3),
         ):
             if _is_on(draws, percent):
                 times = draws.randint(1, most)

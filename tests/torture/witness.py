@@ -83,6 +83,7 @@ class Witness:
     Attributes:
         rows: of the outbox, by id, as last committed.
         is_verbose: print the trace.
+        parts: how often a message was written for devices that had missed it.
     """
 
     driver: sqlite3.Connection
@@ -90,6 +91,7 @@ class Witness:
     findings: list[Finding] = field(default_factory=list)
     rows: dict[int, Row] = field(default_factory=dict)
     events: int = 0
+    parts: int = 0
     _trace: hashlib._Hash = field(default_factory=hashlib.sha256)
     _counters: dict[tuple[str, str, bytes, int], bytes] = field(default_factory=dict)
 
@@ -145,6 +147,13 @@ class Witness:
         )
         return {message_id for (message_id,) in rows}
 
+    @property
+    def marked(self) -> dict[str, int]:
+        """The device of each row that missed devices, by message id."""
+        return dict(
+            self.driver.execute("SELECT message_id, device_id FROM outbox WHERE missed_devices")
+        )
+
     # --- the wire ---
 
     def frame(self, end: str, data: bytes) -> None:
@@ -163,6 +172,7 @@ class Witness:
         if node.tag != "message":
             return
         sent = parse_outgoing(node)
+        self.parts += isinstance(item, bytes) and sent.is_partial
         if isinstance(item, bytes) and not any(
             row.wa_message_id == sent.id and row.state is not RowState.ACCEPTED
             for row in self.rows.values()

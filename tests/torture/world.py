@@ -62,7 +62,7 @@ from tests.torture.chance import Chance, seeded
 from tests.torture.disk import VAULT, DeathError, Disk, SimulatedDatabase, prepare
 from tests.torture.judge import Judge
 from tests.torture.life import Life
-from tests.torture.scene import Linked, link
+from tests.torture.scene import Linked, link, link_to
 from tests.torture.weather import Blow, Stroke, Weather
 from tests.torture.wire import Network, no_stream
 from tests.torture.witness import Breach, Finding, Witness
@@ -378,6 +378,9 @@ class World:
                 assert account is not None
                 for device in list(account.companions):
                     self.server.unlink(device)
+            case Blow.LINK:
+                number = draws.choice([account.number for account in self.server.accounts])
+                link_to(self.server, self.server.phone(number))
             case _:
                 pass
 
@@ -441,6 +444,8 @@ class World:
     def _is_at_rest(self) -> bool:
         """Whether nothing is under way any more."""
         if self.life is None or any(not row.state.is_settled for row in self.witness.rows.values()):
+            return False
+        if self.witness.marked:
             return False
         return not any(
             len(device.queue)
