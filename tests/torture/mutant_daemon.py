@@ -29,7 +29,7 @@ def late_commit() -> None:
     write, perform = Database.write, DeviceActor._perform
 
     async def write_later(self: Database, operation: object, *args: object, **kw: object) -> object:
-        if operation is outbox.arm:
+        if getattr(operation, "func", operation) is outbox.arm:
             row_id = args[1]
             assert isinstance(row_id, int)
             late[row_id] = partial(write, self, operation, *args, **kw)  # type: ignore[arg-type]

@@ -75,7 +75,7 @@ class Refusals:
         database.write = self._note  # type: ignore[method-assign, assignment]
 
     async def _note(self, operation: Callable[..., object], *args: Any, **kwargs: Any) -> object:
-        name = operation.__name__.lstrip("_")
+        name = getattr(operation, "func", operation).__name__.lstrip("_")
         before = self.before.pop(name, None)
         if before is not None:
             await before()
