@@ -36,6 +36,7 @@ from .violations import Kind, Violations
 MIXED_ADDRESSES: Final = 400
 UNKNOWN_RECIPIENT: Final = 404
 OVERLOADED: Final = 503
+LEAVES_OUT: Final = "leaves out the device"
 # Sent ids remembered per device, to tell a repetition.
 _MAX_SENT: Final = 2_000
 _log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ class Router:
         sent_before = self._sent_ids(sender).get(sent.id)
         if is_fanout and not sent.is_partial:
             if sent_before is None:
-                self._check_fanout(sender, recipient, targets)
+                self._check_fanout(sender, recipient, sent.id, targets)
             else:
                 self._check_repeat(sender, sent.id, targets, sent_before)
         for target, enc in targets.items():
@@ -191,16 +192,14 @@ class Router:
         return targets
 
     def _check_fanout(
-        self, sender: Device, recipient: Account, targets: dict[Device, messages.Enc]
+        self, sender: Device, recipient: Account, id: str, targets: dict[Device, messages.Enc]
     ) -> None:
         for account in {recipient, sender.account}:
             told = sender.told.get(account.lid_user, frozenset())
             for device in account.devices.values():
                 is_known = device.number in told and device not in sender.refused
                 if is_known and device is not sender and device not in targets:
-                    self.violations.record(
-                        sender, Kind.FANOUT, f"a message leaves out the device {device}"
-                    )
+                    self._fault(sender, Kind.FANOUT, id, f"{LEAVES_OUT} {device}")
 
     def _check_repeat(
         self, sender: Device, id: str, targets: Iterable[Device], before: Iterable[Device]
