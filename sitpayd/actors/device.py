@@ -20,6 +20,7 @@ from typing import Final, assert_never
 
 import trio
 
+from sitpayd.actors.alarms import Alarms
 from sitpayd.actors.chronicle import Chronicle
 from sitpayd.actors.commands import (
     Arm,
@@ -62,6 +63,7 @@ from sitpayd.actors.events import (
     LossKind,
     Lost,
     NetworkEvent,
+    Received,
     Started,
     StorageFailed,
     Tick,
@@ -102,6 +104,7 @@ class World:
         limits: None: no pacing.
         keygen: limiter of the threads that make prekeys.
         converse: runs one connection; another one than transport's for tests without sockets.
+        alarms: rings the actors; the supervisor runs it.
         starts: how many actors load what is stored at a time: thousands at once, after a start of
             the daemon, would fill the database's queue and be refused.
         allow_private_proxies: whether a device's proxy may have an address that is not public.
@@ -117,6 +120,7 @@ class World:
     bucket: DialBucket
     keygen: trio.CapacityLimiter
     converse: Converse = converse
+    alarms: Alarms = field(default_factory=Alarms)
     starts: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(STARTS_AT_A_TIME))
     allow_private_proxies: bool = False
     metrics: Metrics = field(default_factory=Metrics)
@@ -140,6 +144,9 @@ class DeviceActor:
         self._ended.set()
         # Generation of a dial of which nothing was heard yet.
         self._dialled: int | None = None
+        # Whether it waits at its mailbox, and when it will be rung at the latest.
+        self._waits = False
+        self._alarm_at = math.inf
         self._published: tuple[Phase, str | None] | None = None
         self._finished = False
 
@@ -182,12 +189,34 @@ class DeviceActor:
         """The next thing that concerns this life of the device."""
         while True:
             deadline = self._machine.deadline()
-            with trio.move_on_at(math.inf if deadline is None else deadline):
+            if deadline is not None:
+                if deadline <= trio.current_time():
+                    await trio.lowlevel.checkpoint()
+                    return Tick()
+                self._set_alarm(deadline)
+            self._waits = True
+            try:
                 message = await self._handle.mailbox.receive()
-                if self._is_past(message):
-                    continue
+            finally:
+                self._waits = False
+            if not self._is_past(message):
                 return message
-            return Tick()
+
+    def _set_alarm(self, deadline: float) -> None:
+        if deadline < self._alarm_at:
+            self._alarm_at = deadline
+            self._world.alarms.set(deadline, self._alarm)
+
+    def _alarm(self) -> None:
+        self._alarm_at = math.inf
+        # An actor at work looks at the clock before it waits again.
+        deadline = self._machine.deadline() if self._waits else None
+        if deadline is None:
+            return
+        if deadline <= trio.current_time():
+            self._handle.wake()
+        else:
+            self._set_alarm(deadline)
 
     async def _take(self, event: Event | Message) -> None:
         """Hand an event in, and everything that follows from it."""
@@ -349,8 +378,26 @@ class DeviceActor:
         if generation == self._dialled:
             # What comes first says how the dial went.
             self._note_dial(event.kind.value if isinstance(event, Lost) else "opened")
+        network = Network(generation, event)
+        if isinstance(event, Received) and self._takes_pong(network, event):
+            return
         # Waits while the mailbox is full: then the socket is read more slowly.
-        await self._handle.deliver(Network(generation, event))
+        await self._handle.deliver(network)
+
+    def _takes_pong(self, network: Network, event: Received) -> bool:
+        """Whether this was a pong, and is dealt with: without waking an actor that has no work.
+
+        Only where the actor waits and nothing lies before it: order is kept, and an actor that
+        takes nothing any more proves nothing.
+        """
+        if not self._handle.is_idle or self._is_past(network):
+            return False
+        now = trio.current_time()
+        if not self._machine.pong(event.node, now):
+            return False
+        self._chronicle.took(network, now)
+        self._chronicle.pinged(self._machine.unanswered_pings)
+        return True
 
     def _put(self, item: Outgoing) -> Network | None:
         """Hand something to the writer; a writer that does not keep up has lost its socket."""

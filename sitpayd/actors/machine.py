@@ -212,6 +212,16 @@ class DeviceMachine:
             case _:
                 assert_never(event)
 
+    def pong(self, node: Node, now: float) -> bool:
+        """Take the answer to a ping; False: it is something else, and `handle` has to take it.
+
+        For thousands of idle devices this is nearly all that ever comes, and nothing follows.
+        """
+        if node.tag != "iq" or not self._queries.is_answered(node, _Purpose.PING):
+            return False
+        self._keepalive.heard(now)
+        return True
+
     def outlook(self, recipient: str, first_contact: bool, now: float) -> Barred | None:
         """Why a message to this number would wait now, were the device connected."""
         return self._delivery.outlook(recipient, first_contact, now)

@@ -49,6 +49,13 @@ class Queries(Generic[PurposeT]):
         waiting = self._waiting.pop(node.text("id") or "", None)
         return waiting[0] if waiting else None
 
+    def is_answered(self, node: Node, purpose: PurposeT) -> bool:
+        """Take the question off the list if this answers one of this purpose."""
+        waiting = self._waiting.get(node.text("id") or "")
+        if waiting is None or waiting[0] is not purpose:
+            return False
+        return self.answered(node) is not None
+
     def expired(self, now: float) -> list[PurposeT]:
         """Take out the queries whose time is over."""
         ids = [query_id for query_id, (_, deadline) in self._waiting.items() if deadline <= now]

@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from sitpayd.actors.events import Tick
 from sitpayd.actors.messages import Deliver, Message
 from sitpayd.actors.recorder import FlightRecorder
 from sitpayd.actors.status import Proof
@@ -84,7 +85,7 @@ class DeviceHandle:
 
     def __init__(self, record: DeviceRecord) -> None:
         self.record = record
-        self._mail, self.mailbox = trio.open_memory_channel[Message](MAILBOX_SIZE)
+        self._mail, self.mailbox = trio.open_memory_channel[Message | Tick](MAILBOX_SIZE)
         self.doorbell = False
         self.generation = 0
         self.outlook: Callable[[str, bool], Outlook | None] = _no_outlook
@@ -105,6 +106,16 @@ class DeviceHandle:
         # If the mailbox is full, the actor will look at the flag soon anyway.
         with suppress(trio.WouldBlock):
             self._mail.send_nowait(Deliver())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the actor waits for mail, and none is on its way to it."""
+        return self.mailbox.statistics().tasks_waiting_receive > 0
+
+    def wake(self) -> None:
+        """Let the actor look at the clock; with a full mailbox it does so anyway."""
+        with suppress(trio.WouldBlock):
+            self._mail.send_nowait(Tick())
 
     def post(self, message: Message) -> None:
         """Put a message into the mailbox.

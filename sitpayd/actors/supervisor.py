@@ -58,6 +58,7 @@ class DeviceSupervisor:
             EscalationError: If too many different devices crash within a minute; in a group.
         """
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._world.alarms.run)
             nursery.start_soon(self._beat)
             nursery.start_soon(self._remind)
             async for handle in self._registry.arrivals:

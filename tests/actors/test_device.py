@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from sitpayd.actors.device import DeviceActor, World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, Received
-from sitpayd.actors.messages import Network, Remove, StartPairing
+from sitpayd.actors.messages import Message, Network, Remove, StartPairing
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.registry import MAILBOX_SIZE, DeviceHandle
@@ -101,6 +101,7 @@ class Stage:
     async def life(self) -> AsyncIterator[None]:
         """One life of the actor, which ends with the block at the latest."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.world.alarms.run)
             nursery.start_soon(DeviceActor(self.handle, self.world).run)
             await wait_all_tasks_blocked()
             yield
@@ -483,6 +484,31 @@ async def test_history_tells_how_the_connection_was_lost_and_when_it_dials_again
         ("phase", "waiting: no_answer"),
         ("backoff", f"{planned_s:.0f}"),
     ]
+
+
+async def test_pong_proves_life_without_waking_the_actor(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        await stage.log_in()
+        handed_in: list[object] = []
+        with pytest.MonkeyPatch.context() as patch:
+            deliver = DeviceHandle.deliver
+
+            async def watched(handle: DeviceHandle, message: Message) -> None:
+                handed_in.append(message)
+                await deliver(handle, message)
+
+            patch.setattr(DeviceHandle, "deliver", watched)
+            # Forty pings and more, each answered: the connection lives on.
+            await trio.sleep(1200.0)
+        assert handed_in == []
+        assert stage.status == ("connected", None)
+        proof = stage.handle.proof
+        assert proof is not None
+        assert proof.kind == "pong"
+        assert trio.current_time() - proof.at <= 30.0
 
 
 async def test_half_open_socket_is_found_within_70_s(

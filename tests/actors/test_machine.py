@@ -257,6 +257,20 @@ def test_answered_ping_needs_nothing() -> None:
     play.hears(result("#3")).expects_nothing()
 
 
+def test_pong_is_life_and_no_other_answer_is_a_pong() -> None:
+    play = connected_play().tick().expects(Send(iq.ping("#3")))
+    machine, node = play.machine, play.real(result("#3"))
+    assert not machine.pong(Node("presence"), play.now)
+    assert not machine.pong(Node("iq", {"id": "another", "type": "result"}), play.now)
+    heard_at = play.now + 9.0
+    assert machine.pong(node, heard_at)
+    assert not machine.pong(node, heard_at)
+    deadline = machine.deadline()
+    # Not asked again 10 s after the ping.
+    assert deadline is not None
+    assert deadline >= play.now + 20.0
+
+
 def test_refused_ping_needs_nothing() -> None:
     play = connected_play().tick().expects(Send(iq.ping("#3")))
     play.hears(refused("#3")).expects_nothing()

@@ -49,6 +49,16 @@ def test_deadline_is_the_earliest() -> None:
     assert queries.deadline() == 10.0
 
 
+def test_question_of_another_purpose_stays_on_the_list() -> None:
+    queries = Queries[str]()
+    first = asked(queries, "first")
+    assert not queries.is_answered(answer(first), "second")
+    assert not queries.is_answered(answer("another"), "first")
+    assert not queries.is_answered(answer(first, "get"), "first")
+    assert queries.is_answered(answer(first), "first")
+    assert not queries.is_answered(answer(first), "first")
+
+
 def test_expired_questions_are_taken_out() -> None:
     queries = Queries[str]()
     slow = asked(queries, "slow")

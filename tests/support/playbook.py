@@ -44,6 +44,10 @@ class Playbook:
         self._said = [self._staged(command) for command in commands]
         return self
 
+    def real(self, node: Node) -> Node:
+        """The stanza with the ids that were given out, in the place of those on the page."""
+        return self._real(node)
+
     def hears(self, *nodes: Node) -> Playbook:
         """Hand stanzas in."""
         for node in nodes:
