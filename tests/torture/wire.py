@@ -1,8 +1,8 @@
 """The network of a simulated world: sockets that hold what the weather does to them.
 
-A wire joins the daemon's end, which looks like a WebSocket of the client library, with the server's
-end, which looks like one of the server library. Frames arrive late and in order; a wire may be cut,
-swallow everything, or stop taking anything. Above it runs the product's own transport.
+A wire joins the daemon's end, which looks like the product's WebSocket, with the server's end,
+which looks like one of the library that the simulator uses. Frames arrive late and in order; a wire
+may be cut, swallow everything, or stop taking anything. Above it runs the product's own transport.
 """
 
 from __future__ import annotations
@@ -10,22 +10,16 @@ from __future__ import annotations
 import math
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
 import trio
-from websockets.datastructures import Headers
-from websockets.exceptions import (
-    ConnectionClosed,
-    ConnectionClosedError,
-    ConnectionClosedOK,
-    InvalidStatus,
-)
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 from websockets.frames import Close
-from websockets.http11 import Response
 
+from sitpayd.actors.websocket import ClosedError, UpgradeError
 from tests.torture.weather import Dialling, Weather
 
 _NORMAL: Final = Close(1000, "")
@@ -167,9 +161,31 @@ class Wire:
         self.server._ring()
 
 
-async def no_stream(_: object) -> AbstractAsyncContextManager[None]:
-    """Stand in for the stream below the client library's socket: a wire has none."""
-    return nullcontext()
+class Socket:
+    """The daemon's end of a wire, in place of the product's WebSocket."""
+
+    def __init__(self, end: End) -> None:
+        self._end = end
+
+    async def receive(self) -> bytes:
+        """Read the next frame."""
+        try:
+            return await self._end.recv()
+        except ConnectionClosed:
+            raise ClosedError(None) from None
+
+    async def send(self, data: bytes) -> None:
+        """Write a frame."""
+        try:
+            await self._end.send(data)
+        except ConnectionClosed:
+            raise ClosedError(None) from None
+
+    async def aclose(self) -> None:
+        """Close in order; the dead do not."""
+        if self._end.is_dead:
+            await trio.sleep_forever()
+        await self._end.close()
 
 
 class Network:
@@ -196,32 +212,29 @@ class Network:
         self._serve = serve
         self._count = 0
 
-    @asynccontextmanager
-    async def connect(self, url: str, **_: object) -> AsyncIterator[End]:
-        """Stand in for `transport.Dial`."""
+    async def open_stream(self, _: object) -> AbstractAsyncContextManager[Dialling]:
+        """Stand in for `connector.open_stream`."""
         await trio.sleep(self._weather.latency())
-        match self._weather.dialling():
-            case Dialling.NO_NAME:
-                await trio.sleep(self._weather.latency())
-                raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-            case Dialling.REFUSED:
-                raise ConnectionRefusedError("connection refused")
-            case Dialling.SILENT:
-                await trio.sleep_forever()
-            case Dialling.UNAVAILABLE:
-                raise InvalidStatus(Response(503, "Service Unavailable", Headers()))
-            case Dialling.GOOD:
-                pass
+        dialling = self._weather.dialling()
+        if dialling is Dialling.NO_NAME:
+            await trio.sleep(self._weather.latency())
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        if dialling is Dialling.REFUSED:
+            raise ConnectionRefusedError("connection refused")
+        if dialling is Dialling.SILENT:
+            await trio.sleep_forever()
+        return nullcontext(dialling)
+
+    async def open_websocket(self, stream: Dialling, url: str, **_: object) -> Socket:
+        """Stand in for `websocket.open_websocket`."""
+        await trio.lowlevel.checkpoint()
+        if stream is Dialling.UNAVAILABLE:
+            raise UpgradeError("HTTP 503", 503)
         self._count += 1
         wire = Wire(self._weather, self._overheard, self._count)
         self.wires.append(wire)
         self._nursery.start_soon(self._run_server, wire)
-        try:
-            yield wire.client
-        finally:
-            if wire.client.is_dead:
-                await trio.sleep_forever()
-            await wire.client.close()
+        return Socket(wire.client)
 
     async def _run_server(self, wire: Wire) -> None:
         try:

@@ -28,7 +28,7 @@ from unittest.mock import patch
 import trio
 import trio.testing
 
-from sitpayd import daemon
+from sitpayd import clock, daemon
 from sitpayd.actors import transport
 from sitpayd.actors.connector import Route
 from sitpayd.actors.device import DeviceActor
@@ -51,20 +51,20 @@ from sitpayd.simulator.server import Server
 from sitpayd.storage import devices
 from sitpayd.storage.database import Unit
 from sitpayd.storage.partners import create_partner, create_user
-from sitpayd.storage.records import DeviceRecord
+from sitpayd.storage.records import DeviceRecord, utc_now
 from sitpayd.storage.sessions import add_prekeys, learn_mapping, mark_uploaded, save_credentials
+from sitpayd.timekeeping import Timekeeper, take_over
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
-from sitpayd.whatsapp.stanzas.login import ClientInfo
 from tests.torture.callers import Answer, Program
 from tests.torture.chance import Chance, seeded
 from tests.torture.disk import VAULT, DeathError, Disk, SimulatedDatabase, prepare
 from tests.torture.judge import Judge
 from tests.torture.life import Life
 from tests.torture.scene import Linked, link, link_to
-from tests.torture.weather import Blow, Stroke, Weather
-from tests.torture.wire import Network, no_stream
+from tests.torture.weather import Blow, Dialling, Stroke, Weather
+from tests.torture.wire import Network
 from tests.torture.witness import Breach, Finding, Witness
 
 # INV7: with nothing failing, everything comes to its end within this time.
@@ -119,8 +119,8 @@ async def _run(chance: Chance, log: io.StringIO, is_verbose: bool) -> Outcome:
     # Only what is asked here: making the table of routes takes longer than a life of the daemon.
     routes = [route for route in front.ROUTES if route.rule.startswith("/wa/")]
     with (
-        patch.object(transport, "open_stream", no_stream),
-        patch.object(transport, "Dial", world.connect),
+        patch.object(transport, "open_stream", world.open_stream),
+        patch.object(transport, "open_websocket", world.open_websocket),
         patch.object(front, "ROUTES", routes),
     ):
         await world.run()
@@ -267,7 +267,8 @@ class World:
     async def _live(self) -> None:
         """One life of the daemon, as daemon.py wires it."""
         self._was_killed = False
-        database = SimulatedDatabase(self.disk, self._now)
+        clock.CLOCK.begin()
+        database = SimulatedDatabase(self.disk, utc_now)
         registry, board, outcomes = DeviceRegistry(), StatusBoard(), Outcomes()
         world = DaemonWorld(
             database=database,
@@ -275,7 +276,6 @@ class World:
             outcomes=outcomes,
             url="wss://simulated/ws/chat",
             root_key=self.server.root_key,
-            client=ClientInfo(),
             limits=PacingLimits() if self._is_paced else None,
             bucket=DialBucket(),
             keygen=trio.CapacityLimiter(1),
@@ -286,6 +286,8 @@ class World:
             self.life = Life(database, registry, board, outcomes, app, nursery)
             nursery.start_soon(database.run)
             nursery.start_soon(DeviceSupervisor(registry, world).run)
+            await take_over(database)
+            nursery.start_soon(Timekeeper(database, registry).run)
             nursery.start_soon(daemon._expire, database, registry, outcomes)
             for record in await database.read(devices.devices_to_run):
                 await registry.adopt(record)
@@ -310,9 +312,13 @@ class World:
 
         await transport.converse(way, tapped, outgoing, bucket, report)
 
-    def connect(self, url: str, **options: object) -> object:
-        """Stand in for `transport.Dial`."""
-        return self.network.connect(url, **options)
+    async def open_stream(self, route: object) -> object:
+        """Stand in for `connector.open_stream`."""
+        return await self.network.open_stream(route)
+
+    async def open_websocket(self, stream: Dialling, url: str, **options: object) -> object:
+        """Stand in for `websocket.open_websocket`."""
+        return await self.network.open_websocket(stream, url, **options)
 
     async def _keep_house(self) -> None:
         while True:
@@ -320,7 +326,7 @@ class World:
             self.server.look_at_deadlines(trio.current_time())
 
     def _now(self) -> datetime:
-        return datetime.fromtimestamp(self.chance.daemon_time(), UTC)
+        return utc_now()
 
     # --- what goes wrong ---
 
