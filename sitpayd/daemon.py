@@ -23,6 +23,7 @@ from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.registry import DeviceRegistry
 from sitpayd.actors.resolver import resolving
+from sitpayd.actors.revision import RevisionWatch
 from sitpayd.actors.status import StatusBoard, stored_status
 from sitpayd.actors.supervisor import DeviceSupervisor
 from sitpayd.api.app import create_app
@@ -30,12 +31,12 @@ from sitpayd.api.server import serve
 from sitpayd.errors import StorageBusyError, StorageFullError
 from sitpayd.log import get_logger
 from sitpayd.metrics import Metrics
+from sitpayd.revision_source import look_up
 from sitpayd.settings import Settings, load_secret
 from sitpayd.storage import devices, inbox, outbox
 from sitpayd.storage.database import Database, open_database
 from sitpayd.storage.vault import Vault
 from sitpayd.whatsapp.noise import WHATSAPP_ROOT_KEY
-from sitpayd.whatsapp.stanzas.login import ClientInfo
 
 KEYGEN_THREADS: Final = 1
 EXPIRY_INTERVAL_S: Final = 60.0
@@ -76,11 +77,15 @@ async def _run(settings: Settings) -> None:
         registry, board, outcomes = DeviceRegistry(), StatusBoard(), Outcomes()
         world = World(
             database=database,
+        source = settings.revision_source
+        revision = RevisionWatch(
+            look_up=None if source is None else partial(look_up, source), metrics=metrics
+        )
+        await revision.restore(database)
             board=board,
             outcomes=outcomes,
             url=settings.whatsapp_url,
             root_key=settings.whatsapp_root_key or WHATSAPP_ROOT_KEY,
-            client=ClientInfo(),
             limits=_limits(settings),
             bucket=DialBucket(),
             allow_private_proxies=settings.allow_private_proxies,
@@ -88,6 +93,7 @@ async def _run(settings: Settings) -> None:
             metrics=metrics,
         )
         supervisor = DeviceSupervisor(registry, world)
+            revision=revision,
         app = create_app(registry, database, board, outcomes, settings, metrics)
         stopping = trio.Event()
         async with trio.open_nursery() as nursery:
@@ -98,6 +104,7 @@ async def _run(settings: Settings) -> None:
                 if record.desired != "removed":
                     # Seen from the first moment on, though thousands take their time to start.
                     board.publish(stored_status(record))
+            nursery.start_soon(revision.run, database, registry, board)
                 await registry.adopt(record)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(_stop_on_signal, signals, stopping)

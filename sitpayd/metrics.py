@@ -69,6 +69,10 @@ class Metrics:
             "sitpayd_commit_operations", "Operations in the transactions committed."
         )
         self._subscribers = self._gauge("sitpayd_feed_subscribers", "Readers of the admin feed.")
+        self._outdated = self._gauge(
+            "sitpayd_client_outdated",
+            "1: WhatsApp refuses the client's revision, and no newer one is known.",
+        )
         self._requests = self._counter(
             "sitpayd_http_requests", "HTTP requests by route and status code.", "route", "code"
         )
@@ -101,6 +105,10 @@ class Metrics:
         """Note how long an acknowledged message took."""
         # The wall clock may have been set back meanwhile.
         self._send_seconds.observe(max(seconds, 0.0))
+
+    def outdated(self, alarm: bool) -> None:
+        """Note whether WhatsApp refuses what the fleet announces."""
+        self._outdated.set(alarm)
 
     def lag(self, seconds: float) -> None:
         """Note how late the event loop was."""

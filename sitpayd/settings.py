@@ -73,6 +73,12 @@ def _whatsapp_url(value: str) -> str:
     return value
 
 
+def _revision_source(value: str | None) -> str | None:
+    if value is not None:
+        _split(value, ("http", "https"))
+    return value
+
+
 def _root_key(value: object) -> bytes | None:
     if value is None:
         return None
@@ -117,6 +123,8 @@ class Settings(BaseSettings):
         whatsapp_url: the WebSocket to dial.
         whatsapp_root_key: 32 bytes, verifies the server's certificate chain; None is WhatsApp's
             own, pinned one.
+        revision_source: URL of a page that holds the web client's current revision; asked only when
+            WhatsApp refuses ours. None: not asked.
         allow_private_proxies: whether a device's proxy may have an address that is not public.
         pacing: whether sends are slowed down to a person's pace; "auto" is on for WhatsApp's own
             host only, since a simulated server has no account to protect.
@@ -151,6 +159,7 @@ class Settings(BaseSettings):
     whatsapp_url: Annotated[str, AfterValidator(_whatsapp_url)] = "wss://web.whatsapp.com/ws/chat"
     whatsapp_root_key: Annotated[bytes | None, BeforeValidator(_root_key)] = None
     allow_private_proxies: bool = False
+    revision_source: Annotated[str | None, AfterValidator(_revision_source)] = None
     pacing: Literal["auto", "on", "off"] = "auto"
     first_contacts_per_day: Annotated[int, Field(ge=0)] = 10
     send_wait_s: Annotated[float, Field(ge=1, le=75)] = 25

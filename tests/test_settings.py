@@ -20,6 +20,7 @@ COMPUTED = {
     "secret_file",
     "admin_key",
     "whatsapp_root_key",
+    "revision_source",
 }
 
 Configure = Callable[[str], Path]

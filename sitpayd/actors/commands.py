@@ -126,6 +126,11 @@ class NextRow:
     """
 
     first_contacts: bool = True
+@dataclass(frozen=True, slots=True)
+class AskRevision:
+    """WhatsApp refuses the client's revision; back as `Revised` if a newer one is known already."""
+
+
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,3 +300,4 @@ Command = (
     | SettleLoggedOut
     | Finish
 )
+    | AskRevision

@@ -24,6 +24,7 @@ from sitpayd.actors.alarms import Alarms
 from sitpayd.actors.chronicle import Chronicle
 from sitpayd.actors.commands import (
     Arm,
+    AskRevision,
     ClearRest,
     Command,
     CountAttempt,
@@ -70,12 +71,13 @@ from sitpayd.actors.events import (
 )
 from sitpayd.actors.machine import DeviceMachine
 from sitpayd.actors.memory import DeviceMemory, clock_of
-from sitpayd.actors.messages import Deliver, Message, Network
+from sitpayd.actors.messages import Deliver, Message, Network, Revised
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.proxies import parse_proxy
 from sitpayd.actors.registry import DeviceHandle, Outlook, ShownCode, ShownQr
+from sitpayd.actors.revision import RevisionWatch
 from sitpayd.actors.status import DeviceStatus, StatusBoard
 from sitpayd.actors.strangers import Barred
 from sitpayd.actors.transport import MAX_OUTGOING, Converse, Outgoing, Report, converse
@@ -86,7 +88,7 @@ from sitpayd.storage.database import Database
 from sitpayd.storage.devices import device_by_id
 from sitpayd.storage.records import NewChatHold, Rest, RowState
 from sitpayd.whatsapp.connection import Connection
-from sitpayd.whatsapp.stanzas.login import ClientInfo, login_payload, registration_payload
+from sitpayd.whatsapp.stanzas.login import login_payload, registration_payload
 
 # Tasks that write one last thing before they end must not hold the process up.
 GOODBYE_S: Final = 2.0
@@ -115,7 +117,6 @@ class World:
     outcomes: Outcomes
     url: str
     root_key: bytes
-    client: ClientInfo
     limits: PacingLimits | None
     bucket: DialBucket
     keygen: trio.CapacityLimiter
@@ -124,6 +125,7 @@ class World:
     starts: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(STARTS_AT_A_TIME))
     allow_private_proxies: bool = False
     metrics: Metrics = field(default_factory=Metrics)
+    revision: RevisionWatch = field(default_factory=RevisionWatch)
 
 
 class DeviceActor:
@@ -144,6 +146,8 @@ class DeviceActor:
         self._ended.set()
         # Generation of a dial of which nothing was heard yet.
         self._dialled: int | None = None
+        # The revision of the client that the last login named; None: none in this life.
+        self._announced: int | None = None
         # Whether it waits at its mailbox, and when it will be rung at the latest.
         self._waits = False
         self._alarm_at = math.inf
@@ -244,7 +248,7 @@ class DeviceActor:
                 if result is not None:
                     events.append(result)
 
-    async def _perform(self, command: Command, following: Command | None) -> Event | Network | None:
+    async def _perform(self, command: Command, following: Command | None) -> Event | Message | None:
         memory = self._memory
         match command:
             case Send():
@@ -311,6 +315,8 @@ class DeviceActor:
                 until = since + timedelta(seconds=command.until_s) if command.until_s else None
                 rest = Rest(command.phase.value, command.reason, since, until)
                 await memory.save_rest(rest)
+            case AskRevision():
+                return Revised() if self._world.revision.refused(self._announced) else None
             case ClearRest():
                 await memory.save_rest(None)
             case SettleLoggedOut():
@@ -362,11 +368,13 @@ class DeviceActor:
     def _make_connection(self, registration: bool) -> Connection:
         credentials = self._memory.credentials
         assert credentials is not None
+        client = self._world.revision.client
+        self._announced = client.revision
         if registration:
-            payload = registration_payload(credentials.keys, self._world.client)
+            payload = registration_payload(credentials.keys, client)
         else:
             assert credentials.paired is not None
-            payload = login_payload(credentials.paired.jid, self._world.client)
+            payload = login_payload(credentials.paired.jid, client)
         return Connection.initiator(
             noise=credentials.keys.noise,
             payload=payload,

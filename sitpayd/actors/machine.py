@@ -24,6 +24,7 @@ from random import Random
 from typing import Final, assert_never
 
 from sitpayd.actors.commands import (
+    AskRevision,
     ClearRest,
     Command,
     Dial,
@@ -79,6 +80,7 @@ from sitpayd.actors.messages import (
     Remove,
     Reroute,
     Resume,
+    Revised,
     StartPairing,
 )
 from sitpayd.actors.pacing import Pacing, PacingLimits
@@ -205,6 +207,8 @@ class DeviceMachine:
                 return self._reconnect(now)
             case Reroute():
                 return self._reroute(now)
+            case Revised():
+                return self._revised()
             case Logout():
                 return self._log_out(now)
             case Remove():
@@ -278,6 +282,8 @@ class DeviceMachine:
             return self._dial("logging_out" if event.logout_wanted else None)
         if event.logout_wanted:
             return self._log_out(now)
+        if self.phase is Phase.OUTDATED:
+            return [AskRevision()]
         # A crash may have come between the rest and the settling.
         return self._settle_if_logged_out()
 
@@ -327,6 +333,14 @@ class DeviceMachine:
             # The registration connection ends sooner than it would have.
             return [*self._hang_up(now), *self._dial(None)]
         return [] if self.phase is Phase.REPLACED else self._reconnect(now)
+
+    def _revised(self) -> list[Command]:
+        if self.phase is not Phase.OUTDATED:
+            return []
+        if self._paused:
+            self._enter(Phase.PAUSED, None)
+            return [ClearRest()]
+        return self._back()
 
     def _back(self) -> list[Command]:
         """Leave a pause or a rest."""
@@ -604,6 +618,8 @@ class DeviceMachine:
             return [*commands, *self._gone()]
         if verdict.phase is Phase.LOGGED_OUT:
             commands.append(SettleLoggedOut())
+        elif verdict.phase is Phase.OUTDATED:
+            commands.append(AskRevision())
         return commands
 
     def _wait(self, verdict: Verdict, now: float) -> list[Command]:

@@ -47,6 +47,11 @@ class Reroute:
 
 
 @dataclass(frozen=True, slots=True)
+class Revised:
+    """All devices announce a newer revision of the client now: no reason to rest as outdated."""
+
+
+@dataclass(frozen=True, slots=True)
 class Logout:
     """Log out at WhatsApp, now or at the next connect, and keep the device. Stored before."""
 
@@ -76,6 +81,7 @@ Message = (
     | Resume
     | Reconnect
     | Reroute
+    | Revised
     | Logout
     | Remove
     | Network

@@ -39,6 +39,10 @@ REVIVABLE: Final = RESTING - {Phase.LOGGED_OUT}
 # These do not come back by themselves: a person has to act before anything can be sent.
 NEEDS_A_PERSON: Final = RESTING | {Phase.UNPAIRED, Phase.PAIRING, Phase.PAUSED}
 
+# From a rest with good keys: a linked device connects again; an unlinked one, whose registration
+# was refused, is linked anew.
+_WOKEN: Final = frozenset({Phase.UNPAIRED, Phase.PAIRING, Phase.CONNECTING, Phase.LOGGED_OUT})
+
 # Which phase may follow which. FAULTED is set by the supervisor and left with a restart.
 TRANSITIONS: Final[dict[Phase, frozenset[Phase]]] = {
     Phase.UNPAIRED: frozenset({Phase.PAIRING, Phase.PAUSED, Phase.LOGGED_OUT}),
@@ -49,11 +53,10 @@ TRANSITIONS: Final[dict[Phase, frozenset[Phase]]] = {
     Phase.WAITING: RESTING | {Phase.CONNECTING, Phase.PAUSED},
     Phase.PAUSED: frozenset({Phase.UNPAIRED, Phase.CONNECTING, Phase.LOGGED_OUT}),
     Phase.LOGGED_OUT: frozenset({Phase.PAIRING}),
-    # A linked device is woken and connects. An unlinked one, whose registration was refused, is
-    # linked anew.
-    **dict.fromkeys(
-        sorted(REVIVABLE),
-        frozenset({Phase.UNPAIRED, Phase.PAIRING, Phase.CONNECTING, Phase.LOGGED_OUT}),
-    ),
+    Phase.REPLACED: _WOKEN,
+    Phase.BANNED: _WOKEN,
+    # It ends without a person, too, and then an earlier pause is in force again.
+    Phase.OUTDATED: _WOKEN | {Phase.PAUSED},
+    Phase.ACTION_REQUIRED: _WOKEN,
     Phase.FAULTED: frozenset(),
 }

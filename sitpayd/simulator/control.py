@@ -7,6 +7,7 @@ only. Every error is `{"type": "error", "message", "field"}`. docs/simulator.md 
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import asdict, fields, replace
 from enum import StrEnum
 from typing import Final, TypeVar
@@ -20,6 +21,7 @@ from quart_trio import QuartTrio
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER, Jid
 from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
+from sitpayd.whatsapp.stanzas.login import DEFAULT_REVISION
 
 from .accounts import PHONE, Account, Device
 from .client import Client
@@ -140,7 +142,17 @@ def create_control(server: Server) -> QuartTrio:
     _add_accounts(app, server)
     _add_devices(app, server)
     _add_observations(app, server)
+    _add_service_worker(app, server)
     return app
+
+
+def _add_service_worker(app: QuartTrio, server: Server) -> None:
+    @app.get("/sw.js")
+    async def service_worker() -> Response:
+        """What web.whatsapp.com/sw.js tells: the newest revision, JSON inside of a script."""
+        revision = max(server.options.minimum_revision, DEFAULT_REVISION)
+        site = json.dumps(json.dumps({"SiteData": {"client_revision": revision}}))
+        return Response(f"importScripts(JSON.parse({site}));", content_type="text/javascript")
 
 
 def _add_errors(app: QuartTrio) -> None:

@@ -39,7 +39,7 @@ from sitpayd.whatsapp.stanzas import (
     usync,
 )
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
-from sitpayd.whatsapp.stanzas.login import ClientInfo, Login, Registration
+from sitpayd.whatsapp.stanzas.login import Login, Registration
 from tests.actors.builders import (
     FRIEND,
     FRIEND_LID,
@@ -89,7 +89,6 @@ class Stage:
             outcomes=Outcomes(),
             url="ws://nowhere",
             root_key=ROOT.public_key,
-            client=ClientInfo(),
             limits=None,
             bucket=DialBucket(),
             keygen=trio.CapacityLimiter(1),

@@ -13,7 +13,7 @@ import pytest
 
 from sitpayd.actors import failures
 from sitpayd.actors.backoff import BASE_S, HEALTHY_AFTER_S
-from sitpayd.actors.commands import Dial, HangUp, SaveRest, SettleLoggedOut
+from sitpayd.actors.commands import AskRevision, Dial, HangUp, SaveRest, SettleLoggedOut
 from sitpayd.actors.events import LossKind, Lost, Opened, Started, Tick
 from sitpayd.actors.failures import MAX_UNTIL_S
 from sitpayd.actors.messages import Deliver
@@ -175,7 +175,8 @@ def test_loss_leads_where_its_row_says(name: str) -> None:
         assert row.min_delay_s <= play.waits_s <= row.min_delay_s + BASE_S
     else:
         settled = [SettleLoggedOut()] if row.phase is Phase.LOGGED_OUT else []
-        assert said == [*over, SaveRest(row.phase, row.reason, row.until_s), *settled]
+        asked = [AskRevision()] if row.phase is Phase.OUTDATED else []
+        assert said == [*over, SaveRest(row.phase, row.reason, row.until_s), *settled, *asked]
         play.stands(row.phase, row.reason)
         assert play.machine.until_s == row.until_s
 

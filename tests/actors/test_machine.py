@@ -100,7 +100,7 @@ def test_linked_device_dials_when_it_starts() -> None:
     assert play.waits_s is None
 
 
-@pytest.mark.parametrize("phase", sorted(RESTING - {Phase.LOGGED_OUT}))
+@pytest.mark.parametrize("phase", sorted(RESTING - {Phase.LOGGED_OUT, Phase.OUTDATED}))
 def test_resting_device_does_not_dial_when_it_starts(phase: Phase) -> None:
     play = Playbook().on(started(rest=rest(phase))).expects_nothing().stands(phase, "because")
     assert play.waits_s is None

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from sitpayd.actors.commands import (
+    AskRevision,
     ClearRest,
     CountAttempt,
     Dial,
@@ -32,6 +33,7 @@ from sitpayd.actors.messages import (
     Reconnect,
     Remove,
     Resume,
+    Revised,
     StartPairing,
 )
 from sitpayd.actors.phase import RESTING, REVIVABLE, Phase
@@ -167,7 +169,8 @@ def test_person_wakes_a_device_that_rests_with_good_keys(phase: Phase) -> None:
 
 @pytest.mark.parametrize("phase", sorted(REVIVABLE))
 def test_resume_after_a_refused_registration_lets_it_be_linked(phase: Phase) -> None:
-    play = Playbook().on(started(keys=None, paired=None, rest=rest(phase))).expects_nothing()
+    play = Playbook().on(started(keys=None, paired=None, rest=rest(phase)))
+    play.said()
     play.on(Resume()).expects(ClearRest()).stands(Phase.UNPAIRED)
 
 
@@ -198,6 +201,40 @@ def test_ban_of_this_life_counts_like_one_from_before() -> None:
     play.said()
     play.later(59.0 + BAN_GRACE_S).on(Resume()).expects_nothing()
     play.later(1.0).on(Resume()).expects(ClearRest(), LOGIN)
+
+
+# --- a newer revision of the client ---
+
+
+def test_outdated_device_asks_whether_a_newer_revision_is_known() -> None:
+    """F-11: once in each life, whatever the device was told before."""
+    Playbook().on(started(rest=rest(Phase.OUTDATED))).expects(AskRevision()).stands(
+        Phase.OUTDATED, "because"
+    )
+
+
+def test_outdated_device_dials_as_soon_as_a_newer_revision_is_known() -> None:
+    """F-11: nobody has to resume ten thousand devices."""
+    resting_play(Phase.OUTDATED).on(Revised()).expects(ClearRest(), LOGIN)
+
+
+def test_newer_revision_leaves_a_paused_device_paused() -> None:
+    play = Playbook().on(started(rest=rest(Phase.OUTDATED), paused=True)).expects(AskRevision())
+    play.on(Revised()).expects(ClearRest()).stands(Phase.PAUSED)
+
+
+def test_newer_revision_lets_a_device_be_linked_whose_registration_was_refused() -> None:
+    play = Playbook().on(started(keys=None, paired=None, rest=rest(Phase.OUTDATED)))
+    play.expects(AskRevision()).on(Revised()).expects(ClearRest()).stands(Phase.UNPAIRED)
+
+
+@pytest.mark.parametrize("phase", sorted(RESTING - {Phase.OUTDATED}))
+def test_newer_revision_wakes_no_other_rest(phase: Phase) -> None:
+    resting_play(phase).on(Revised()).expects_nothing().stands(phase, "because")
+
+
+def test_newer_revision_does_not_concern_a_device_that_runs() -> None:
+    connected_play().on(Revised()).expects_nothing().stands(Phase.CONNECTED)
 
 
 # --- reconnect ---

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sitpayd.actors.backoff import CAP_S
 from sitpayd.actors.commands import (
     Arm,
+    AskRevision,
     ClearRest,
     Command,
     Dial,
@@ -70,6 +71,7 @@ from sitpayd.actors.messages import (
     Reconnect,
     Remove,
     Resume,
+    Revised,
     StartPairing,
 )
 from sitpayd.actors.pacing import PacingLimits
@@ -108,7 +110,7 @@ WOKEN_BY: dict[Phase, tuple[type[Message], ...]] = {
     Phase.PAUSED: (Resume, Logout, Remove),
     Phase.REPLACED: (Resume, Reconnect, Logout),
     Phase.BANNED: (Resume,),
-    Phase.OUTDATED: (Resume,),
+    Phase.OUTDATED: (Resume, Revised),
     Phase.ACTION_REQUIRED: (Resume,),
     Phase.LOGGED_OUT: (),
 }
@@ -131,6 +133,7 @@ class World(RuleBasedStateMachine):
         self.in_flight: OutboxRow | None = None
         self.missing = False
         self.arms = True
+        self.known: Revised | None = None
 
     # --- the stage ---
 
@@ -150,7 +153,7 @@ class World(RuleBasedStateMachine):
                 if result is not None:
                     events.append(result)
 
-    def perform(self, command: Command) -> Event | None:
+    def perform(self, command: Command) -> Event | Message | None:
         match command:
             case Dial(registration=registration):
                 assert not self.open, "two dials at a time"
@@ -190,6 +193,8 @@ class World(RuleBasedStateMachine):
                 return PreKeysMade((PREKEY,))
             case Receive() | Resend() | MarkReceipt():
                 return Answer(())
+            case AskRevision():
+                return self.known
             case SettleLoggedOut():
                 self.rows.clear()
             case Finish():
@@ -254,7 +259,7 @@ class World(RuleBasedStateMachine):
         self.take(StartPairing())
 
     @precondition(lambda self: not self.finished)
-    @rule(message=st.sampled_from([Pause(), Pause(), Resume(), Reconnect(), CancelPairing()]))
+    @rule(message=st.sampled_from([Pause(), Pause(), Resume(), Reconnect(), Revised(), CancelPairing()]))
     def somebody_commands(self, message: Message) -> None:
         rows = list(self.rows)
         self.take(message)
@@ -286,6 +291,10 @@ class World(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         deadline = self.machine.deadline()
         self.now += seconds if deadline is None else min(seconds, max(0.0, deadline - self.now))
+
+    @rule(known=st.booleans())
+    def newer_revision_is_known(self, known: bool) -> None:
+        self.known = Revised() if known else None
 
     @rule(missing=st.booleans(), arms=st.sampled_from([True] * 4 + [False]))
     def store_changes(self, missing: bool, arms: bool) -> None:

@@ -16,7 +16,6 @@ from sitpayd.storage import devices, partners
 from sitpayd.storage.database import MAX_QUEUED_READS, Database, open_database
 from sitpayd.storage.records import DeviceRecord
 from sitpayd.storage.vault import Vault
-from sitpayd.whatsapp.stanzas.login import ClientInfo
 
 COUNT = MAX_QUEUED_READS + 500
 
@@ -52,7 +51,6 @@ async def test_more_devices_start_than_the_database_takes_reads_at_once(tmp_path
                 outcomes=outcomes,
                 url="ws://127.0.0.1:9/ws/chat",
                 root_key=bytes(32),
-                client=ClientInfo(),
                 limits=None,
                 bucket=DialBucket(),
                 keygen=trio.CapacityLimiter(1),

@@ -22,7 +22,6 @@ from sitpayd.storage.database import Database
 from sitpayd.storage.records import DeviceRecord
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.keys import DeviceKeys
-from sitpayd.whatsapp.stanzas.login import ClientInfo
 from tests.actors.builders import some_identity
 from tests.storage.builders import Tenant, a_message
 
@@ -45,7 +44,6 @@ class Ward:
             outcomes=Outcomes(),
             url="ws://nowhere",
             root_key=bytes(32),
-            client=ClientInfo(),
             limits=None,
             bucket=DialBucket(),
             keygen=trio.CapacityLimiter(1),

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,9 @@ class Simulated:
     control: str
 
 
-@pytest.fixture(scope="session")
-def simulated() -> Iterator[Simulated]:
+@contextmanager
+def simulating() -> Iterator[Simulated]:
+    """Run a simulator."""
     process = subprocess.Popen(
         [sys.executable, "-m", "sitpayd", "simulate"],
         env=environment() | {"PYTHONPATH": str(ROOT)},
@@ -43,6 +45,12 @@ def simulated() -> Iterator[Simulated]:
         told = json.loads(process.stdout.readline())
         yield Simulated(told["url"], bytes.fromhex(told["root_key"]), told["control"])
         process.terminate()
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Iterator[Simulated]:
+    with simulating() as simulated:
+        yield simulated
 
 
 @pytest.fixture(scope="session")

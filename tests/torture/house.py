@@ -34,7 +34,6 @@ from sitpayd.storage import devices
 from sitpayd.storage.database import Database, open_database
 from sitpayd.storage.vault import Vault
 from sitpayd.whatsapp.connection import Connection
-from sitpayd.whatsapp.stanzas.login import ClientInfo
 from tests.support.waiting import eventually
 from tests.torture.scene import FRIEND, SECRET
 
@@ -100,7 +99,6 @@ async def open_house(
             outcomes=outcomes,
             url=url,
             root_key=root_key,
-            client=ClientInfo(),
             limits=None,
             bucket=DialBucket(),
             keygen=trio.CapacityLimiter(1),
