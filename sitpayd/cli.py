@@ -1,4 +1,4 @@
-"""The command line: serve, migrate, simulate, demo.
+"""The command line: the daemon, its database, the simulator, and what an operator asks.
 
 Parses arguments and turns errors into one line and an exit status. Every command's work is done
 elsewhere and imported only when it is asked for, so that `--help` is quick.
@@ -7,7 +7,9 @@ elsewhere and imported only when it is asked for, so that `--help` is quick.
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -39,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(command(options))
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read has read enough; the interpreter would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except SitpaydError as error:
         _fail(error)
     except BaseExceptionGroup as group:
@@ -67,7 +73,36 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="a partner's day against the simulator")
     demo.add_argument("--once", action="store_true", help="leave when the day is over")
     demo.set_defaults(command=_demo)
+    _add_operator_commands(commands)
     return parser
+
+
+def _add_operator_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    asking = argparse.ArgumentParser(add_help=False)
+    asking.add_argument("--url", help="where the daemon is (default: where its settings say)")
+    asking.add_argument("--json", action="store_true", help="one JSON document instead of text")
+    devices = commands.add_parser("devices", parents=[asking], help="all devices, trouble first")
+    devices.add_argument("--status", help="only these, with commas: waiting,banned")
+    devices.add_argument("--partner", help="only this partner's: its number, or part of its name")
+    devices.add_argument("--search", help="part of an id or name, or the last four digits")
+    devices.add_argument("--watch", action="store_true", help="live, until Ctrl-C")
+    devices.set_defaults(command=_devices)
+    device = commands.add_parser(
+        "device", parents=[asking], help="why one device is as it is; what to do to it"
+    )
+    device.add_argument("session_id", metavar="SESSION_ID")
+    device.add_argument(
+        "operation",
+        nargs="?",
+        choices=("pause", "resume", "reconnect", "restart", "logout"),
+        help="do this to it",
+    )
+    device.add_argument("--yes", action="store_true", help="log out without asking")
+    device.set_defaults(command=_device)
+    doctor = commands.add_parser(
+        "doctor", parents=[asking], help="look for what keeps the daemon from its work"
+    )
+    doctor.set_defaults(command=_doctor)
 
 
 def _serve(_: argparse.Namespace) -> int:
@@ -127,6 +162,34 @@ def _demo(options: argparse.Namespace) -> int:
     from sitpayd.demo import run_demo
 
     return trio.run(run_demo, options.once)
+
+
+def _devices(options: argparse.Namespace) -> int:
+    from sitpayd.terminal import devices
+
+    return _shown(devices.run, options)
+
+
+def _device(options: argparse.Namespace) -> int:
+    from sitpayd.terminal import device
+
+    return _shown(device.run, options)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from sitpayd.terminal import doctor
+
+    return _shown(doctor.run, options)
+
+
+def _shown(show: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    # A terminal that cannot show a character of a name shows a question mark.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    status = show(options)
+    sys.stdout.flush()
+    return status
 
 
 def _fail(error: SitpaydError) -> NoReturn:

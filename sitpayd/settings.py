@@ -15,7 +15,7 @@ import secrets
 import stat
 import tomllib
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import pydantic
@@ -36,6 +36,8 @@ SECRET_FILE: Final = "secret.key"
 SECRET_LEN: Final = 32
 MIN_ADMIN_KEY_LEN: Final = 32
 ROOT_KEY_LEN: Final = 32
+# Where a value comes from that nobody has set.
+DEFAULT: Final = "default"
 
 log = get_logger()
 
@@ -219,21 +221,9 @@ def load_settings() -> Settings:
     Raises:
         ConfigurationError: If the file cannot be read, or a key is unknown or has a bad value.
     """
-    named = os.environ.get(CONFIG_VARIABLE)
-    path = Path(named) if named else DEFAULT_CONFIG
+    path = config_file()
     _refuse_unknown_variables()
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if named:
-            raise ConfigurationError(
-                f"{CONFIG_VARIABLE} names {path}, which is not there"
-            ) from None
-        data = {}
-    except OSError as error:
-        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is not TOML: {_one_line(str(error))}") from None
+    data = _read_config(path)
     try:
         return Settings(**data)
     except pydantic.ValidationError as error:
@@ -246,6 +236,27 @@ def load_settings() -> Settings:
         raise ConfigurationError("; ".join(problems)) from None
 
 
+def config_file() -> Path:
+    """The configuration file: the one that was named, otherwise the usual one."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    return Path(named) if named else DEFAULT_CONFIG
+
+
+def origins() -> dict[str, str]:
+    """Where the value of each setting comes from: a variable, the file, or DEFAULT.
+
+    Raises:
+        ConfigurationError: If the file cannot be read.
+    """
+    path = config_file()
+    data = _read_config(path)
+    found = {}
+    for key in Settings.model_fields:
+        variable = f"{ENVIRONMENT_PREFIX}{key.upper()}"
+        found[key] = variable if os.environ.get(variable) else str(path) if key in data else DEFAULT
+    return found
+
+
 def load_secret(settings: Settings) -> bytes:
     """Find the one secret from which the database's keys are derived: 32 bytes.
 
@@ -256,11 +267,9 @@ def load_secret(settings: Settings) -> bytes:
         ConfigurationError: If the file cannot be read, does not hold 32 bytes (as they are or as 64
             hex digits), or is a secret.key that others may read.
     """
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
-    if credentials and (credential := Path(credentials) / SECRET_CREDENTIAL).exists():
-        return _read_secret(credential)
-    if settings.secret_file is not None:
-        return _read_secret(settings.secret_file)
+    named = named_secret(settings)
+    if named is not None:
+        return read_secret(named)
     path = settings.state_dir / SECRET_FILE
     try:
         if not path.exists():
@@ -275,7 +284,51 @@ def load_secret(settings: Settings) -> bytes:
             raise ConfigurationError(f"{path} may be read by others; run chmod 600 on it")
     except OSError as error:
         raise ConfigurationError(f"cannot make {path}: {error.strerror}") from None
-    return _read_secret(path)
+    return read_secret(path)
+
+
+def named_secret(settings: Settings) -> Path | None:
+    """The file in which somebody put the secret; None: it is the one in the state directory."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and (credential := Path(credentials) / SECRET_CREDENTIAL).exists():
+        return credential
+    return settings.secret_file
+
+
+def read_secret(path: Path) -> bytes:
+    """Read a secret: 32 bytes.
+
+    Raises:
+        ConfigurationError: If the file cannot be read, or does not hold 32 bytes (as they are or as
+            64 hex digits).
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the secret in {path}: {error.strerror}") from None
+    if len(data) == SECRET_LEN:
+        return data
+    text = data.strip()
+    if re.fullmatch(rb"[0-9a-fA-F]{%d}" % (2 * SECRET_LEN), text):
+        return bytes.fromhex(text.decode("ascii"))
+    raise ConfigurationError(
+        f"the secret in {path} must be {SECRET_LEN} bytes or {2 * SECRET_LEN} hex digits"
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if os.environ.get(CONFIG_VARIABLE):
+            raise ConfigurationError(
+                f"{CONFIG_VARIABLE} names {path}, which is not there"
+            ) from None
+        return {}
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not TOML: {_one_line(str(error))}") from None
 
 
 def _refuse_unknown_variables() -> None:
@@ -307,21 +360,6 @@ def _explain(loc: tuple[int | str, ...], kind: str, message: str, path: Path) ->
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _read_secret(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"cannot read the secret in {path}: {error.strerror}") from None
-    if len(data) == SECRET_LEN:
-        return data
-    text = data.strip()
-    if re.fullmatch(rb"[0-9a-fA-F]{%d}" % (2 * SECRET_LEN), text):
-        return bytes.fromhex(text.decode("ascii"))
-    raise ConfigurationError(
-        f"the secret in {path} must be {SECRET_LEN} bytes or {2 * SECRET_LEN} hex digits"
-    )
 
 
 def _make_secret(path: Path) -> None:

@@ -72,6 +72,16 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
         {"quart", "quart_trio", "hypercorn", "trio", "pydantic", "phonenumbers", "qrcode"}
         | {"h11", "structlog", "werkzeug"},
     ),
+    "sitpayd.terminal": (
+        {
+            "sitpayd.terminal",
+            "sitpayd.settings",
+            "sitpayd.storage",
+            "sitpayd.actors.transport",
+            *COMMON,
+        },
+        {"httpx", "websockets", "pydantic"},
+    ),
     "sitpayd.simulator": (
         {"sitpayd.simulator", "sitpayd.whatsapp", "sitpayd.log"},
         {"trio", "websockets", "quart", "quart_trio", "hypercorn", "werkzeug", "google"},
@@ -79,7 +89,7 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
 }
 # Where a distribution may be used is told file by file, too.
 ONLY_IN = {
-    "websockets": {"sitpayd.actors.websocket", "sitpayd.simulator"},
+    "websockets": {"sitpayd.actors.websocket", "sitpayd.simulator", "sitpayd.terminal"},
     "h11": {"sitpayd.actors.connector", "sitpayd.api.server"},
     "python_socks": {"sitpayd.actors.connector"},
     "sqlmodel": {"sitpayd.storage"},
@@ -103,7 +113,8 @@ def modules() -> list[str]:
 
 def path_of(module: str) -> Path:
     path = ROOT.joinpath(*module.split(".")[1:])
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    package = path / "__init__.py"
+    return package if package.is_file() else path.with_suffix(".py")
 
 
 def imports_of(module: str) -> Iterator[str]:

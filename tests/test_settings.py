@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sitpayd.errors import ConfigurationError
-from sitpayd.settings import Settings, load_secret, load_settings
+from sitpayd.settings import Settings, load_secret, load_settings, origins
 
 ADMIN_KEY = "k" * 32
 ROOT_KEY = "0123456789abcdef" * 4
@@ -286,6 +286,22 @@ def test_secret_file_holds_bytes_or_hex(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
     assert load_secret(Settings(secret_file=path)) == b"s" * 32
+
+
+def test_origin_of_each_value_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sitpayd.toml"
+    path.write_text("listen = '127.0.0.1:1'\nlog_level = 'error'\n")
+    monkeypatch.setenv("SITPAYD_CONFIG", str(path))
+    monkeypatch.setenv("SITPAYD_LISTEN", "127.0.0.1:2")
+    # A variable set to nothing is not set.
+    monkeypatch.setenv("SITPAYD_LOG_LEVEL", "")
+
+    found = origins()
+
+    assert set(found) == set(Settings.model_fields)
+    assert found["listen"] == "SITPAYD_LISTEN"
+    assert found["log_level"] == str(path)
+    assert found["pacing"] == "default"
 
 
 @pytest.mark.parametrize("content", [b"", b"s" * 31, b"7g" * 32])

@@ -113,11 +113,6 @@ async def remove(api: Services, session_id: str) -> Answer:
     return {"type": "success", "message": "Device removed"}
 
 
-def _listed(api: Services, device: DeviceRecord) -> Answer:
-    known = api.status_of(device)
-    return {
-        "session_id": device.session_id,
-        "device_name": device.name,
 async def tell(handle: DeviceHandle, message: Message) -> None:
     """Tell a device what a person wants, which is stored already."""
     with trio.move_on_after(TOLD_WITHIN_S) as scope:
@@ -127,6 +122,11 @@ async def tell(handle: DeviceHandle, message: Message) -> None:
         log.warning("device.told_later", session_id=handle.session_id)
 
 
+def _listed(api: Services, device: DeviceRecord) -> Answer:
+    known = api.status_of(device)
+    return {
+        "session_id": device.session_id,
+        "device_name": device.name,
         "device_token": device.token,
         "status": known.status,
         "reason": known.reason,

@@ -312,7 +312,7 @@ class Database:
     def _read(self, operation: Callable[[Unit], T]) -> T:
         reader = self._idle_readers.pop()
         try:
-            with _translating():
+            with translating():
                 reader.execute(_BEGIN_READ)
                 return operation(Unit(reader, self._vault, self._clock()))
         finally:
@@ -351,7 +351,7 @@ async def open_database(
     Raises:
         DatabaseUnusableError: One of its kinds, if this database cannot be used.
     """
-    path = _path_of(url)
+    path = path_of(url)
     if path is None and not inline:
         raise DatabaseUnusableError("a database in memory works only inline")
     with ExitStack() as stack:
@@ -369,15 +369,19 @@ def migrate(url: str) -> None:
     Raises:
         DatabaseUnusableError: One of its kinds, if this database cannot be used.
     """
-    path = _path_of(url)
+    path = path_of(url)
     if path is None:
         raise DatabaseUnusableError("a database in memory cannot be migrated")
     with ExitStack() as stack:
         _prepare(stack, path)
 
 
-def _path_of(url: str) -> Path | None:
-    """The file of a URL; None: in memory."""
+def path_of(url: str) -> Path | None:
+    """The file of a URL; None: in memory.
+
+    Raises:
+        DatabaseUnusableError: If it is no URL, or one of another database.
+    """
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -403,13 +407,13 @@ def _open(
 ) -> Database:
     if path:
         _prepare(stack, path)
-    with _translating():
+    with translating():
         writer = stack.enter_context(_connected(path, _BEGIN_WRITE))
         if path is None:
             with writer.begin():
                 upgrade(writer)
         with writer.begin():
-            _check_secret(writer, vault)
+            _check_or_seal(writer, vault)
         if path is None:
             driver = driver_of(writer)
             return Database(driver, [driver], vault, clock, metrics, inline=inline)
@@ -432,7 +436,7 @@ def _prepare(stack: ExitStack, path: Path) -> None:
         raise DatabaseUnusableError(f"{error.filename}: {error.strerror}") from None
     # A batch migration drops and makes tables anew: with foreign keys on, that would delete every
     # row that refers to them. The pragma does nothing inside a transaction, so it comes first.
-    with _translating(), _connected(path, _BEGIN_WRITE, "PRAGMA foreign_keys=OFF") as owner:
+    with translating(), _connected(path, _BEGIN_WRITE, "PRAGMA foreign_keys=OFF") as owner:
         with owner.begin():
             check_pages(owner)
             revision = revision_of(owner)
@@ -506,18 +510,28 @@ def _begin(begin: str, connection: Connection) -> None:
     connection.exec_driver_sql(begin)
 
 
-def _check_secret(connection: Connection, vault: Vault) -> None:
+def _check_or_seal(connection: Connection, vault: Vault) -> None:
+    if not check_secret(connection, vault):
+        sealed = vault.seal("setting", 0, "value", _SECRET_CHECK, _SECRET_CHECK_TEXT)
+        connection.exec_driver_sql("INSERT INTO setting VALUES (?, ?)", (_SECRET_CHECK, sealed))
+
+
+def check_secret(connection: Connection, vault: Vault) -> bool:
+    """Whether the database was sealed with this secret; False: with none yet.
+
+    Raises:
+        WrongSecretError: If it was with another.
+    """
     sealed = connection.exec_driver_sql(
         "SELECT value FROM setting WHERE name = ?", (_SECRET_CHECK,)
     ).scalar()
     if sealed is None:
-        sealed = vault.seal("setting", 0, "value", _SECRET_CHECK, _SECRET_CHECK_TEXT)
-        connection.exec_driver_sql("INSERT INTO setting VALUES (?, ?)", (_SECRET_CHECK, sealed))
-        return
+        return False
     try:
         vault.open("setting", 0, "value", _SECRET_CHECK, sealed)
     except SealError:
         raise WrongSecretError("the database was sealed with another secret") from None
+    return True
 
 
 def _probe(unit: Unit, length: int) -> None:
@@ -526,12 +540,13 @@ def _probe(unit: Unit, length: int) -> None:
 
 
 def _truncate_log(driver: sqlite3.Connection) -> None:
-    with _translating():
+    with translating():
         driver.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 @contextmanager
-def _translating() -> Iterator[None]:
+def translating() -> Iterator[None]:
+    """Raise our error for one of the database."""
     try:
         yield
     except (DBAPIError, sqlite3.Error) as error:
