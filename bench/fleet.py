@@ -75,7 +75,15 @@ class Feed:
             await self._changed.wait()
 
     def _take(self, message: Json) -> None:
-        told = message["devices"] if message["type"] == "snapshot" else [message["device"]]
+        told: object = []
+        match message["type"]:
+            case "snapshot":
+                self._connected.clear()
+                told = message["devices"]
+            case "status":
+                told = [message["device"]]
+            case "removed" | "left":
+                self._connected.discard(str(message["session_id"]))
         assert isinstance(told, list)
         for device in told:
             if device["status"] == "connected":

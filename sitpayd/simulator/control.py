@@ -339,6 +339,21 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
             {"name": "sitpayd simulator", "root_key": server.root_key.hex(), "routes": routes}
         )
 
+    @app.get("/load")
+    async def show_load() -> Response:
+        connected, dials = len(server.connected), server.dials
+        return jsonify({"connected": connected, "dials": dials.count, "peak_dials": dials.peak})
+
+    @app.delete("/load")
+    async def clear_load() -> Response:
+        server.dials.clear()
+        return jsonify({})
+
+    @app.post("/outage")
+    async def begin_outage() -> Response:
+        await server.go_away((await _body()).seconds("seconds"))
+        return jsonify({})
+
     @app.get("/options")
     async def show_options() -> Response:
         return jsonify(asdict(server.options))

@@ -68,6 +68,7 @@ class Simulator:
                     serve,
                     server.serve,
                     listeners=listeners,
+                    process_request=server.admit,
                     compression=None,
                     ping_interval=None,
                     open_timeout=_OPEN_TIMEOUT_S,

@@ -5,10 +5,13 @@ Accepting sockets is main.py's, one socket is client.py's.
 
 from __future__ import annotations
 
+import math
 import time
+from http import HTTPStatus
 from typing import Final
 
 import trio
+from websockets.http11 import Request, Response
 from websockets.trio.server import ServerConnection
 
 from sitpayd.whatsapp.keys import KeyPair
@@ -20,6 +23,7 @@ from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
 
 from .accounts import Account, Accounts, Device
 from .client import Client, Stage
+from .dials import Dials
 from .faults import Faults
 from .iqs import IqDesk
 from .linking import Linking
@@ -39,6 +43,7 @@ class Server:
         linkings: registrations that wait for a phone, by ref.
         codes: those that show a pairing code, by the number it is for; the last one counts.
         clients: every open socket.
+        dials: how often anybody dialled.
     """
 
     def __init__(self, options: Options) -> None:
@@ -53,6 +58,8 @@ class Server:
         self.linkings: dict[str, Linking] = {}
         self.codes: dict[str, Linking] = {}
         self.clients: set[Client] = set()
+        self.dials = Dials()
+        self._away_until = -math.inf
         self.waker = Waker()
         self._phones: dict[Account, Phone] = {}
 
@@ -193,6 +200,20 @@ class Server:
                 client.send(presences.chat_state(node, device.address(to.server).bare))
 
     # --- the shell ---
+
+    def admit(self, websocket: ServerConnection, request: Request) -> Response | None:
+        """Let a dial in, or answer it while the server is away."""
+        moment = trio.current_time()
+        self.dials.note(moment)
+        if moment >= self._away_until:
+            return None
+        return websocket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "away\n")
+
+    async def go_away(self, seconds: float) -> None:
+        """Cut every socket without a word, and let nobody in for so long."""
+        self._away_until = trio.current_time() + seconds
+        for client in list(self.clients):
+            await client.drop()
 
     async def serve(self, websocket: ServerConnection) -> None:
         """Serve one socket until it ends."""
