@@ -75,13 +75,13 @@ async def _run(settings: Settings) -> None:
     vault, metrics = Vault(load_secret(settings)), Metrics()
     async with open_database(settings.database_url, vault, metrics=metrics) as database:
         registry, board, outcomes = DeviceRegistry(), StatusBoard(), Outcomes()
-        world = World(
-            database=database,
         source = settings.revision_source
         revision = RevisionWatch(
             look_up=None if source is None else partial(look_up, source), metrics=metrics
         )
         await revision.restore(database)
+        world = World(
+            database=database,
             board=board,
             outcomes=outcomes,
             url=settings.whatsapp_url,
@@ -91,20 +91,20 @@ async def _run(settings: Settings) -> None:
             allow_private_proxies=settings.allow_private_proxies,
             keygen=trio.CapacityLimiter(KEYGEN_THREADS),
             metrics=metrics,
+            revision=revision,
         )
         supervisor = DeviceSupervisor(registry, world)
-            revision=revision,
         app = create_app(registry, database, board, outcomes, settings, metrics)
         stopping = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(supervisor.run)
             nursery.start_soon(_expire, database, registry, outcomes)
             nursery.start_soon(_watch_loop, metrics)
+            nursery.start_soon(revision.run, database, registry, board)
             for record in await database.read(devices.devices_to_run):
                 if record.desired != "removed":
                     # Seen from the first moment on, though thousands take their time to start.
                     board.publish(stored_status(record))
-            nursery.start_soon(revision.run, database, registry, board)
                 await registry.adopt(record)
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(_stop_on_signal, signals, stopping)

@@ -99,6 +99,11 @@ class SaveRest:
 
 
 @dataclass(frozen=True, slots=True)
+class AskRevision:
+    """WhatsApp refuses the client's revision; back as `Revised` if a newer one is known already."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClearRest:
     """The device does not rest any more."""
 
@@ -126,11 +131,6 @@ class NextRow:
     """
 
     first_contacts: bool = True
-@dataclass(frozen=True, slots=True)
-class AskRevision:
-    """WhatsApp refuses the client's revision; back as `Revised` if a newer one is known already."""
-
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +280,7 @@ Command = (
     | ShowQr
     | HideQr
     | SaveRest
+    | AskRevision
     | ClearRest
     | MakePreKeys
     | MarkUploaded
@@ -300,4 +301,3 @@ Command = (
     | SettleLoggedOut
     | Finish
 )
-    | AskRevision

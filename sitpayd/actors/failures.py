@@ -66,7 +66,6 @@ CONNECT_FAILURES: Final[dict[int, Verdict]] = {
     501: Verdict(_PERSON, "experimental"),
     503: Verdict(_WAITING, "server_unavailable"),
 }
-UNKNOWN_FAILURE: Final = Verdict(_WAITING, "unknown_failure", tries=2)
 # Why a temporary ban was given, where the server says so: stands in the place of `temporary_ban`.
 # Source: whatsmeow types/events/events.go, TempBanReason.
 BAN_REASONS: Final[dict[int, str]] = {
@@ -76,6 +75,7 @@ BAN_REASONS: Final[dict[int, str]] = {
     104: "ban_same_message",
     106: "ban_broadcast",
 }
+UNKNOWN_FAILURE: Final = Verdict(_WAITING, "unknown_failure", tries=2)
 
 STREAM_ERRORS: Final[dict[int, Verdict]] = {
     401: Verdict(Phase.LOGGED_OUT, "logged_out"),

@@ -80,7 +80,7 @@ ROUTES: Final = (
     Route("GET", "/admin/devices/<session_id>/history", history.any_history),
     Route("GET", "/admin/devices/<session_id>/qr", admin.show_qr),
     *(
-        Route("POST", f"/partner/devices/<session_id>/{operation}", of_partner(operation))
+        Route("POST", f"/admin/devices/<session_id>/{operation}", of_operator(operation))
         for operation in OPERATIONS
     ),
     Route("POST", "/admin/tickets", admin.ticket),
