@@ -16,6 +16,7 @@ from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello
 from sitpayd.whatsapp.stanzas.receipt import Receipt
 
 
@@ -82,7 +83,34 @@ class ShowQr:
 
 @dataclass(frozen=True, slots=True)
 class HideQr:
-    """Take the QR code away."""
+    """Take the QR code and the pairing code away."""
+
+
+@dataclass(frozen=True, slots=True)
+class MakeCode:
+    """Make a pairing code; comes back as `CodeMade`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowCode:
+    """Put a pairing code on show for so many seconds.
+
+    Attributes:
+        text: as people read it.
+        phone: digits of the number that it is for.
+    """
+
+    text: str
+    phone: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AgreeOnCode:
+    """Work out the answer to a typed code; back as `CodeAgreed`, when the secret is replaced."""
+
+    offer: CodeOffer
+    hello: PrimaryHello
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +307,9 @@ Command = (
     | ForgetKeys
     | ShowQr
     | HideQr
+    | MakeCode
+    | ShowCode
+    | AgreeOnCode
     | SaveRest
     | AskRevision
     | ClearRest

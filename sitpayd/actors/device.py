@@ -23,6 +23,7 @@ import trio
 from sitpayd.actors.alarms import Alarms
 from sitpayd.actors.chronicle import Chronicle
 from sitpayd.actors.commands import (
+    AgreeOnCode,
     Arm,
     AskRevision,
     ClearRest,
@@ -39,6 +40,7 @@ from sitpayd.actors.commands import (
     HoldFirstContacts,
     Learn,
     LoadSessions,
+    MakeCode,
     MakeKeys,
     MakePreKeys,
     Mark,
@@ -53,12 +55,14 @@ from sitpayd.actors.commands import (
     SaveRest,
     Send,
     SettleLoggedOut,
+    ShowCode,
     ShowQr,
     Write,
 )
 from sitpayd.actors.connector import Route
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import (
+    CodeMade,
     Event,
     KeysMade,
     LossKind,
@@ -71,9 +75,17 @@ from sitpayd.actors.events import (
 )
 from sitpayd.actors.machine import DeviceMachine
 from sitpayd.actors.memory import DeviceMemory, clock_of
-from sitpayd.actors.messages import Deliver, Message, Network, Revised
+from sitpayd.actors.messages import (
+    Deliver,
+    Message,
+    Network,
+    PairingWish,
+    Revised,
+    StartPairing,
+)
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
+from sitpayd.actors.pairing import PairingBar
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.proxies import parse_proxy
 from sitpayd.actors.registry import DeviceHandle, Outlook, ShownCode, ShownQr
@@ -86,9 +98,10 @@ from sitpayd.log import get_logger
 from sitpayd.metrics import Metrics
 from sitpayd.storage.database import Database
 from sitpayd.storage.devices import device_by_id
-from sitpayd.storage.records import NewChatHold, Rest, RowState
+from sitpayd.storage.records import NewChatHold, Rest, RowState, utc_now
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.stanzas.login import login_payload, registration_payload
+from sitpayd.whatsapp.stanzas.pairing_code import display_name
 
 # Tasks that write one last thing before they end must not hold the process up.
 GOODBYE_S: Final = 2.0
@@ -124,8 +137,8 @@ class World:
     alarms: Alarms = field(default_factory=Alarms)
     starts: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(STARTS_AT_A_TIME))
     allow_private_proxies: bool = False
-    metrics: Metrics = field(default_factory=Metrics)
     revision: RevisionWatch = field(default_factory=RevisionWatch)
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 class DeviceActor:
@@ -138,6 +151,7 @@ class DeviceActor:
         self._world = world
         self._machine = DeviceMachine(Random(), world.limits)
         handle.outlook = self._outlook
+        handle.pairing_bar = self._pairing_bar
         self._memory = DeviceMemory(world.database, world.outcomes, handle.record.id, world.keygen)
         self._chronicle = Chronicle(handle)
         self._log = _log.bind(session_id=handle.session_id)
@@ -160,6 +174,7 @@ class DeviceActor:
             self._nursery = nursery
             try:
                 async with self._world.starts:
+                    await self._set_aside()
                     started = await self._started()
                 await self._take(started)
                 while not self._finished:
@@ -169,7 +184,17 @@ class DeviceActor:
                         await self._take(Deliver())
             finally:
                 self._handle.show_qr(None)
+                self._handle.show_code(None)
+                self._handle.pairs = False
             nursery.cancel_scope.deadline = trio.current_time() + GOODBYE_S
+
+    async def _set_aside(self) -> None:
+        """Settle the row that the lives before died of, before it is on top again."""
+        handle = self._handle
+        handle.row_in_hand = None
+        if handle.poison is not None:
+            await self._memory.set_aside(handle.poison)
+            handle.poison = None
 
     async def _started(self) -> Started:
         await self._memory.load_credentials()
@@ -184,9 +209,10 @@ class DeviceActor:
             leaving=record.desired == "removed",
             paused=record.desired == "paused",
             logout_wanted=record.logout_wanted,
-            unix_offset_s=datetime.now(UTC).timestamp() - trio.current_time(),
+            unix_offset_s=utc_now().timestamp() - trio.current_time(),
             first_contacts=await self._memory.first_contacts(),
             new_chats=_barred(record.new_chats),
+            phone=record.phone,
         )
 
     async def _next(self) -> Event | Message:
@@ -230,6 +256,8 @@ class DeviceActor:
             if self._is_past(event):
                 continue
             self._tell(event)
+            in_hand = self._take_in_hand(event)
+            before = self._machine.phase
             commands = self._machine.handle(event, trio.current_time())
             if isinstance(event, StartPairing) or before is Phase.PAIRING:
                 self._handle.pairs = self._machine.phase is Phase.PAIRING
@@ -271,7 +299,7 @@ class DeviceActor:
                 ahead = following if isinstance(following, NextRow) else None
                 await memory.mark(command, look_ahead=ahead)
                 if command.state is RowState.SENT:
-                    waited = datetime.now(UTC) - command.row.created_at
+                    waited = utc_now() - command.row.created_at
                     self._world.metrics.sent(waited.total_seconds())
             case ForgetMissed():
                 await memory.forget_missed(command.row.id)
@@ -306,12 +334,21 @@ class DeviceActor:
             case MarkUploaded():
                 await memory.mark_uploaded(command.key_ids)
             case ShowQr():
-                expires_at = datetime.now(UTC) + timedelta(seconds=command.seconds)
+                expires_at = utc_now() + timedelta(seconds=command.seconds)
                 self._handle.show_qr(ShownQr(command.text, expires_at))
+            case MakeCode():
+                display = display_name(self._world.revision.client.os_name)
+                return CodeMade(await memory.make_code(), display)
+            case ShowCode():
+                expires_at = utc_now() + timedelta(seconds=command.seconds)
+                self._handle.show_code(ShownCode(command.text, command.phone, expires_at))
+            case AgreeOnCode():
+                return await memory.agree_on_code(command.offer, command.hello)
             case HideQr():
                 self._handle.show_qr(None)
+                self._handle.show_code(None)
             case SaveRest():
-                since = datetime.now(UTC)
+                since = utc_now()
                 until = since + timedelta(seconds=command.until_s) if command.until_s else None
                 rest = Rest(command.phase.value, command.reason, since, until)
                 await memory.save_rest(rest)
@@ -444,8 +481,11 @@ class DeviceActor:
         barred = self._machine.outlook(recipient, first_contact, trio.current_time())
         if barred is None:
             return None
-        until = datetime.now(UTC) + timedelta(seconds=barred.until - trio.current_time())
+        until = utc_now() + timedelta(seconds=barred.until - trio.current_time())
         return Outlook(barred.reason, until)
+
+    def _pairing_bar(self, wish: PairingWish) -> PairingBar | None:
+        return self._machine.pairing_bar(wish, trio.current_time())
 
     def _publish(self) -> None:
         now = (self._machine.phase, self._machine.reason)
@@ -453,7 +493,7 @@ class DeviceActor:
             return  # nothing new, or removed: nobody is told of it any more
         first = self._published is None
         self._published = now
-        since = datetime.now(UTC)
+        since = utc_now()
         until = None
         if self._machine.until_s is not None:
             until = since + timedelta(seconds=self._machine.until_s)

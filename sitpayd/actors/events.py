@@ -15,6 +15,7 @@ from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.keys import DeviceKeys, PreKey
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas.pairing_code import Agreed, CodeOffer
 
 # --- the network ---
 
@@ -73,6 +74,7 @@ class Started:
         unix_offset_s: UTC minus the clock, seconds.
         first_contacts: when first messages left in the last day, clock seconds.
         new_chats: why nobody may be written to first, if so.
+        phone: digits of the number it was linked to, also before; None: never linked.
     """
 
     keys: DeviceKeys | None
@@ -84,6 +86,7 @@ class Started:
     logout_wanted: bool = False
     first_contacts: tuple[float, ...] = ()
     new_chats: Barred | None = None
+    phone: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,21 @@ class KeysMade:
     """Fresh keys are saved."""
 
     keys: DeviceKeys
+
+
+@dataclass(frozen=True, slots=True)
+class CodeMade:
+    """A pairing code, with the name under which the phone is to show the device."""
+
+    offer: CodeOffer
+    display: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodeAgreed:
+    """What was agreed on with whoever typed the code; None: the phone's keys are unusable."""
+
+    agreed: Agreed | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +180,16 @@ class Answer:
 
 
 Result = (
-    KeysMade | PreKeysMade | RowLoaded | SessionsLoaded | Armed | NotArmed | StorageFailed | Answer
+    KeysMade
+    | CodeMade
+    | CodeAgreed
+    | PreKeysMade
+    | RowLoaded
+    | SessionsLoaded
+    | Armed
+    | NotArmed
+    | StorageFailed
+    | Answer
 )
 
 Event = Opened | Received | Lost | Started | Tick | Result

@@ -15,6 +15,7 @@ from typing import Final
 from sitpayd.actors.events import LossKind, Lost
 from sitpayd.actors.phase import Phase
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
+from sitpayd.whatsapp.stanzas.iq import IqError
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,12 @@ STREAM_CHILDREN: Final[dict[str, Verdict]] = {
 }
 OTHER_STREAM_ERROR: Final = Verdict(_WAITING, "stream_error", tries=5)
 
+# Of a pairing code that the server does not give. How long it refuses is unverified: issue threads
+# of Baileys say to wait for minutes.
+CODE_RATE_LIMITED: Final = Verdict(Phase.UNPAIRED, "code_rate_limited", until_s=300)
+CODE_REFUSED: Final = Verdict(Phase.UNPAIRED, "code_refused")
+_RATE_OVERLIMIT: Final = 429
+
 LOSSES: Final[dict[LossKind, Verdict]] = {
     LossKind.NETWORK: Verdict(_WAITING, "network"),
     LossKind.DNS: Verdict(_WAITING, "dns"),
@@ -112,6 +119,13 @@ LOSSES: Final[dict[LossKind, Verdict]] = {
     LossKind.CERTIFICATE: Verdict(_PERSON, "certificate"),
     LossKind.PROTOCOL: Verdict(_WAITING, "protocol_error", tries=5),
 }
+
+
+def verdict_of_code(error: IqError | None) -> Verdict:
+    """Judge a refused pairing code; None: no answer that could be read."""
+    if error is not None and error.code == _RATE_OVERLIMIT:
+        return replace(CODE_RATE_LIMITED, until_s=error.backoff or CODE_RATE_LIMITED.until_s)
+    return CODE_REFUSED
 
 
 def verdict_of_failure(failure: ConnectFailure) -> Verdict:

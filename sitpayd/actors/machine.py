@@ -1,13 +1,13 @@
 """DeviceMachine: every decision about one device. Pure.
 
-Theory of operation. A device is UNPAIRED until somebody asks for a QR code; then it dials in
-registration mode (PAIRING) and shows one code after another. `pair-success` is verified, saved and
-only then confirmed (PAIRED); the server ends that connection, which is expected, and the device
-dials as what it now is. After `<success>` it makes sure that the server holds enough one-time
-prekeys, asks for the events held back, and is CONNECTED. A lost connection is never a crash: what
-was seen last gives a Verdict (failures.py), and that says whether to dial again after a while
-(WAITING), at once, or to rest until a person acts. Rows are delivered by delivery.py, one at a
-time, while CONNECTED. Incoming stanzas are answered after their effect is durable.
+Theory of operation. A device is UNPAIRED until somebody asks for a code; then it dials in
+registration mode (PAIRING) and shows QR codes, or a code to be typed: pairing.py. `pair-success` is
+verified, saved and only then confirmed (PAIRED); the server ends that connection, as expected, and
+the device dials as what it now is. After `<success>` it makes sure that the server holds enough
+one-time prekeys, asks for the events held back, and is CONNECTED. A lost connection is never a
+crash: what was seen last gives a Verdict (failures.py), and that says whether to dial again after
+a while (WAITING), at once, or to rest until a person acts. Rows are delivered by delivery.py, one
+at a time, while CONNECTED. Incoming stanzas are answered after their effect is durable.
 
 What people want of a device (that it is paused, logged out, removed) is kept apart from where it
 stands, here as in the database: a wish outlives a lost connection, a crash and a restart.
@@ -18,6 +18,7 @@ come in, commands go out.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from random import Random
@@ -46,6 +47,8 @@ from sitpayd.actors.delivery import DeliveryMachine, Question
 from sitpayd.actors.events import (
     Answer,
     Armed,
+    CodeAgreed,
+    CodeMade,
     Event,
     KeysMade,
     LossKind,
@@ -63,6 +66,7 @@ from sitpayd.actors.events import (
 from sitpayd.actors.failures import (
     BAN_GRACE_S,
     Verdict,
+    verdict_of_code,
     verdict_of_failure,
     verdict_of_loss,
     verdict_of_stream_error,
@@ -75,6 +79,7 @@ from sitpayd.actors.messages import (
     Logout,
     Message,
     Network,
+    PairingWish,
     Pause,
     Reconnect,
     Remove,
@@ -84,7 +89,7 @@ from sitpayd.actors.messages import (
     StartPairing,
 )
 from sitpayd.actors.pacing import Pacing, PacingLimits
-from sitpayd.actors.pairing import PairingMachine
+from sitpayd.actors.pairing import CodeErrand, PairingBar, PairingMachine
 from sitpayd.actors.phase import RESTING, REVIVABLE, TRANSITIONS, Phase
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
@@ -101,8 +106,10 @@ from sitpayd.whatsapp.stanzas import (
     mex,
     notification,
     pairing,
+    pairing_code,
     receipt,
 )
+from sitpayd.whatsapp.stanzas.iq import IqError
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 
 # The first stanza after the handshake must come within this time.
@@ -136,7 +143,7 @@ class DeviceMachine:
         self._keepalive = Keepalive(random)
         self._queries: Queries[object] = Queries()
         self._login = LoginMachine(self._queries)
-        self._pairing = PairingMachine()
+        self._pairing = PairingMachine(self._queries)
         per_day = None if limits is None else limits.first_contacts_per_day
         self._strangers = Strangers(per_day, random)
         self._delivery = DeliveryMachine(self._queries, Pacing(limits, random), self._strangers)
@@ -187,6 +194,10 @@ class DeviceMachine:
                 self._keys = event.keys
                 self._paired = None
                 return [Dial(registration=True)] if self.phase is Phase.PAIRING else []
+            case CodeMade():
+                return self._pairing.made(event, self._keys, now)
+            case CodeAgreed():
+                return self._agreed(event, now)
             case Opened():
                 self._first_stanza_by = now + FIRST_STANZA_S
                 return []
@@ -195,7 +206,7 @@ class DeviceMachine:
             case Started():
                 return self._started(event, now)
             case StartPairing():
-                return self._start_pairing(now)
+                return self._start_pairing(event.wish, now)
             case CancelPairing():
                 pairs = self.phase is Phase.PAIRING
                 return self._lose(Verdict(Phase.UNPAIRED, "canceled"), now) if pairs else []
@@ -268,6 +279,7 @@ class DeviceMachine:
         self.leaving, self._paused = event.leaving, event.paused
         self._unix_offset_s = event.unix_offset_s
         self._strangers.restore(event.first_contacts, event.new_chats)
+        self._pairing.first_number = event.phone
         if event.leaving and (event.paired is None or event.rest is not None):
             return self._gone()
         if event.rest is not None:
@@ -287,19 +299,25 @@ class DeviceMachine:
         # A crash may have come between the rest and the settling.
         return self._settle_if_logged_out()
 
-    def _start_pairing(self, now: float) -> list[Command]:
-        unlinked = self._paired is None and self.phase in RESTING
-        open_to_it = unlinked or self.phase in (Phase.UNPAIRED, Phase.LOGGED_OUT)
-        if self.leaving or not open_to_it:
+    def _start_pairing(self, wish: PairingWish, now: float) -> list[Command]:
+        if self.pairing_bar(wish, now) is not None:
             return []
-        if not self._pairing.may_begin(now):
-            self.reason = "qr_limit"
-            return []
+        commands: list[Command] = []
+        if self.phase is Phase.PAIRING:
+            if not self._pairing.needs_its_own(wish, now):
+                return self._pairing.join(wish)
+            commands = self._hang_up(now)
+        self._pairing.begin(wish)
         self._recovery.linking()
         self._enter(Phase.PAIRING, None)
         # To be linked anew is the latest wish.
         self._paused = self._logging_out = self._rest_lingers = False
-        return [MakeKeys()]
+        return [*commands, MakeKeys()]
+
+    def _may_be_linked(self) -> bool:
+        unlinked = self._paired is None and self.phase in RESTING
+        is_open = unlinked or self.phase in (Phase.UNPAIRED, Phase.LOGGED_OUT)
+        return is_open and not self.leaving
 
     def _pause(self, now: float) -> list[Command]:
         self._paused = True
@@ -399,7 +417,7 @@ class DeviceMachine:
         if self.phase is Phase.PAIRING and self._pairing.deadline() is not None:
             commands += self._pairing.tick(now)
             if self._pairing.over:
-                return self._lose(Verdict(Phase.UNPAIRED, "qr_expired"), now)
+                return self._lose(Verdict(Phase.UNPAIRED, self._pairing.lapsed), now)
         if (look_at := self._delivery.deadline()) is not None and now >= look_at:
             # Only then: a look costs a read, and most ticks of an idle device are for its ping.
             commands += self._delivery.go(now)
@@ -450,25 +468,56 @@ class DeviceMachine:
             assert self._keys is not None
             refs = pairing.parse_pair_device(node)
             self._first_stanza_by = None
-            if self._pairing.over:
-                # A round counts from its first code on: an outage must not use them all up.
-                self._pairing.begin(now)
             return [Send(iq.result(node)), *self._pairing.refs(refs, self._keys, now)]
         if node.child("pair-success") is not None and self.phase is Phase.PAIRING:
-            assert self._keys is not None
-            paired, reply = pairing.accept_pair_success(node, self._keys)
-            self._paired = paired
-            self._pairing.end()
-            self._first_stanza_by = now + FIRST_STANZA_S
-            self._enter(Phase.PAIRED, None)
-            # After SaveIdentity: a confirmed device that we do not remember is lost for good.
-            return [HideQr(), SaveIdentity(paired), Send(reply)]
+            return self._link(node, now)
         return []
+
+    # --- linking ---
+
+    def _link(self, node: Node, now: float) -> list[Command]:
+        assert self._keys is not None
+        paired, reply = pairing.accept_pair_success(node, self._keys)
+        self._pairing.check(paired)
+        number = paired.jid.user
+        if not self._pairing.may_link(number):
+            # As whatsmeow refuses for its application. Source: whatsmeow pair.go, PrePairCallback.
+            refusal = pairing.pairing_error(node, PairingError(500, "internal-error"))
+            other = Verdict(Phase.ACTION_REQUIRED, "other_number")
+            return [Send(refusal), *self._lose(other, now)]
+        self._paired, self._pairing.first_number = paired, number
+        self._pairing.end()
+        self._first_stanza_by = now + FIRST_STANZA_S
+        self._enter(Phase.PAIRED, None)
+        # After SaveIdentity: a confirmed device that we do not remember is lost for good.
+        return [HideQr(), SaveIdentity(paired), Send(reply)]
+
+    def _agreed(self, event: CodeAgreed, now: float) -> list[Command]:
+        if self.phase is not Phase.PAIRING or self._keys is None:
+            return []
+        if event.agreed is None:
+            return self._lose(Verdict(Phase.UNPAIRED, "pairing_refused"), now)
+        self._keys = replace(self._keys, adv_secret=event.agreed.adv_secret)
+        return self._pairing.agreed(event.agreed, now)
+
+    def _code_answered(self, errand: CodeErrand, node: Node, now: float) -> list[Command]:
+        error = iq.parse_iq_error(node)
+        if error is not None:
+            return self._code_refused(error, now)
+        return self._pairing.answered(errand, node, now)
+
+    def _code_refused(self, error: IqError | None, now: float) -> list[Command]:
+        # A phone that scanned meanwhile has linked the device all the same.
+        return self._lose(verdict_of_code(error), now) if self.phase is Phase.PAIRING else []
+
+    # --- answers and notices ---
 
     def _answered(self, purpose: object, node: Node, now: float) -> list[Command]:
         try:
             if isinstance(purpose, Question):
                 return self._delivery.answered(purpose, node, now)
+            if isinstance(purpose, CodeErrand):
+                return self._code_answered(purpose, node, now)
             if isinstance(purpose, Errand):
                 return self._if_ready(self._login.answered(purpose, node, now), now)
             if purpose is _Purpose.LOGOUT and iq.parse_iq_error(node) is None:
@@ -485,6 +534,8 @@ class DeviceMachine:
                 return self._delivery.unanswered(now)
             case Errand():
                 return self._if_ready(self._login.unanswered(purpose, now), now)
+            case CodeErrand():
+                return self._code_refused(None, now)
             case _Purpose.LOGOUT:
                 return self._lose(verdict_of_loss(Lost(LossKind.SILENT, "")), now)
             case _:
@@ -528,6 +579,8 @@ class DeviceMachine:
             case notification.OtherNotification(type="mex"):
                 known = mex.parse_timelock_notice(node)
                 return [] if known is None else self._delivery.timelock(known, now)
+            case notification.OtherNotification(type=pairing_code.NOTIFICATION_TYPE):
+                return self._pairing.typed(pairing_code.parse_primary_hello(node))
             case notification.PasskeyRequested():
                 if self.phase is Phase.PAIRING:
                     return self._lose(Verdict(Phase.ACTION_REQUIRED, "passkey"), now)

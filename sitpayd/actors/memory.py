@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Literal
@@ -28,7 +29,15 @@ from sitpayd.actors.commands import (
     Resend,
     SaveNewChatHold,
 )
-from sitpayd.actors.events import Answer, Armed, NotArmed, PreKeysMade, RowLoaded, SessionsLoaded
+from sitpayd.actors.events import (
+    Answer,
+    Armed,
+    CodeAgreed,
+    NotArmed,
+    PreKeysMade,
+    RowLoaded,
+    SessionsLoaded,
+)
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.receiving import Opening, Repeated, Unreadable
 from sitpayd.actors.strangers import DAY_S
@@ -36,7 +45,8 @@ from sitpayd.log import get_logger
 from sitpayd.storage import contacts, devices, inbox, outbox, sessions
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.missed import arm_missed, forget_missed
-from sitpayd.storage.records import Address, Incoming, NewChatHold, Rest, RowState
+from sitpayd.storage.poison import set_aside
+from sitpayd.storage.records import Address, Incoming, NewChatHold, Rest, RowState, utc_now
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import Jid
@@ -47,6 +57,7 @@ from sitpayd.whatsapp.stanzas import receipt
 from sitpayd.whatsapp.stanzas.content import Content
 from sitpayd.whatsapp.stanzas.message import Enc, IncomingMessage, parse_incoming
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello, agree, new_offer
 
 # Sessions kept at hand per device; the least used go back to where they are stored.
 MAX_SESSIONS: Final = 32
@@ -109,6 +120,24 @@ class DeviceMemory:
         self._sessions.clear()
         self.credentials = credentials
         return credentials.keys
+
+    async def make_code(self) -> CodeOffer:
+        """Make a pairing code. Nothing of it is stored: it ends with its connection."""
+        return await trio.to_thread.run_sync(new_offer, limiter=self._keygen)
+
+    async def agree_on_code(self, offer: CodeOffer, hello: PrimaryHello) -> CodeAgreed:
+        """Work out the answer to a typed code, and take over the secret that goes with it."""
+        assert self.credentials is not None
+        keys = self.credentials.keys
+        try:
+            agreed = await trio.to_thread.run_sync(
+                agree, offer, hello, keys.identity, limiter=self._keygen
+            )
+        except RemoteProtocolError:
+            return CodeAgreed(None)
+        # Stored with the identity: if a crash comes before, this registration is over anyway.
+        self.credentials = Credentials(replace(keys, adv_secret=agreed.adv_secret))
+        return CodeAgreed(agreed)
 
     async def save_identity(self, paired: PairedIdentity) -> None:
         """Save what pairing brought."""
@@ -266,9 +295,21 @@ class DeviceMemory:
 
     async def first_contacts(self) -> tuple[float, ...]:
         """When first messages left in the last day, clock seconds."""
-        since = datetime.now(UTC) - timedelta(seconds=DAY_S)
+        since = utc_now() - timedelta(seconds=DAY_S)
         sent = await self._database.read(contacts.first_contacts_since, self._device_id, since)
         return tuple(clock_of(at) for at in sent)
+
+    async def set_aside(self, row_id: int) -> None:
+        """Settle a row that brought the device down again and again."""
+        settled = await self._database.write(set_aside, self._device_id, row_id)
+        if settled is not None:
+            self._outcomes.announce(settled.message_id, settled.state, settled.reason)
+            _log.error(
+                "outbox.poison",
+                device_id=self._device_id,
+                message_id=settled.message_id,
+                state=settled.state.value,
+            )
 
     async def settle_logged_out(self) -> None:
         """End every row that waits: nothing will go."""
@@ -282,7 +323,7 @@ class DeviceMemory:
         sender = got.participant or got.from_
         if state is not None and sender is not None:
             # A live receipt is as new as now; its own time is cut to the second.
-            at = (_utc(got.t) if got.offline else None) or datetime.now(UTC)
+            at = (_utc(got.t) if got.offline else None) or utc_now()
             moved = await self._database.write(
                 _mark_receipt,
                 self._device_id,
@@ -437,7 +478,7 @@ class DeviceMemory:
             sender=str(message.sender.bare),
             from_me=message.from_me,
             text=content.text,
-            timestamp=_utc(message.t) or datetime.now(UTC),
+            timestamp=_utc(message.t) or utc_now(),
             push_name=message.push_name,
         )
 
@@ -630,11 +671,11 @@ def _state_of(receipt_type: str | None) -> Literal["delivered", "read"] | None:
 
 def clock_of(at: datetime) -> float:
     """When that is, or was, by the clock; seconds."""
-    return trio.current_time() + (at - datetime.now(UTC)).total_seconds()
+    return trio.current_time() + (at - utc_now()).total_seconds()
 
 
 def _at(clock_s: float) -> datetime:
-    return datetime.now(UTC) + timedelta(seconds=clock_s - trio.current_time())
+    return utc_now() + timedelta(seconds=clock_s - trio.current_time())
 
 
 def _utc(unix_s: int | None) -> datetime | None:

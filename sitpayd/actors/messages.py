@@ -6,7 +6,7 @@ the status board), so a crash loses no reply. Events of the machine are events.p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sitpayd.actors.events import NetworkEvent
 
@@ -17,8 +17,25 @@ class Deliver:
 
 
 @dataclass(frozen=True, slots=True)
+class PairingWish:
+    """How somebody wants to link the device.
+
+    Attributes:
+        forced: asked for in so many words, not by polling: a bound of its own.
+        relink: another number than the first one may be linked.
+        phone: digits of the number on whose phone a pairing code will be typed; None: QR codes.
+    """
+
+    forced: bool = False
+    relink: bool = False
+    phone: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class StartPairing:
-    """Show QR codes, if the device is not linked and no round is under way."""
+    """Begin a round of linking, unless the device is linked, or join the one under way."""
+
+    wish: PairingWish = PairingWish()
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,4 +93,4 @@ def _while_pairing(verdict: Verdict) -> Verdict:
     """A connection that was to link the device: nothing to come back to by itself."""
     if verdict.phase in RESTING and verdict.phase is not Phase.LOGGED_OUT:
         return verdict
-    return Verdict(Phase.UNPAIRED, verdict.reason)
+    return Verdict(Phase.UNPAIRED, verdict.reason, until_s=verdict.until_s)

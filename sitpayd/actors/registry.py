@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 import trio
 
 from sitpayd.actors.events import Tick
-from sitpayd.actors.messages import Deliver, Message
+from sitpayd.actors.messages import Deliver, Message, PairingWish, StartPairing
+from sitpayd.actors.pairing import PairingBar
 from sitpayd.actors.recorder import FlightRecorder
 from sitpayd.actors.status import Proof
 from sitpayd.errors import SitpaydError
@@ -43,6 +44,15 @@ class ShownQr:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownCode:
+    """A pairing code on show for a number's phone; expires_at is UTC. As secret as a QR text."""
+
+    text: str = field(repr=False)
+    phone: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Outlook:
     """Why a message would wait, and until when (UTC)."""
 
@@ -54,18 +64,26 @@ def _no_outlook(recipient: str, first_contact: bool) -> Outlook | None:
     return None
 
 
+def _no_bar(wish: PairingWish) -> PairingBar | None:
+    return None
+
+
 class DeviceHandle:
     """The outside of one device.
 
     Attributes:
         doorbell: set by `ring`, cleared by the actor; true means there may be a row to send.
-        qr: the QR code on show, if any.
+        qr: the QR code on show, if any; code: the pairing code.
+        pairs: whether a round of linking is under way, or asked for.
+        pairing_bar: tells why a wish to link would come to nothing now. Set by the actor.
         mailbox: the actor's end.
         generation: number of the device's connection, counted on over the lives of its actor.
         outlook: tells why a message to a number, perhaps a first one, would wait now; None: it
             would not. Set by the actor.
         recorder: what happened last; outlives the actor.
         proof: when WhatsApp's server was heard last, and what it sent; outlives the actor.
+        row_in_hand: id of the row the actor is at work on; a crash is blamed on it.
+        poison: id of the row that the actor's next life has to set aside first.
         record: as it was stored when the device came, with the number it was linked to since.
     """
 
@@ -73,14 +91,19 @@ class DeviceHandle:
         "_changed",
         "_life",
         "_mail",
+        "code",
         "doorbell",
         "generation",
         "mailbox",
         "outlook",
+        "pairing_bar",
+        "pairs",
         "proof",
+        "poison",
         "qr",
         "record",
         "recorder",
+        "row_in_hand",
     )
 
     def __init__(self, record: DeviceRecord) -> None:
@@ -90,7 +113,12 @@ class DeviceHandle:
         self.generation = 0
         self.outlook: Callable[[str, bool], Outlook | None] = _no_outlook
         self.qr: ShownQr | None = None
+        self.code: ShownCode | None = None
+        self.pairs = False
+        self.pairing_bar: Callable[[PairingWish], PairingBar | None] = _no_bar
         self.proof: Proof | None = None
+        self.row_in_hand: int | None = None
+        self.poison: int | None = None
         self.recorder = FlightRecorder()
         self._changed: trio.Event | None = None
         self._life: trio.CancelScope | None = None
@@ -134,7 +162,7 @@ class DeviceHandle:
 
     @contextmanager
     def life(self) -> Iterator[None]:
-        """What runs in here is ended by `restart`: a life of the actor, or the wait for the next."""
+        """What runs in here is ended by `restart`: a life of the actor, a wait for the next."""
         with trio.CancelScope() as self._life:
             yield
         self._life = None
@@ -148,6 +176,20 @@ class DeviceHandle:
         """Put a QR code on show, or take it away."""
         self.qr = qr
         self.notify()
+
+    def show_code(self, code: ShownCode | None) -> None:
+        """Put a pairing code on show, or take it away."""
+        self.code = code
+        self.notify()
+
+    def ask_to_pair(self, wish: PairingWish) -> None:
+        """Ask the actor to link the device as wished.
+
+        Raises:
+            DeviceBusyError: If the mailbox is full.
+        """
+        self.post(StartPairing(wish))
+        self.pairs = True
 
     def notify(self) -> None:
         """Wake who waits in `changed`."""
@@ -175,6 +217,11 @@ class DeviceRegistry:
     def get(self, session_id: str) -> DeviceHandle | None:
         """The handle of a device; None if the daemon does not run it."""
         return self._handles.get(session_id)
+
+    def pairing_count(self, partner_id: int) -> int:
+        """How many devices of a partner are being linked."""
+        handles = self._handles.values()
+        return sum(handle.pairs and handle.record.partner_id == partner_id for handle in handles)
 
     async def adopt(self, record: DeviceRecord) -> DeviceHandle:
         """Take a device in; the supervisor starts its actor."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sitpayd.actors.commands import (
+    AskRevision,
     Dial,
     Finish,
     ForgetKeys,
@@ -193,7 +194,7 @@ def test_fourth_round_within_an_hour_is_refused() -> None:
     play = unlinked_play()
     for _ in range(MAX_ROUNDS):
         one_round(play)
-    play.on(StartPairing()).expects_nothing().stands(Phase.UNPAIRED, "qr_limit")
+    play.on(StartPairing()).expects_nothing().stands(Phase.UNPAIRED, "network")
     one_round(play.later(ROUNDS_WINDOW_S))
 
 
@@ -263,7 +264,8 @@ def test_refused_registration_rests_or_goes_back_to_unpaired(code: int) -> None:
     verdict = CONNECT_FAILURES[code]
     play = pairing_play().hears(failure.failure(ConnectFailure(code)))
     if verdict.phase in RESTING - {Phase.LOGGED_OUT}:
-        play.expects(*HANG_UP, SaveRest(verdict.phase, verdict.reason))
+        asked = [AskRevision()] if verdict.phase is Phase.OUTDATED else []
+        play.expects(*HANG_UP, SaveRest(verdict.phase, verdict.reason), *asked)
         play.stands(verdict.phase, verdict.reason)
     else:
         play.expects(*HANG_UP).stands(Phase.UNPAIRED, verdict.reason)
@@ -278,7 +280,8 @@ def test_unlinked_device_that_rests_may_try_again(phase: Phase) -> None:
 
 @pytest.mark.parametrize("phase", sorted(RESTING - {Phase.LOGGED_OUT}))
 def test_linked_device_that_rests_shows_no_code(phase: Phase) -> None:
-    play = Playbook().on(started(rest=rest(phase))).expects_nothing()
+    play = Playbook().on(started(rest=rest(phase)))
+    play.said()
     play.on(StartPairing()).expects_nothing().stands(phase, "because")
 
 
