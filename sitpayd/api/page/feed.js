@@ -19,6 +19,8 @@ export class Feed {
   #listener;
   #socket = null;
   #cursor = null;
+  // The devices of a snapshot that is still coming.
+  #parts = [];
   #heardAt = null;
   #attemptAt = 0;
   #failures = 0;
@@ -120,13 +122,21 @@ export class Feed {
 
   #take(told) {
     this.#heardAt = Date.now();
-    if (told.cursor !== undefined) {
+    // A snapshot has its cursor in its last part: what came before is not known until then.
+    if (told.cursor) {
       this.#cursor = told.cursor;
     }
     switch (told.type) {
       case "snapshot":
-        this.#listener.snapshot(told.devices);
-        this.#greeted();
+        this.#parts = [];
+      // falls through: it may be whole
+      case "more":
+        this.#parts.push(...told.devices);
+        if (!told.more) {
+          this.#listener.snapshot(this.#parts);
+          this.#parts = [];
+          this.#greeted();
+        }
         break;
       case "resumed":
         this.#greeted();
@@ -135,7 +145,8 @@ export class Feed {
         this.#listener.status(told.device);
         break;
       case "removed":
-        this.#listener.removed(told.device?.session_id ?? told.session_id);
+      case "left":
+        this.#listener.removed(told.session_id);
         break;
       case "heartbeat":
         setClock(told.at);
@@ -162,7 +173,7 @@ export class Feed {
       }
       return;
     }
-    const heard = Math.max(this.#attemptAt, this.#live ? this.#heardAt : 0);
+    const heard = Math.max(this.#attemptAt, this.#heardAt ?? 0);
     if (Date.now() - heard > SILENCE_MS) {
       this.#fail();
     }
