@@ -1,22 +1,21 @@
-"""StatusBoard: the latest status of every device, fanned out to whoever watches.
+"""StatusBoard: the latest status of every device, and who is believed to be connected.
 
 Holds no QR text, token or message, so nothing secret can reach the feed through it. How a device
-comes by its status is machine.py; the WebSocket is api/feed.py.
+comes by its status is machine.py; how watchers are told of it changes.py.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-import trio
-
+from sitpayd.actors.changes import Change, ChangeLog, Subscription
 from sitpayd.actors.phase import Phase
 from sitpayd.storage.records import DeviceRecord
 
@@ -24,8 +23,10 @@ from sitpayd.storage.records import DeviceRecord
 # longer does not know that it is connected, whatever it believes.
 PROOF_HOLDS_S: Final = 70.0
 NO_PROOF: Final = "no_proof_of_life"
-# A watcher this many changes behind is cut off: publishing never waits for a reader.
-MAX_CHANGES_BEHIND: Final = 256
+# How often every connected device is looked at; it is doubted so much before its proof is too old.
+CHECK_EACH_S: Final = 5.0
+# The status of a device that is no more.
+REMOVED: Final = "removed"
 
 
 class Evidence(StrEnum):
@@ -112,53 +113,23 @@ def holds(proof: Proof | None, now: float) -> bool:
     return proof is not None and now - proof.at <= PROOF_HOLDS_S
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change: seq counts up by one for each."""
-
-    seq: int
-    device: DeviceStatus
-
-
-class Subscription:
-    """One watcher's view: the state at its start and every change after it.
+class StatusBoard:
+    """The latest status of every device.
 
     Attributes:
-        seq: number of the last change the snapshot holds.
-        snapshot: every device, in the order in which they came.
-        changes: iterate it; it ends when the watcher fell too far behind.
+        changes: what changed lately.
+        watchers: how many watch.
     """
-
-    __slots__ = ("_sender", "changes", "seq", "snapshot")
-
-    def __init__(self, seq: int, snapshot: list[DeviceStatus]) -> None:
-        self.seq = seq
-        self.snapshot = snapshot
-        self._sender, self.changes = trio.open_memory_channel[Change](MAX_CHANGES_BEHIND)
-
-    def _offer(self, change: Change) -> None:
-        try:
-            self._sender.send_nowait(change)
-        except trio.WouldBlock:
-            self._sender.close()
-        except (trio.ClosedResourceError, trio.BrokenResourceError):
-            pass  # cut off already, or its reader is leaving
-
-    def _close(self) -> None:
-        self._sender.close()
-        self.changes.close()
-
-
-class StatusBoard:
-    """The latest status of every device."""
 
     def __init__(self) -> None:
         self._devices: dict[str, DeviceStatus] = {}
         # Session ids, sorted: pages of a list must not shift while devices come and go.
         self._order: list[str] = []
         self._counts: dict[int, Counter[str]] = {}
-        self._watchers: set[Subscription] = set()
-        self._seq = 0
+        # Statuses that actors told and that are doubted, by session id.
+        self._doubted: dict[str, DeviceStatus] = {}
+        self.changes = ChangeLog()
+        self.watchers = 0
 
     def get(self, session_id: str) -> DeviceStatus | None:
         """The latest status of a device; None if it is not known."""
@@ -180,13 +151,30 @@ class StatusBoard:
         first = bisect_right(self._order, after)
         return [self._devices[name] for name in self._order[first : first + limit]]
 
-    @property
-    def watchers(self) -> int:
-        """How many watch."""
-        return len(self._watchers)
-
     def publish(self, status: DeviceStatus) -> None:
         """Make a status the latest one; says nothing if nothing but the time differs."""
+        self._doubted.pop(status.session_id, None)
+        self._put(status)
+
+    def check(self, session_id: str, proof: Proof | None, now: float, at: datetime) -> None:
+        """Look whether a device still proves that it is connected, and whether it does again.
+
+        Args:
+            now: clock seconds; at: the same moment, UTC.
+        """
+        known = self._devices.get(session_id)
+        if known is None:
+            return
+        # The next look comes only after so long.
+        then = now + CHECK_EACH_S
+        told = self._doubted.get(session_id)
+        if told is not None and holds(proof, then):
+            self.publish(told)
+        elif told is None and known.status == Phase.CONNECTED and not holds(proof, then):
+            self._put(replace(judged(known, proof, then, at), verified_at=None, evidence=None))
+            self._doubted[session_id] = known
+
+    def _put(self, status: DeviceStatus) -> None:
         known = self._devices.get(status.session_id)
         if known is not None and (known.status, known.reason, known.until) == (
             status.status,
@@ -198,26 +186,34 @@ class StatusBoard:
             insort(self._order, status.session_id)
         self._devices[status.session_id] = status
         self._recount(known, status)
-        self._announce(status)
+        self.changes.add(status, None if known is None else known.status)
 
     def remove(self, session_id: str, at: datetime) -> None:
         """Forget a device and tell the watchers."""
         known = self._devices.pop(session_id, None)
+        self._doubted.pop(session_id, None)
         if known is not None:
             del self._order[bisect_right(self._order, session_id) - 1]
             self._recount(known, None)
-            self._announce(DeviceStatus(session_id, known.partner_id, "removed", None, at))
+            removed = DeviceStatus(session_id, known.partner_id, REMOVED, None, at)
+            self.changes.add(removed, known.status)
 
     @contextmanager
-    def subscribe(self) -> Iterator[Subscription]:
-        """Watch: a snapshot, and from then on every change without a gap."""
-        subscription = Subscription(self._seq, list(self._devices.values()))
-        self._watchers.add(subscription)
+    def subscribe(
+        self, concerns: Callable[[Change, bool], bool], after: str | None = None
+    ) -> Iterator[Subscription]:
+        """Watch the changes from now on, or from behind a cursor that still can be resumed.
+
+        Args:
+            concerns: see Subscription.
+        """
+        place = None if after is None else self.changes.place(after)
+        now = self.changes.seq if place is None else place
+        self.watchers += 1
         try:
-            yield subscription
+            yield Subscription(self.changes, now, concerns, resumed=place is not None)
         finally:
-            self._watchers.discard(subscription)
-            subscription._close()
+            self.watchers -= 1
 
     def _recount(self, before: DeviceStatus | None, after: DeviceStatus | None) -> None:
         for status, step in ((before, -1), (after, 1)):
@@ -226,9 +222,3 @@ class StatusBoard:
                 counts[status.status] += step
                 if not counts[status.status]:
                     del counts[status.status]
-
-    def _announce(self, status: DeviceStatus) -> None:
-        self._seq += 1
-        change = Change(self._seq, status)
-        for watcher in self._watchers:
-            watcher._offer(change)

@@ -7,6 +7,7 @@ memory for its compression, and a peer that reads nothing does not hold a shutdo
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Final, cast
 import h11
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol, H11WSConnection
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.tcp_server import TCPServer
@@ -40,6 +41,13 @@ KEEP_ALIVE_S: Final = 10.0
 MAX_REQUESTS: Final = 10_000  # of one connection
 MAX_FEED_MESSAGE_LEN: Final = 4096
 FEED_PING_S: Final = 20.0
+# What a reader of the feed may say: a message of the longest kind at once, which is then refused by
+# its length, and otherwise the pings and pongs of a client library, a few bytes each 20 s.
+FEED_TALK_LEN: Final = 2 * MAX_FEED_MESSAGE_LEN
+FEED_TALK_LEN_PER_S: Final = 256.0
+# For a peer that is cut to see why, before its socket is closed.
+LINGER_S: Final = 2.0
+POLICY_VIOLATION: Final = 1008
 # For the end of a request to reach its connection.
 SETTLE_S: Final = 2.0
 # Connections that are still open after the drain are cut.
@@ -160,24 +168,45 @@ class _Connection(TCPServer):
         super().__init__(
             app, config, context, {}, cast("trio.SSLStream[trio.SocketStream]", stream)
         )
+        self._idle = trio.CancelScope()
 
     async def protocol_send(self, event: Event) -> None:
         """Do what the protocol asks for, also on behalf of a request that has just ended."""
-        # The end of an answer tells the application that its caller left, and quart-trio cancels
-        # the very task that is about to start the idle timer, or to close, in here. Without the
-        # shield a kept-alive connection would neither time out nor let a shutdown go on.
         if isinstance(event, RawData):
             await super().protocol_send(event)
+            return
+        if isinstance(event, Updated):
+            self._note_idle(event.idle)
             return
         http1 = self.protocol.protocol
         if isinstance(event, Closed) and isinstance(http1, _Http1) and http1.is_answering:
             # The peer went on talking after a request whose answer ends the connection. That is no
             # reason to cut the answer off; its end closes.
             return
+        # The end of an answer tells the application that its caller left, and quart-trio cancels
+        # the very task that is about to close in here. Without the shield it would not.
         with trio.move_on_after(SETTLE_S, shield=True):
             # Not while another task still writes the end of an answer.
             async with self.send_lock:
                 await super().protocol_send(event)
+
+    def _note_idle(self, is_idle: bool) -> None:
+        self._idle.deadline = (
+            trio.current_time() + self.config.keep_alive_timeout if is_idle else math.inf
+        )
+
+    async def _idle_timeout(self) -> None:
+        """Close the connection once it was idle for too long, or is when the daemon stops.
+
+        One task for all its requests: hypercorn would begin another at the end of each.
+        """
+        terminated = self.context.terminated
+        with self._idle:
+            self._note_idle(True)
+            await terminated.wait()
+        if self._idle.deadline < math.inf:  # the answer under way closes it otherwise
+            with trio.CancelScope(shield=True):
+                await self._initiate_server_close()
 
     async def _read_data(self) -> None:
         # The wrapper chooses the protocol and would change it to HTTP/2; it is ours from the first
@@ -205,6 +234,9 @@ class _Http1(H11Protocol):
 
     # Of an answer, until there is something to send along with it.
     _head = b""
+    # Bytes that a reader of the feed may say now, as of that moment of the clock.
+    _talk_len = float(FEED_TALK_LEN)
+    _talk_at = 0.0
 
     @property
     def is_answering(self) -> bool:
@@ -231,11 +263,38 @@ class _Http1(H11Protocol):
         hypercorn would refuse it in the middle of the answer that is under way, and then leave the
         connection open with nobody to time it out.
         """
-        talks = isinstance(event, RawData) and event.data
-        if talks and isinstance(self.stream, WSStream) and not self.stream.handshake.accepted:
+        if not (isinstance(event, RawData) and event.data and isinstance(self.stream, WSStream)):
+            await super().handle(event)
+        elif not self.stream.handshake.accepted:
             await self.send(Closed())
-            return
-        await super().handle(event)
+        else:
+            await self._hear(event.data)
+
+    async def _hear(self, data: bytes) -> None:
+        """Take what a WebSocket's peer says, within measure.
+
+        Each ping is answered, and a message that never ends grows in frames without content: only
+        the bytes themselves can be bounded.
+        """
+        now = trio.current_time()
+        self._talk_len += (now - self._talk_at) * FEED_TALK_LEN_PER_S
+        self._talk_len = min(self._talk_len, FEED_TALK_LEN)
+        self._talk_at = now
+        allowed = int(self._talk_len)
+        self._talk_len -= min(len(data), allowed)
+        await super().handle(RawData(data[:allowed]))
+        if len(data) > allowed and isinstance(self.stream, WSStream):
+            await self.stream.app_send(
+                {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": None}
+            )
+            await self._close_stream()
+            self.task_group.spawn(self._linger)
+
+    async def _linger(self) -> None:
+        # Until then what comes is read and dropped: a socket closed with unread bytes is reset, and
+        # the peer would not see why.
+        await trio.sleep(LINGER_S)
+        await self.send(Closed())
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Never change the protocol: an offer of HTTP/2 is answered in HTTP/1.1, or refused."""

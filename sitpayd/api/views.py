@@ -6,11 +6,13 @@ shown: enough to tell two devices apart, too little to write to somebody.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 import trio
 
+from sitpayd.actors.changes import RING_LEN, Change
 from sitpayd.actors.registry import DeviceRegistry
 from sitpayd.actors.status import DeviceStatus, judged
 from sitpayd.storage import partners
@@ -29,6 +31,8 @@ class DeviceViews:
         self._registry = registry
         self._database = database
         self._names: dict[int, str] = {}
+        # Number of a change and its message, as long as the board remembers the change.
+        self._news: list[tuple[int, str]] = [(0, "")] * RING_LEN
 
     async def know_partners(self, devices: Iterable[DeviceStatus]) -> None:
         """Read the names of those partners of these devices that were not met before."""
@@ -72,6 +76,27 @@ class DeviceViews:
             "verified_at": known.verified_at and known.verified_at.isoformat(),
             "evidence": known.evidence,
         }
+
+    def news(self, change: Change, cursor: str) -> str:
+        """Tell a device's new status as the feed does; encoded once for all who read it."""
+        place = change.seq % RING_LEN
+        seq, text = self._news[place]
+        if seq != change.seq:
+            text = encode(
+                {
+                    "type": "status",
+                    "cursor": cursor,
+                    "seq": change.seq,
+                    "device": self.view(change.device),
+                }
+            )
+            self._news[place] = (change.seq, text)
+        return text
+
+
+def encode(message: Mapping[str, object]) -> str:
+    """Write JSON without blanks."""
+    return json.dumps(message, separators=(",", ":"))
 
 
 def masked(phone: str | None) -> str | None:

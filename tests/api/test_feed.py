@@ -1,27 +1,36 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
+import quart.typing
 import trio
 from quart.testing.connections import WebsocketResponseError
+from trio.testing import MockClock
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.trio.client import ClientConnection, connect
 from werkzeug.datastructures import Headers
 
+from sitpayd.actors.changes import MAX_BEHIND, RING_LEN
 from sitpayd.actors.phase import Phase
-from sitpayd.actors.status import MAX_CHANGES_BEHIND, DeviceStatus
+from sitpayd.actors.status import DeviceStatus
 from sitpayd.api.app import FEED_RULE
+from sitpayd.api.feed import MAX_READERS, PART_LEN
+from sitpayd.api.server import FEED_TALK_LEN, FEED_TALK_LEN_PER_S
 from sitpayd.settings import Settings
 from tests.support.fake_actor import QR_TEXT
 from tests.support.front import ADMIN_KEY, BASE_URL, Front, Tenant, open_front
 from tests.support.server import Served
 
 ADMIN = {"x-admin-key": ADMIN_KEY}
+SINCE = datetime(2026, 11, 23, tzinfo=UTC)
 
 
 async def refusal(
@@ -34,6 +43,40 @@ async def refusal(
     response = caught.value.response
     assert response.headers["cache-control"] == "no-store"
     return response.status_code, (await response.get_json())["code"]
+
+
+class Listener:
+    """A reader in the test client."""
+
+    def __init__(self, socket: quart.typing.TestWebsocketConnectionProtocol) -> None:
+        self._socket = socket
+
+    async def told(self) -> dict[str, Any]:
+        """The next message."""
+        message: dict[str, Any] = json.loads(await self._socket.receive())
+        return message
+
+
+@asynccontextmanager
+async def listening_to(
+    front: Front, query: str = "", headers: dict[str, str] | None = None
+) -> AsyncIterator[Listener]:
+    """Read the feed as the operator, or as somebody with other headers."""
+    path = f"{FEED_RULE}?{query}" if query else FEED_RULE
+    async with front.client.websocket(path, headers=ADMIN if headers is None else headers) as feed:
+        yield Listener(feed)
+
+
+def fill(front: Front, count: int) -> None:
+    """Put so many devices on the board."""
+    for number in range(count):
+        front.board.publish(DeviceStatus(f"wa_{number:020}", 1, "unpaired", None, SINCE))
+
+
+def change_often(front: Front, tenant: Tenant, count: int) -> None:
+    """Let a device change so many times."""
+    for number in range(count):
+        front.board.publish(DeviceStatus(tenant.session_id, 1, "waiting", str(number), SINCE))
 
 
 @pytest.mark.parametrize(
@@ -51,6 +94,7 @@ async def refusal(
 async def test_feed_needs_the_admin_key_before_it_opens(
     front: Front, headers: dict[str, str]
 ) -> None:
+    """T-37: without the credential, or with another one, there is no 101."""
     assert await refusal(front, headers) == (401, "unauthorized")
 
 
@@ -61,9 +105,14 @@ async def test_two_admin_keys_are_ambiguous(front: Front) -> None:
 
 
 async def test_key_in_the_address_is_not_read(front: Front) -> None:
+    """T-39: an address stands in the logs of every proxy it passed."""
     path = f"{FEED_RULE}?x-admin-key={ADMIN_KEY}&key={ADMIN_KEY}"
 
     assert await refusal(front, {}, path) == (401, "unauthorized")
+    assert await refusal(front, ADMIN, path) == (400, "invalid_query")
+    assert await refusal(front, {}, f"{FEED_RULE}?ticket={ADMIN_KEY}") == (403, "forbidden_origin")
+    page = {"origin": BASE_URL}
+    assert await refusal(front, page, f"{FEED_RULE}?ticket={ADMIN_KEY}") == (401, "unauthorized")
 
 
 async def test_feed_without_an_admin_key_stays_closed() -> None:
@@ -87,6 +136,7 @@ async def test_feed_without_an_admin_key_stays_closed() -> None:
     ],
 )
 async def test_foreign_origin_is_refused(front: Front, origin: str) -> None:
+    """T-38: scheme, host and port have to be ours; the credential alone does not help a page."""
     assert await refusal(front, {**ADMIN, "origin": origin}) == (403, "forbidden_origin")
 
 
@@ -100,6 +150,21 @@ async def test_two_origins_are_refused(front: Front) -> None:
     assert await refusal(front, headers) == (403, "forbidden_origin")
 
 
+VIEW = {
+    "session_id",
+    "partner",
+    "partner_name",
+    "device_name",
+    "phone",
+    "status",
+    "reason",
+    "since",
+    "until",
+    "verified_at",
+    "evidence",
+}
+
+
 @pytest.mark.parametrize("headers", [ADMIN, {**ADMIN, "origin": BASE_URL}])
 async def test_feed_tells_every_device_then_every_change(
     front: Front, tenant: Tenant, headers: dict[str, str]
@@ -110,15 +175,207 @@ async def test_feed_tells_every_device_then_every_change(
         change = json.loads(await feed.receive())
 
     (device,) = snapshot.pop("devices")
-    assert set(snapshot) == {"type", "seq"}
-    assert snapshot["type"] == "snapshot"
-    assert set(device) == {"session_id", "status", "reason", "since"}
+    assert set(snapshot) == {"type", "cursor", "seq", "counts", "more"}
+    assert (snapshot["type"], snapshot["more"]) == ("snapshot", False)
+    assert snapshot["counts"] == {"connected": 1}
+    assert set(device) == VIEW
     assert (device["session_id"], device["status"]) == (tenant.session_id, "connected")
-    assert set(change) == {"type", "seq", "device"}
+    assert device["evidence"] == "login"
+    assert set(change) == {"type", "cursor", "seq", "device"}
     assert (change["type"], change["seq"]) == ("status", snapshot["seq"] + 1)
-    assert set(change["device"]) == {"session_id", "status", "reason", "since"}
+    assert set(change["device"]) == VIEW
     assert (change["device"]["status"], change["device"]["reason"]) == ("waiting", "network")
     assert datetime.fromisoformat(change["device"]["since"]).tzinfo is not None
+
+
+async def test_snapshot_comes_in_parts_and_its_cursor_with_the_last(front: Front) -> None:
+    count = 2 * PART_LEN + 1
+    fill(front, count)
+    async with listening_to(front) as feed:
+        parts = [await feed.told()]
+        while parts[-1]["more"]:
+            parts.append(await feed.told())
+
+    assert [part["type"] for part in parts] == ["snapshot", "more", "more"]
+    assert [part["cursor"] is None for part in parts] == [True, True, False]
+    names = [device["session_id"] for part in parts for device in part["devices"]]
+    assert names == sorted(names)
+    assert len(set(names)) == count
+
+
+async def test_empty_board_is_a_snapshot_too(front: Front) -> None:
+    async with listening_to(front) as feed:
+        snapshot = await feed.told()
+
+    assert (snapshot["type"], snapshot["devices"], snapshot["more"]) == ("snapshot", [], False)
+
+
+async def test_lost_reader_resumes_and_is_told_what_it_missed(front: Front, tenant: Tenant) -> None:
+    async with listening_to(front) as feed:
+        cursor = (await feed.told())["cursor"]
+    tenant.actor.enter(Phase.WAITING, "network")
+    tenant.actor.enter(Phase.CONNECTING)
+    async with listening_to(front, f"after={cursor}") as feed:
+        resumed = await feed.told()
+        told = [await feed.told(), await feed.told()]
+
+    assert resumed == {"type": "resumed", "cursor": cursor}
+    assert [change["device"]["status"] for change in told] == ["waiting", "connecting"]
+
+
+@pytest.mark.parametrize("after", ["", "null", "0123456789ab-1", "-1", "x" * 500])
+async def test_cursor_that_leads_nowhere_brings_a_snapshot(
+    front: Front, tenant: Tenant, after: str
+) -> None:
+    async with listening_to(front, f"after={after}") as feed:
+        assert (await feed.told())["type"] == "snapshot"
+
+
+async def test_cursor_that_is_too_old_brings_a_snapshot(front: Front, tenant: Tenant) -> None:
+    async with listening_to(front) as feed:
+        cursor = (await feed.told())["cursor"]
+    change_often(front, tenant, RING_LEN + 1)
+    async with listening_to(front, f"after={cursor}") as feed:
+        assert (await feed.told())["type"] == "snapshot"
+
+
+async def test_feed_of_a_partner_tells_of_its_devices_alone(front: Front) -> None:
+    one, other = await front.tenant(), await front.tenant()
+    partner = other.actor.handle.record.partner_id
+    async with listening_to(front, f"partner={partner}") as feed:
+        snapshot = await feed.told()
+        one.actor.enter(Phase.WAITING, "network")
+        other.actor.enter(Phase.BANNED, "banned")
+        change = await feed.told()
+
+    assert [device["session_id"] for device in snapshot["devices"]] == [other.session_id]
+    assert snapshot["counts"] == {"connected": 1}
+    assert change["device"]["session_id"] == other.session_id
+    # The board's numbers: a filtered feed has gaps.
+    assert change["seq"] == snapshot["seq"] + 2
+
+
+async def test_device_that_is_no_longer_asked_for_has_left(front: Front) -> None:
+    one, other = await front.tenant(), await front.tenant()
+    async with listening_to(front, "status=connected,banned") as feed:
+        snapshot = await feed.told()
+        one.actor.enter(Phase.WAITING, "network")
+        left = await feed.told()
+        one.actor.enter(Phase.CONNECTING)
+        one.actor.enter(Phase.CONNECTED)
+        back = await feed.told()
+        await front.ask("DELETE", f"/partner/devices/{one.session_id}", headers=one.headers)
+        removed = await feed.told()
+        other.actor.enter(Phase.WAITING, "network")
+        await feed.told()
+        await front.ask("DELETE", f"/partner/devices/{other.session_id}", headers=other.headers)
+        third = await front.tenant()
+        last = await feed.told()
+
+    assert len(snapshot["devices"]) == 2
+    assert set(left) == {"type", "cursor", "seq", "session_id"}
+    assert (left["type"], left["session_id"]) == ("left", one.session_id)
+    assert (back["type"], back["device"]["status"]) == ("status", "connected")
+    assert (removed["type"], removed["session_id"]) == ("removed", one.session_id)
+    # Nothing of the one that had left before it was removed.
+    assert last["device"]["session_id"] == third.session_id
+
+
+@pytest.mark.parametrize("query", ["status=asleep", "partner=x", "unheard=of"])
+async def test_query_that_makes_no_sense_is_refused(front: Front, query: str) -> None:
+    assert await refusal(front, ADMIN, f"{FEED_RULE}?{query}") == (400, "invalid_query")
+
+
+async def test_quiet_feed_shows_every_10_s_that_it_lives(
+    front: Front, autojump_clock: MockClock
+) -> None:
+    async with listening_to(front) as feed:
+        snapshot = await feed.told()
+        for beat in (1, 2, 3):
+            heartbeat = await feed.told()
+            assert trio.current_time() == pytest.approx(10.0 * beat, abs=0.1)
+            assert datetime.fromisoformat(heartbeat.pop("at")).tzinfo is not None
+            assert heartbeat == {"type": "heartbeat", "cursor": snapshot["cursor"]}
+
+
+async def test_heartbeat_of_a_filtered_feed_moves_its_cursor_on(
+    front: Front, tenant: Tenant, autojump_clock: MockClock
+) -> None:
+    async with listening_to(front, "status=banned") as feed:
+        snapshot = await feed.told()
+        tenant.actor.enter(Phase.WAITING, "network")
+        heartbeat = await feed.told()
+
+    assert heartbeat["cursor"] != snapshot["cursor"]
+    assert heartbeat["cursor"] == front.board.changes.cursor(snapshot["seq"] + 1)
+
+
+async def test_too_many_readers_are_refused(front: Front) -> None:
+    front.board.watchers = MAX_READERS
+    assert await refusal(front, ADMIN) == (503, "overloaded")
+    front.board.watchers = MAX_READERS - 1
+    async with listening_to(front) as feed:
+        await feed.told()
+
+
+# --- tickets ---
+
+
+async def a_ticket(front: Front) -> str:
+    answer = await front.post("/admin/tickets", {}, ADMIN)
+    return str((await answer.get_json())["ticket"])
+
+
+async def test_ticket_opens_the_feed_once_for_a_page_of_ours(front: Front) -> None:
+    ticket = await a_ticket(front)
+    async with listening_to(front, f"ticket={ticket}", {"origin": BASE_URL}) as feed:
+        assert (await feed.told())["type"] == "snapshot"
+
+    path = f"{FEED_RULE}?ticket={ticket}"
+    assert await refusal(front, {"origin": BASE_URL}, path) == (401, "unauthorized")
+
+
+async def test_ticket_ends_after_30_s(front: Front, mock_clock: MockClock) -> None:
+    """T-37: a credential that has expired."""
+    ticket, other = await a_ticket(front), await a_ticket(front)
+    mock_clock.jump(29.9)
+    async with listening_to(front, f"ticket={ticket}", {"origin": BASE_URL}) as feed:
+        await feed.told()
+    mock_clock.jump(0.1)
+
+    path = f"{FEED_RULE}?ticket={other}"
+    assert await refusal(front, {"origin": BASE_URL}, path) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("origin", [None, "null", "https://evil.example"])
+async def test_ticket_is_good_for_pages_of_ours_alone(front: Front, origin: str | None) -> None:
+    """T-38: who read it where addresses are kept can do nothing with it."""
+    ticket = await a_ticket(front)
+    headers = {} if origin is None else {"origin": origin}
+    path = f"{FEED_RULE}?ticket={ticket}"
+
+    assert await refusal(front, headers, path) == (403, "forbidden_origin")
+    # Nor does the attempt use it up.
+    async with listening_to(front, f"ticket={ticket}", {"origin": BASE_URL}) as feed:
+        await feed.told()
+
+
+async def test_ticket_and_key_are_ambiguous(front: Front) -> None:
+    ticket = await a_ticket(front)
+    page = {**ADMIN, "origin": BASE_URL}
+
+    for query in (f"ticket={ticket}", f"ticket={ticket}&ticket={ticket}"):
+        refused = await refusal(front, page, f"{FEED_RULE}?{query}")
+        assert refused == (400, "ambiguous_credentials")
+
+
+async def test_page_that_is_reached_through_a_tunnel_may_read_the_feed(front: Front) -> None:
+    headers = {**ADMIN, "host": "localhost:8080", "origin": "http://localhost:8080"}
+    async with listening_to(front, headers=headers) as feed:
+        await feed.told()
+    for origin in ("http://localhost:3000", "https://localhost:8080", "http://localhost"):
+        refused = await refusal(front, {**headers, "origin": origin})
+        assert refused == (403, "forbidden_origin")
 
 
 async def test_whole_life_of_a_device_shows_no_secret(front: Front) -> None:
@@ -130,14 +387,14 @@ async def test_whole_life_of_a_device_shows_no_secret(front: Front) -> None:
         await tenant.actor.link("919876543210")
         await front.send(tenant, "a canary's song")
         await front.ask("DELETE", f"/partner/devices/{tenant.session_id}", headers=tenant.headers)
-        while json.loads(heard[-1]).get("device", {}).get("status") != "removed":
+        while json.loads(heard[-1])["type"] != "removed":
             heard.append(await feed.receive())
 
-    statuses = [json.loads(message)["device"]["status"] for message in heard[1:]]
-    assert statuses == ["unpaired", "pairing", "connected", "removed"]
+    statuses = [json.loads(message)["device"]["status"] for message in heard[1:-1]]
+    assert statuses == ["unpaired", "pairing", "connected"]
     text = str(heard)
     secrets = (tenant.api_key, tenant.user_token, tenant.device_token, QR_TEXT, "919876543210")
-    for secret in (*secrets, "canary", "John"):
+    for secret in (*secrets, "canary", "John Doe", "john@example.com"):
         assert secret not in text
 
 
@@ -145,9 +402,10 @@ async def test_whole_life_of_a_device_shows_no_secret(front: Front) -> None:
 
 
 @asynccontextmanager
-async def listening(served: Served) -> AsyncIterator[ClientConnection]:
+async def listening(served: Served, query: str = "") -> AsyncIterator[ClientConnection]:
     """A client of the feed that has read its snapshot."""
-    async with connect(served.feed_url, additional_headers=ADMIN, proxy=None) as feed:
+    url = served.feed_url + query
+    async with connect(url, additional_headers=ADMIN, proxy=None, ping_interval=None) as feed:
         assert json.loads(await feed.recv())["type"] == "snapshot"
         yield feed
 
@@ -220,21 +478,138 @@ async def test_unmasked_frame_ends_the_connection(served: Served) -> None:
                 pass
 
 
-async def test_slow_reader_is_cut_and_may_come_back(served: Served) -> None:
+async def test_coalesced_change_reaches_a_filtered_reader_as_left(served: Served) -> None:
     tenant = await served.front.tenant()
-    heard: list[str] = []
-    async with listening(served) as feed:
-        # One is on its way to the reader, so many may wait, and this is one more.
-        for number in range(MAX_CHANGES_BEHIND + 2):
-            served.front.board.publish(
-                DeviceStatus(tenant.session_id, 1, "waiting", str(number), datetime.now(UTC))
-            )
-        with suppress(ConnectionClosed):
-            while True:
-                heard.append(json.loads(await feed.recv())["device"]["reason"])
-        assert feed.close_code == 1013
-    async with connect(served.feed_url, additional_headers=ADMIN, proxy=None) as feed:
-        snapshot = json.loads(await feed.recv())
+    async with listening(served, "?status=connected") as feed:
+        # It was connected; the step out of that is left out, for there are too many.
+        change_often(served.front, tenant, MAX_BEHIND + 2)
+        told = json.loads(await feed.recv())
 
-    assert heard == [str(number) for number in range(MAX_CHANGES_BEHIND + 1)]
-    assert snapshot["devices"][0]["reason"] == str(MAX_CHANGES_BEHIND + 1)
+    assert (told["type"], told["session_id"]) == ("left", tenant.session_id)
+
+
+async def test_reader_that_is_behind_is_told_the_newest_alone(served: Served) -> None:
+    """F-20: coalesced by device, the newest wins."""
+    tenant = await served.front.tenant()
+    async with listening(served) as feed:
+        change_often(served.front, tenant, MAX_BEHIND + 2)
+        told = json.loads(await feed.recv())
+        assert told["device"]["reason"] == str(MAX_BEHIND + 1)
+        tenant.actor.enter(Phase.CONNECTED)
+        assert json.loads(await feed.recv())["device"]["status"] == "connected"
+
+
+async def test_reader_that_is_too_far_behind_gets_a_fresh_snapshot(served: Served) -> None:
+    """F-20: more than can be coalesced is told as `resync`, and a snapshot follows."""
+    async with listening(served) as feed:
+        fill(served.front, MAX_BEHIND + 1)
+        told = [json.loads(await feed.recv()) for _ in range(3)]
+
+    assert [message["type"] for message in told] == ["resync", "snapshot", "more"]
+    assert sum(len(message.get("devices", ())) for message in told) == MAX_BEHIND + 1
+
+
+# --- frames that no reader sends: T-40 ---
+
+
+async def raw_feed(served: Served) -> trio.SocketStream:
+    """A WebSocket to the feed whose frames the test writes by hand."""
+    stream = await served.connect()
+    await stream.send_all(
+        f"GET {FEED_RULE} HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\n"
+        f"connection: upgrade\r\nsec-websocket-version: 13\r\nx-admin-key: {ADMIN_KEY}\r\n"
+        "sec-websocket-extensions: permessage-deflate\r\n"
+        "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    head = await stream.receive_some()
+    assert head.startswith(b"HTTP/1.1 101")
+    assert b"deflate" not in head
+    return stream
+
+
+async def abuse(served: Served, frames: bytes, count: int) -> bytes:
+    """Send frames again and again until the server has enough; gives what it said."""
+    heard = bytearray()
+    async with await raw_feed(served) as stream:
+
+        async def talk() -> None:
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                for _ in range(count):
+                    await stream.send_all(frames)
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(talk)
+                with suppress(trio.BrokenResourceError):
+                    async for data in stream:
+                        heard += data
+                nursery.cancel_scope.cancel()
+    return bytes(heard)
+
+
+def close_frame(code: int) -> bytes:
+    return Frame(Opcode.CLOSE, code.to_bytes(2, "big")).serialize(mask=False)
+
+
+def frame(opcode: Opcode, data: bytes = b"", *, fin: bool = True) -> bytes:
+    return Frame(opcode, data, fin=fin).serialize(mask=True)
+
+
+async def test_flood_of_pings_is_cut(served: Served) -> None:
+    """T-40: each ping would be answered; after so many bytes it is no reader."""
+    heard = await abuse(served, frame(Opcode.PING, b"12345678") * 500, 200)
+
+    assert close_frame(1008) in heard
+    pongs = heard.count(Frame(Opcode.PONG, b"12345678").serialize(mask=False))
+    allowed = FEED_TALK_LEN + 10 * FEED_TALK_LEN_PER_S
+    assert 0 < pongs <= allowed / len(frame(Opcode.PING, b"12345678"))
+
+
+async def test_message_that_never_ends_is_cut(served: Served) -> None:
+    """T-40: a message in pieces without content grows no buffer, and goes on for ever."""
+    first = frame(Opcode.TEXT, b"x", fin=False)
+    heard = await abuse(served, first + frame(Opcode.CONT, fin=False) * 5000, 20)
+
+    assert close_frame(1008) in heard
+
+
+async def test_message_that_is_announced_as_huge_is_cut(served: Served) -> None:
+    """T-40: what is announced is not waited for."""
+    heard = await abuse(served, frame(Opcode.BINARY, b"x" * 1_000_000), 1)
+
+    assert close_frame(1009) in heard or close_frame(1008) in heard
+
+
+async def test_compressed_frame_is_refused(served: Served) -> None:
+    """T-40: compression is not negotiated, so a frame that says it is compressed is an error."""
+    compressed = bytearray(frame(Opcode.TEXT, b"x" * 10))
+    compressed[0] |= 0x40
+    heard = await abuse(served, bytes(compressed), 1)
+
+    # Nothing more was said, and the connection has ended.
+    assert heard.endswith(b'"more":false}')
+
+
+async def test_flood_leaves_no_memory_behind(served: Served) -> None:
+    """T-40: RSS stays flat, however much is thrown at the feed."""
+    frames = frame(Opcode.PING, b"x" * 100) * 600
+    await abuse(served, frames, 10)
+    before = rss()
+    for _ in range(2):
+        await abuse(served, frames, 100)
+
+    assert rss() - before < 8 * 1024 * 1024
+
+
+def rss() -> int:
+    """Resident memory of this process, bytes."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return pages * resource.getpagesize()
+
+
+async def test_pings_of_a_client_library_are_answered(served: Served) -> None:
+    async with listening(served) as feed:
+        for _ in range(20):
+            with trio.fail_after(5):
+                pong = await feed.ping()
+                await pong.wait()

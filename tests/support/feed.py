@@ -40,17 +40,19 @@ class Feed:
 
     @property
     def changes(self) -> list[Json]:
-        """Every message after the first."""
-        return [json.loads(message) for message in self.raw[1:]]
+        """Every change that was told; heartbeats are none."""
+        told = [json.loads(message) for message in self.raw[1:]]
+        return [message for message in told if message["type"] != "heartbeat"]
 
     def statuses(self, session_id: str) -> list[str]:
         """The statuses of one device, in order, without those of the snapshot."""
-        devices = [change["device"] for change in self.changes]
-        return [
-            str(device["status"])
-            for device in devices
-            if isinstance(device, dict) and device["session_id"] == session_id
-        ]
+        told = []
+        for change in self.changes:
+            device = change.get("device", change)
+            assert isinstance(device, dict)
+            if device["session_id"] == session_id:
+                told.append(str(device.get("status", change["type"])))
+        return told
 
     async def tells(self, session_id: str, status: str) -> list[str]:
         """Wait until a device's latest status is this; returns its statuses."""
