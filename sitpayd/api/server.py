@@ -41,6 +41,13 @@ KEEP_ALIVE_S: Final = 10.0
 MAX_REQUESTS: Final = 10_000  # of one connection
 MAX_FEED_MESSAGE_LEN: Final = 4096
 FEED_PING_S: Final = 20.0
+# What a reader of the feed may say: a message of the longest kind at once, which is then refused by
+# its length, and otherwise the pings and pongs of a client library, a few bytes each 20 s.
+FEED_TALK_LEN: Final = 2 * MAX_FEED_MESSAGE_LEN
+FEED_TALK_LEN_PER_S: Final = 256.0
+# For a peer that is cut to see why, before its socket is closed.
+LINGER_S: Final = 2.0
+POLICY_VIOLATION: Final = 1008
 # For the end of a request to reach its connection.
 SETTLE_S: Final = 2.0
 # Connections that are still open after the drain are cut.
@@ -227,6 +234,9 @@ class _Http1(H11Protocol):
 
     # Of an answer, until there is something to send along with it.
     _head = b""
+    # Bytes that a reader of the feed may say now, as of that moment of the clock.
+    _talk_len = float(FEED_TALK_LEN)
+    _talk_at = 0.0
 
     @property
     def is_answering(self) -> bool:
@@ -253,11 +263,38 @@ class _Http1(H11Protocol):
         hypercorn would refuse it in the middle of the answer that is under way, and then leave the
         connection open with nobody to time it out.
         """
-        talks = isinstance(event, RawData) and event.data
-        if talks and isinstance(self.stream, WSStream) and not self.stream.handshake.accepted:
+        if not (isinstance(event, RawData) and event.data and isinstance(self.stream, WSStream)):
+            await super().handle(event)
+        elif not self.stream.handshake.accepted:
             await self.send(Closed())
-            return
-        await super().handle(event)
+        else:
+            await self._hear(event.data)
+
+    async def _hear(self, data: bytes) -> None:
+        """Take what a WebSocket's peer says, within measure.
+
+        Each ping is answered, and a message that never ends grows in frames without content: only
+        the bytes themselves can be bounded.
+        """
+        now = trio.current_time()
+        self._talk_len += (now - self._talk_at) * FEED_TALK_LEN_PER_S
+        self._talk_len = min(self._talk_len, FEED_TALK_LEN)
+        self._talk_at = now
+        allowed = int(self._talk_len)
+        self._talk_len -= min(len(data), allowed)
+        await super().handle(RawData(data[:allowed]))
+        if len(data) > allowed and isinstance(self.stream, WSStream):
+            await self.stream.app_send(
+                {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": None}
+            )
+            await self._close_stream()
+            self.task_group.spawn(self._linger)
+
+    async def _linger(self) -> None:
+        # Until then what comes is read and dropped: a socket closed with unread bytes is reset, and
+        # the peer would not see why.
+        await trio.sleep(LINGER_S)
+        await self.send(Closed())
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Never change the protocol: an offer of HTTP/2 is answered in HTTP/1.1, or refused."""
