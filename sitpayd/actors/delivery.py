@@ -165,6 +165,11 @@ class DeliveryMachine:
         until = max(self._pacing.wait_until(recipient, now), self._paused_until or now)
         return Barred(until, "paced") if until > now else None
 
+    @property
+    def row_in_hand(self) -> int | None:
+        """Id of the row under way."""
+        return None if self._row is None else self._row.id
+
     def ack_overdue(self, now: float) -> bool:
         """Whether the server owes an ack for too long: the connection is no good."""
         return self._ack_deadline is not None and now >= self._ack_deadline

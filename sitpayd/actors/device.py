@@ -69,6 +69,7 @@ from sitpayd.actors.events import (
     Lost,
     NetworkEvent,
     Received,
+    RowLoaded,
     Started,
     StorageFailed,
     Tick,
@@ -256,7 +257,7 @@ class DeviceActor:
             if self._is_past(event):
                 continue
             self._tell(event)
-            in_hand = self._take_in_hand(event)
+            self._handle.row_in_hand = self._row_of(event)
             before = self._machine.phase
             commands = self._machine.handle(event, trio.current_time())
             if isinstance(event, StartPairing) or before is Phase.PAIRING:
@@ -275,6 +276,17 @@ class DeviceActor:
                 self._chronicle.did(command)
                 if result is not None:
                     events.append(result)
+        # What the writer dies of from now on is what it was given.
+        self._handle.row_in_hand = self._machine.row_in_hand
+
+    def _row_of(self, event: Event | Message) -> int | None:
+        """The row to blame if this event makes the actor crash."""
+        if isinstance(event, RowLoaded) and event.row is not None:
+            return event.row.id
+        if isinstance(event, Network) and isinstance(event.event, Received):
+            # What others send is no row's fault; these two may answer one.
+            return self._machine.row_in_hand if event.event.node.tag in ("ack", "iq") else None
+        return self._machine.row_in_hand
 
     async def _perform(self, command: Command, following: Command | None) -> Event | Message | None:
         memory = self._memory

@@ -259,6 +259,11 @@ class DeviceMachine:
         """How many pings went out since the server was heard."""
         return self._keepalive.unanswered
 
+    @property
+    def row_in_hand(self) -> int | None:
+        """Id of the row under way."""
+        return self._delivery.row_in_hand
+
     def deadline(self) -> float | None:
         """When to hand a Tick in, clock seconds; None: nothing to wait for."""
         times = (

@@ -88,8 +88,9 @@ class DeviceSupervisor:
         except Exception as error:
             if _is_of_the_database(error):
                 raise  # damaged: no restart of an actor mends that
-            verdict = self._policy.crashed(handle.session_id, self._count, trio.current_time())
-            _log.exception("device.crashed", session_id=handle.session_id)
+            row, handle.row_in_hand = handle.row_in_hand, None
+            verdict = self._policy.crashed(handle.session_id, self._count, trio.current_time(), row)
+            _log.exception("device.crashed", session_id=handle.session_id, row=row)
             handle.recorder.note(Noted.CRASH, ", ".join(sorted(_names(error))))
         else:
             if not ended:
@@ -99,6 +100,8 @@ class DeviceSupervisor:
             return ended
         if isinstance(verdict, Escalate):
             raise EscalationError(f"{verdict.devices} devices crashed within a minute")
+        if verdict.poison is not None:
+            handle.poison = verdict.poison
         if verdict.faulted:
             record = handle.record
             now = datetime.now(UTC)

@@ -42,6 +42,7 @@ STATUS: Final[Mapping[str, int]] = {
     "request_timeout": 408,
     "device_action_required": 409,
     "device_banned": 409,
+    "device_linked": 409,
     "device_logged_out": 409,
     "device_outdated": 409,
     "device_paired": 409,
@@ -51,18 +52,23 @@ STATUS: Final[Mapping[str, int]] = {
     "device_replaced": 409,
     "device_unpaired": 409,
     "not_cancelable": 409,
+    "other_number": 409,
     "body_too_large": 413,
     "unsupported_media_type": 415,
     "unknown_host": 421,
+    "code_refused": 422,
     "idempotency_key_reused": 422,
     "invalid": 422,
     "proxy_refused": 422,
     "proxy_unreachable": 422,
+    "code_rate_limited": 429,
     "first_contact_budget": 429,
     "paced": 429,
     "queue_full": 429,
+    "too_many_pairings": 429,
     "too_many_registrations": 429,
     "too_many_requests": 429,
+    "too_many_rounds": 429,
     "internal": 500,
     "canceled": 503,
     "device_busy": 503,
@@ -89,6 +95,7 @@ REFUSED: Final[Mapping[str, int]] = {
     "rate_limited": 429,
     "reachout_locked": 429,
     "new_chat_limit": 429,
+    "poison": 500,
 }
 _REFUSED_OTHERWISE: Final = 502
 
@@ -163,6 +170,7 @@ def refused(reason: str | None, extra: Mapping[str, object]) -> ApiError:
 
 _REFUSAL_TEXTS: Final = {
     409: "The device was logged out; link it again.",
+    500: "The message stopped the device again and again, so it was set aside.",
     422: "WhatsApp refused this message or this recipient.",
     429: "WhatsApp allows this device no more messages of this kind for now.",
 }

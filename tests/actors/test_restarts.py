@@ -94,3 +94,56 @@ def test_no_minute_holds_more_than_six_restarts_of_a_device(lives: list[float]) 
         restarts.append(now)
     for early, late in zip(restarts, restarts[6:], strict=False):
         assert late - early > 60.0
+
+
+# --- poison ---
+
+
+def poisons(*rows: int | None) -> list[int | None]:
+    """What is set aside after crashes with these rows on top."""
+    policy = RestartPolicy()
+    found = []
+    for second, row in enumerate(rows):
+        verdict = policy.crashed("wa_1", 1000, float(second), row)
+        assert isinstance(verdict, Restart)
+        found.append(verdict.poison)
+    return found
+
+
+def test_row_on_top_at_three_crashes_in_a_row_is_poison() -> None:
+    """F-13: the row is set aside, not the device."""
+    assert poisons(7, 7, 7) == [None, None, 7]
+
+
+def test_another_row_between_starts_the_count_anew() -> None:
+    assert poisons(7, 7, 8, 7, 7, 7) == [None, None, None, None, None, 7]
+
+
+def test_crash_that_is_no_rows_fault_starts_the_count_anew() -> None:
+    assert poisons(7, 7, None, 7, 7, 7) == [None, None, None, None, None, 7]
+
+
+def test_crashes_without_a_row_have_no_poison() -> None:
+    assert poisons(*[None] * 10) == [None] * 10
+
+
+def test_row_that_could_not_be_set_aside_is_named_again() -> None:
+    assert poisons(7, 7, 7, 7, 7, 7) == [None, None, 7, None, None, 7]
+
+
+def test_rows_of_other_devices_do_not_count() -> None:
+    policy = RestartPolicy()
+    for name in ("wa_1", "wa_2", "wa_3", "wa_4"):
+        verdict = policy.crashed(name, 1000, 0.0, 7)
+        assert isinstance(verdict, Restart)
+        assert verdict.poison is None
+
+
+def test_forgotten_device_has_no_poison() -> None:
+    policy = RestartPolicy()
+    for _ in range(2):
+        policy.crashed("wa_1", 1000, 0.0, 7)
+    policy.forget("wa_1")
+    verdict = policy.crashed("wa_1", 1000, 0.0, 7)
+    assert isinstance(verdict, Restart)
+    assert verdict.poison is None
