@@ -490,19 +490,24 @@ async def test_pong_proves_life_without_waking_the_actor(
 ) -> None:
     await stage.link()
     async with stage.life():
-        await stage.log_in()
-        handed_in: list[object] = []
+        line = await stage.log_in()
+        handed_in: list[str | None] = []
         with pytest.MonkeyPatch.context() as patch:
             deliver = DeviceHandle.deliver
 
             async def watched(handle: DeviceHandle, message: Message) -> None:
-                handed_in.append(message)
+                assert isinstance(message, Network)
+                assert isinstance(message.event, Received)
+                handed_in.append(message.event.node.text("id"))
                 await deliver(handle, message)
 
             patch.setattr(DeviceHandle, "deliver", watched)
             # Forty pings and more, each answered: the connection lives on.
             await trio.sleep(1200.0)
-        assert handed_in == []
+        pings = {node.required_text("id") for node in line.heard if node.text("xmlns") == "w:p"}
+        assert len(pings) >= 40
+        # One may come while the actor looks at the clock; it is handed in like anything else.
+        assert len(pings.intersection(handed_in)) <= 2
         assert stage.status == ("connected", None)
         proof = stage.handle.proof
         assert proof is not None
