@@ -16,7 +16,7 @@ from typing import Final
 
 import trio
 
-from sitpayd import systemd
+from sitpayd import clock, systemd
 from sitpayd.actors.device import World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.outcomes import Outcomes
@@ -35,7 +35,9 @@ from sitpayd.revision_source import look_up
 from sitpayd.settings import Settings, load_secret
 from sitpayd.storage import devices, inbox, outbox
 from sitpayd.storage.database import Database, open_database
+from sitpayd.storage.records import utc_now
 from sitpayd.storage.vault import Vault
+from sitpayd.timekeeping import Timekeeper, take_over
 from sitpayd.whatsapp.noise import WHATSAPP_ROOT_KEY
 
 KEYGEN_THREADS: Final = 1
@@ -98,6 +100,8 @@ async def _run(settings: Settings) -> None:
         stopping = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(supervisor.run)
+            await take_over(database)
+            nursery.start_soon(Timekeeper(database, registry).run)
             nursery.start_soon(_expire, database, registry, outcomes)
             nursery.start_soon(_watch_loop, metrics)
             nursery.start_soon(revision.run, database, registry, board)
@@ -163,7 +167,7 @@ async def _expire(database: Database, registry: DeviceRegistry, outcomes: Outcom
     while True:
         await trio.sleep(EXPIRY_INTERVAL_S)
         try:
-            await _expire_once(database, outcomes, datetime.now(UTC))
+            await _expire_once(database, outcomes, utc_now())
         except (StorageFullError, StorageBusyError) as error:
             # Both pass without a restart; the next round takes what is left.
             _log.warning("expiry.failed", error=str(error))
@@ -173,6 +177,8 @@ async def _expire_once(database: Database, outcomes: Outcomes, now: datetime) ->
     while settled := await database.write(outbox.expire, now):
         for row in settled:
             outcomes.announce(row.message_id, row.state, row.reason)
+    # What is kept for a time was stored with the time of then, and is not moved by a jump.
+    now -= timedelta(seconds=clock.CLOCK.skipped_s)
     purged = False
     # In portions, each a short operation of the one writer, until nothing is left.
     while await database.write(outbox.forget_texts, now - KEEP_TEXTS):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sitpayd.cli import EX_CONFIG, EX_DATAERR
 from sitpayd.daemon import WATCHDOG_INTERVAL_S
+from sitpayd.clock import BOOT_ID_VARIABLE
 from sitpayd.settings import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, SECRET_CREDENTIAL, Settings
 from tests.peers.install import skip_or_fail
 
@@ -91,7 +92,7 @@ def test_command_line_and_environment_hold_no_secret() -> None:
     assert value("ExecStart") == "/opt/sitpayd/bin/sitpayd serve"
     assert not re.search(r"SetCredential|PassEnvironment|[0-9a-fA-F]{32}|(pk|pu|dt)_\w", TEXT)
     variables = {text.partition("=")[0] for text in values("Environment")}
-    assert variables == {CONFIG_VARIABLE, f"{ENVIRONMENT_PREFIX}STATE_DIR"}
+    assert variables == {CONFIG_VARIABLE, f"{ENVIRONMENT_PREFIX}STATE_DIR", BOOT_ID_VARIABLE}
     assert "state_dir" in Settings.model_fields
 
 

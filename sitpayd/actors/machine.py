@@ -81,6 +81,7 @@ from sitpayd.actors.messages import (
     Network,
     PairingWish,
     Pause,
+    Probe,
     Reconnect,
     Remove,
     Reroute,
@@ -218,6 +219,9 @@ class DeviceMachine:
                 return self._reconnect(now)
             case Reroute():
                 return self._reroute(now)
+            case Probe():
+                self._keepalive.probe(now)
+                return self._tick(now)
             case Revised():
                 return self._revised()
             case Logout():

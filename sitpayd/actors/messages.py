@@ -69,6 +69,11 @@ class Revised:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """The machine may have slept: prove that the connection still stands."""
+
+
+@dataclass(frozen=True, slots=True)
 class Logout:
     """Log out at WhatsApp, now or at the next connect, and keep the device. Stored before."""
 
@@ -98,6 +103,7 @@ Message = (
     | Resume
     | Reconnect
     | Reroute
+    | Probe
     | Revised
     | Logout
     | Remove

@@ -110,6 +110,7 @@ async def send(api: Services, device_token: str) -> Response:
 
 async def _accept(api: Services, sending: _Sending) -> Response:
     device, message_id = sending.device, new_message_id()
+    ttl = timedelta(seconds=api.settings.message_ttl_s)
     # Watched from before the insert: the actor may be done before we come back.
     with api.outcomes.watch(message_id) as watch:
         new = NewMessage(
@@ -120,11 +121,11 @@ async def _accept(api: Services, sending: _Sending) -> Response:
             text=sending.body.message,
             idempotency_key=sending.key,
             body_hash=sending.body_hash,
-            expires_at=utc_now() + timedelta(seconds=api.settings.message_ttl_s),
+            expires_at=utc_now() + ttl,
         )
         acceptance: Acceptance
         try:
-            acceptance = await api.database.write(outbox.accept, new)
+            acceptance = await api.database.write(outbox.accept, new, ttl)
         except StorageError:
             # A repeat's message is stored and goes on, whatever cannot be stored now.
             repeated = await _find_repeated(api, sending)

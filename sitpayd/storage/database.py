@@ -140,17 +140,24 @@ class _Work(Protocol):
 
     done: trio.Event
 
+    @property
+    def is_last(self) -> bool: ...
+
     def run(self, unit: Unit) -> None: ...
     def fail(self, error: Exception) -> None: ...
+    def finish(self) -> None: ...
 
 
 class _Job(Generic[T]):
     """An operation on its way through the writer, and what became of it."""
 
-    __slots__ = ("_operation", "_outcome", "done")
+    __slots__ = ("_operation", "_outcome", "_then", "done")
 
-    def __init__(self, operation: Callable[[Unit], T]) -> None:
+    def __init__(
+        self, operation: Callable[[Unit], T], then: Callable[[], None] | None = None
+    ) -> None:
         self._operation = operation
+        self._then = then
         self._outcome: tuple[T] | Exception | None = None
         self.done = trio.Event()
 
@@ -159,6 +166,15 @@ class _Job(Generic[T]):
 
     def fail(self, error: Exception) -> None:
         self._outcome = error
+
+    @property
+    def is_last(self) -> bool:
+        return self._then is not None
+
+    def finish(self) -> None:
+        if self._then is not None and isinstance(self._outcome, tuple):
+            self._then()
+        self.done.set()
 
     def result(self) -> T:
         if self._outcome is None:
@@ -213,13 +229,27 @@ class Database:
             StorageError: If the database refused otherwise.
             Exception: What the operation raised; nothing of it is stored.
         """
-        job: _Job[T] = _Job(partial(_call, operation, args, kwargs))
+        return await self._done(_Job(partial(_call, operation, args, kwargs)))
+
+    async def _done(self, job: _Job[T]) -> T:
         try:
             self._send_job.send_nowait(job)
         except trio.WouldBlock:
             raise StorageBusyError("overloaded") from None
         await job.done.wait()
         return job.result()
+
+    async def write_last(
+        self, operation: Callable[[Unit], T], /, *, then: Callable[[], None]
+    ) -> T:
+        """Run an operation as the last one of its batch; `then`, before any later one begins.
+
+        For what has to change in the database and in memory at one moment.
+
+        Raises:
+            StorageError: As `write`; then nothing is changed.
+        """
+        return await self._done(_Job(operation, then))
 
     async def read(
         self, operation: Callable[Concatenate[Unit, P], T], /, *args: P.args, **kwargs: P.kwargs
@@ -259,13 +289,13 @@ class Database:
             async for first in self._receive_job:
                 batch = [first]
                 try:
-                    while len(batch) < MAX_BATCH:
+                    while len(batch) < MAX_BATCH and not batch[-1].is_last:
                         batch.append(self._receive_job.receive_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):
                     pass
                 await self._in_writer(partial(self._commit, batch))
                 for job in batch:
-                    job.done.set()
+                    job.finish()
 
     async def _in_writer(self, work: Callable[[], None]) -> None:
         if self._inline:

@@ -11,7 +11,7 @@ import hmac
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from heapq import merge
 from itertools import islice
 from typing import Final, Literal
@@ -118,17 +118,22 @@ _CANCEL: Final = (
 )
 
 
-def accept(unit: Unit, message: NewMessage) -> Acceptance:
+def accept(unit: Unit, message: NewMessage, ttl: timedelta | None = None) -> Acceptance:
     """Store a message to be sent, or say why not.
 
     A repeated idempotency key finds its first row, however full the queue is.
+
+    Args:
+        ttl: how long from this transaction on, in the place of the message's own time: the clock
+            may be set between a request and its commit.
     """
     vault, device_id = unit.vault, message.device_id
     key_digest = None
     if message.idempotency_key is not None:
         key_digest = vault.digest(f"idempotency|{device_id}|{message.idempotency_key}")
     body_digest = vault.digest(b"body|" + message.body_hash)
-    now, expires_at = to_micros(unit.now), to_micros(message.expires_at)
+    now = to_micros(unit.now)
+    expires_at = to_micros(message.expires_at if ttl is None else unit.now + ttl)
     first_contact = is_first_contact(unit, device_id, message.recipient)
     inserted = unit.row(
         _ACCEPT,

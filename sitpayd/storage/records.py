@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
+from sitpayd import clock
+
 Address: TypeAlias = tuple[str, int]
 """Who a Signal session is with: user key and device number.
 
@@ -28,8 +30,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def utc_now() -> datetime:
-    """The wall clock, aware, UTC."""
-    return datetime.now(UTC)
+    """UTC by the process's clock, aware."""
+    return clock.utc_now()
 
 
 def to_micros(at: datetime) -> int:

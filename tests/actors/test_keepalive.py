@@ -10,6 +10,7 @@ from sitpayd.actors.keepalive import (
     DEAD_AFTER_S,
     MAX_INTERVAL_S,
     MIN_INTERVAL_S,
+    PROBE_S,
     Keepalive,
 )
 
@@ -82,3 +83,37 @@ def test_new_connection_starts_with_a_clean_slate() -> None:
     deadline = keepalive.deadline()
     assert deadline is not None
     assert deadline >= 100.0 + MIN_INTERVAL_S
+
+
+def test_probed_connection_is_pinged_at_once_and_dead_after_ten_seconds() -> None:
+    """F-15: after a sleep of the machine a socket is guilty until it has said something."""
+    keepalive = running()
+    keepalive.probe(5.0)
+    assert keepalive.deadline() == 5.0
+    assert keepalive.ping_due(5.0)
+    assert not keepalive.dead(5.0 + PROBE_S - 0.1)
+    assert keepalive.dead(5.0 + PROBE_S)
+
+
+def test_probed_connection_that_says_something_is_alive() -> None:
+    keepalive = running()
+    keepalive.probe(5.0)
+    assert keepalive.ping_due(5.0)
+    keepalive.heard(6.0)
+    assert not keepalive.dead(6.0 + PROBE_S + 1)
+    assert keepalive.dead(6.0 + DEAD_AFTER_S)
+
+
+def test_second_probe_gives_no_more_time() -> None:
+    keepalive = running()
+    keepalive.probe(5.0)
+    keepalive.probe(10.0)
+    assert keepalive.dead(5.0 + PROBE_S)
+
+
+def test_probe_without_a_connection_means_nothing() -> None:
+    keepalive = Keepalive(Random(0))
+    keepalive.probe(5.0)
+    assert keepalive.deadline() is None
+    keepalive.start(6.0)
+    assert not keepalive.dead(6.0 + PROBE_S)

@@ -23,6 +23,7 @@ from unittest.mock import patch
 import trio
 from trio._core import _run as trio_run
 
+from sitpayd import clock
 from sitpayd.simulator.accounts import Account, Device
 from sitpayd.simulator.client import Client
 
@@ -107,6 +108,8 @@ def _patch_clocks(stack: ExitStack, chance: Chance) -> None:
             return cls.fromtimestamp(chance.daemon_time(), tz or UTC)
 
     stack.enter_context(patch.object(time, "time", chance.server_time))
+    steady = clock.SteadyClock(wall=chance.daemon_time, monotonic=chance.server_time)
+    stack.enter_context(patch.object(clock, "CLOCK", steady))
     for name, module in sorted(sys.modules.items()):
         if name.startswith("sitpayd.") and getattr(module, "datetime", None) is datetime:
             stack.enter_context(patch.object(module, "datetime", WallClock))
