@@ -67,6 +67,19 @@ async def test_exact_time_is_told_on_hover(visitor: Visitor, served: Served) -> 
     assert title == f"since {known.since:%-d %b %Y, %H:%M:%S} UTC"
 
 
+async def test_ages_are_told_by_the_daemons_clock(visitor: Visitor, served: Served) -> None:
+    [actor] = await settle(served.front, [Planned("John iPhone", age_s=1800)])
+    await visitor.page.ask(
+        "Page.addScriptToEvaluateOnNewDocument",
+        source="Date.now = ((now) => () => now() - 7_200_000)(Date.now)",
+    )
+
+    await visitor.sign_in()
+
+    since = await visitor.page.text(f"#row-{actor.handle.session_id} .c-since")
+    assert since == "30 min"
+
+
 async def test_counts_are_told_by_state(visitor: Visitor, served: Served) -> None:
     await settle(served.front, FEW)
 

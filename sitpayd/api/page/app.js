@@ -121,7 +121,11 @@ class House {
     const { heardAt } = this.#feed;
     if (heardAt === null) {
       write(byId("lost-what"), "The live feed cannot be opened.");
-      write(byId("lost-seen"), "");
+      // A browser does not tell a page why. These two are what it mostly is.
+      write(
+        byId("lost-seen"),
+        "If it stays so: open this page at the address in the setting base_url, and let the proxy in front of the daemon pass WebSockets.",
+      );
     } else {
       write(byId("lost-what"), `Live feed lost since ${timeOfDay(heardAt)}.`);
       write(byId("lost-seen"), "What you see is how it was then.");

@@ -1,7 +1,11 @@
 // The admin API, asked with the key. The key lives in this object; nothing else holds it, except
 // the tab's own storage where the person ticked that.
 
+import { setClock } from "./words.js";
+
 const STORED = "sitpayd.key";
+// The header Date knows whole seconds.
+const DATE_COARSE_MS = 2_000;
 const ANSWER_WITHIN_MS = 15_000;
 // A key travels in a header; other characters could not.
 const POSSIBLE_KEY = /^[\x21-\x7e]+$/;
@@ -105,6 +109,7 @@ export class Client {
             code: "unreadable",
           });
     }
+    setClock(answer.headers.get("date"), DATE_COARSE_MS);
     if (!answer.ok) {
       throw new Refusal(told.message ?? `The daemon answered ${answer.status}.`, {
         status: answer.status,

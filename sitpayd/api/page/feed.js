@@ -9,6 +9,8 @@ import { setClock } from "./words.js";
 // The daemon says something every 10 s at least. Two missed, and a little for the way.
 const SILENCE_MS = 22_000;
 const LOOK_EVERY_MS = 500;
+// What a heartbeat's way here takes at most, as a rule.
+const HEARTBEAT_COARSE_MS = 250;
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 30_000;
 // A retry never waits less: a daemon that refuses at once must not be asked in a loop.
@@ -149,7 +151,7 @@ export class Feed {
         this.#listener.removed(told.session_id);
         break;
       case "heartbeat":
-        setClock(told.at);
+        setClock(told.at, HEARTBEAT_COARSE_MS);
         break;
       case "resync":
         // Changes were left out; a snapshot of now follows.

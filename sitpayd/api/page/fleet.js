@@ -18,7 +18,8 @@ const ORDERS = {
   partner: (a, b) => COLLATOR.compare(a.device.partner_name ?? "", b.device.partner_name ?? ""),
   reason: (a, b) => COLLATOR.compare(a.device.reason ?? "\uffff", b.device.reason ?? "\uffff"),
   since: (a, b) => b.since - a.since,
-  proof: (a, b) => (a.verified ?? 0) - (b.verified ?? 0),
+  // The oldest first; what was never heard has none to look at.
+  proof: (a, b) => (a.verified ?? Number.MAX_VALUE) - (b.verified ?? Number.MAX_VALUE),
 };
 
 /** One device as the page uses it. */

@@ -7,8 +7,9 @@ import { words } from "./commands.js";
 import { make } from "./dom.js";
 import { clock, duration } from "./words.js";
 
-const MAY_BEGIN = ["unpaired", "logged_out"];
-const AGAIN_AFTER_S = 3;
+// A link that WhatsApp refused, of a device that never had one, may be tried again.
+const mayBegin = ({ status, phone }) =>
+  ["unpaired", "logged_out"].includes(status) || (status === "action_required" && phone === null);
 // A little after the code changed: the daemon's next one is there then.
 const AFTER_CHANGE_MS = 400;
 
@@ -47,7 +48,7 @@ export class Linking {
       this.#text.textContent = "";
     }
     const pairing = device?.status === "pairing";
-    const may = device !== null && MAY_BEGIN.includes(device.status);
+    const may = device !== null && mayBegin(device);
     this.element.hidden = !pairing && !may;
     if (pairing && !this.#following) {
       void this.#follow(false);
@@ -102,7 +103,7 @@ export class Linking {
       this.#again(this.#expiresAt - clock() + AFTER_CHANGE_MS);
     } else if (told.type === "pending" && (begin || this.#device.status === "pairing")) {
       this.#text.textContent = "Waiting for a code …";
-      this.#again((told.retry_after ?? AGAIN_AFTER_S) * 1000);
+      this.#again(told.retry_after * 1000);
     } else {
       this.#stop();
       this.#text.textContent = told.message ?? "";

@@ -100,7 +100,7 @@ export class Table {
           { role: "columnheader", class: `c-${cell}` },
           sort === null
             ? make("span", { text: name })
-            : make("button", { type: "button", text: name, tabindex: "-1", on: { click: () => onSort(sort) } }),
+            : make("button", { type: "button", text: name, on: { click: () => onSort(sort) } }),
         ),
       ),
     );

@@ -48,10 +48,13 @@ export const nameOf = (device) => device.device_name || device.session_id;
 
 let aheadMs = 0;
 
-/** Learn the daemon's clock: ages are told by it, not by a laptop that is minutes off. */
-export function setClock(at) {
+/**
+ * Learn the daemon's clock: ages are told by it, not by a laptop that is minutes off.
+ * `coarseMs`: how much `at` may be off itself; what is nearer than that is no news.
+ */
+export function setClock(at, coarseMs) {
   const told = Date.parse(at);
-  if (!Number.isNaN(told)) {
+  if (Math.abs(told - clock()) > coarseMs) {
     aheadMs = told - Date.now();
   }
 }
