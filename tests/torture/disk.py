@@ -136,7 +136,14 @@ class _Failing:
     def run(self, _: Unit) -> None:
         raise self._error
 
+    @property
+    def is_last(self) -> bool:
+        return False
+
     def fail(self, _: Exception) -> None:
+        raise AssertionError("nobody waits for it")
+
+    def finish(self) -> None:
         raise AssertionError("nobody waits for it")
 
 
