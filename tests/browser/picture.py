@@ -24,7 +24,7 @@ from tests.browser.visitor import Visitor
 from tests.support.fake_actor import FakeActor
 from tests.support.server import open_server
 
-DEVICES: Final = 640
+DEVICES: Final = 320
 DESKTOP: Final = 1440
 HEIGHTS: Final = {DESKTOP: 900, 390: 844}
 OPEN: Final = Planned(
@@ -36,6 +36,15 @@ OPEN: Final = Planned(
     age_s=21,
     for_s=64,
     heard_s=49,
+)
+TROUBLE: Final = (
+    Planned("Karthik, iPhone", Phase.FAULTED, "crashing", "Vega Clinics", "919876501883", 94),
+    Planned("Elif, shop 2", Phase.ACTION_REQUIRED, "passkey", "Orchid Retail", None, 812),
+    Planned(
+        "Ravi, sales", Phase.BANNED, "temporary_ban", "Nimbus CRM", "919876507120", 6200, 86400
+    ),
+    Planned("Noor, Pixel 9", Phase.REPLACED, "replaced", "Kirana Connect", "919876502964", 18_000),
+    OPEN,
 )
 # Seconds ago, what happened, and its detail.
 STORY: Final = (
@@ -73,7 +82,7 @@ async def take(address: str, width: int, scheme: str) -> bytes:
         opened_page(address, width, HEIGHTS[width]) as page,
     ):
         await settle(served.front, believable(DEVICES))
-        [actor] = await settle(served.front, [OPEN])
+        [*_, actor] = await settle(served.front, TROUBLE)
         remember(actor)
         await page.prefer(scheme)
         visitor = Visitor(page, served.base_url)

@@ -28,7 +28,7 @@ async def test_trouble_stands_on_top(visitor: Visitor, served: Served) -> None:
 
 
 async def test_row_tells_state_reason_and_ages(visitor: Visitor, served: Served) -> None:
-    plan = Planned("Has lost its net", Phase.WAITING, "no_answer", "Lotus Messaging", heard_s=75)
+    plan = Planned("Has lost its net", Phase.WAITING, "no_answer", "Lotus Messaging", heard_s=150)
     [actor] = await settle(served.front, [plan])
 
     await visitor.sign_in()
@@ -38,7 +38,7 @@ async def test_row_tells_state_reason_and_ages(visitor: Visitor, served: Served)
     told = row.split("\n")
     assert told[:2] == ["waiting", "Has lost its net"]
     assert told[3:6] == ["Lotus Messaging", "…3210", "no answer"]
-    assert told[6:] == ["1 h", "1 min"]
+    assert told[6:] == ["1 h", "2 min"]
 
 
 async def test_age_of_proof_goes_on(visitor: Visitor, served: Served) -> None:

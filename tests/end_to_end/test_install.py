@@ -50,6 +50,13 @@ def test_installed_package_is_the_wheel(place: Path) -> None:
     assert Path(found.strip()).is_relative_to(place)
 
 
+def test_installed_admin_page_is_whole(place: Path) -> None:
+    program = "from importlib.resources import files; "
+    program += "print(*(file.name for file in files('sitpayd.api').joinpath('page').iterdir()))"
+    found = run(place / "venv/bin/python", "-c", program, cwd=place)
+    assert set(found.split()) == {path.name for path in (ROOT / "sitpayd/api/page").iterdir()}
+
+
 def test_installed_command_migrates(place: Path) -> None:
     said = run(place / "venv/bin/sitpayd", "migrate", cwd=place, state_dir=str(place / "state"))
     assert said == "the database is up to date\n"

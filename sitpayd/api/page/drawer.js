@@ -46,7 +46,6 @@ export class Drawer {
     };
     fact("Since", "since");
     fact("Until", "until");
-    fact("Proof of life", "proof");
     fact("Partner", "partner");
     fact("Number", "phone");
     fact("Session id", "id");
@@ -55,6 +54,7 @@ export class Drawer {
       this.#story.append(make("div", { class: name }, make("dt", { text: label }), value));
     };
     part("Cause", "cause");
+    part("Proof", "proof");
     part("What happens next", "next");
     part("What you can do", "advice");
     element.replaceChildren(
@@ -168,19 +168,24 @@ export class Drawer {
 
   #paintTimes() {
     const { device, since, until, verified } = this.#entry;
-    write(this.#values.since, `${age(since)} ago, ${exact(since)}`);
+    this.#tellTime("since", since, `${age(since)} ago`);
     this.#values.until.parentElement.hidden = until === null;
     if (until !== null) {
       const left = (until - clock()) / 1000;
-      write(this.#values.until, left > 0 ? `in ${duration(left)}, ${exact(until)}` : exact(until));
+      this.#tellTime("until", until, left > 0 ? `in ${duration(left)}` : "over");
     }
-    write(
-      this.#values.proof,
-      verified === null
-        ? "nothing heard since the daemon started"
-        : `${age(verified)} ago${device.evidence ? ` (${plain(device.evidence)})` : ""}, ${exact(verified)}`,
-    );
+    if (verified === null) {
+      write(this.#values.proof, "WhatsApp was not heard since the daemon started.");
+      mark(this.#values.proof, "title", null);
+    } else {
+      this.#tellTime("proof", verified, `WhatsApp was heard ${age(verified)} ago (${plain(device.evidence)})`);
+    }
     mark(this.#values.proof, "data-old", this.#entry.unproved ? "" : null);
+  }
+
+  #tellTime(name, at, text) {
+    write(this.#values[name], `${text}, ${moment(at)}`);
+    mark(this.#values[name], "title", exact(at));
   }
 
   #later(ms) {

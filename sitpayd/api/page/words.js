@@ -62,8 +62,9 @@ export function setClock(at, coarseMs) {
 /** The daemon's time now, milliseconds. */
 export const clock = () => Date.now() + aheadMs;
 
+// Below; unit; name. Seconds go a little further: a proof of life is too old from 70 s on.
 const STEPS = [
-  [60, 1, "s"],
+  [100, 1, "s"],
   [3600, 60, "min"],
   [86_400, 3600, "h"],
   [Infinity, 86_400, "d"],
