@@ -35,7 +35,9 @@ from sitpayd.api import (
     sending,
 )
 from sitpayd.api.auth import Guard
+from sitpayd.api.direct import SEND_RULE, Direct
 from sitpayd.api.drain import Drain
+from sitpayd.api.exchange import Answer
 from sitpayd.api.gate import Gate
 from sitpayd.api.limits import RegistrationLimit
 from sitpayd.api.notes import current_notes
@@ -56,7 +58,7 @@ class Route:
 
     method: str
     rule: str
-    handler: Callable[..., Awaitable[ResponseReturnValue]]
+    handler: Callable[..., Awaitable[ResponseReturnValue | Answer]]
 
 
 ROUTES: Final = (
@@ -84,7 +86,7 @@ ROUTES: Final = (
         for operation in OPERATIONS
     ),
     Route("POST", "/admin/tickets", admin.ticket),
-    Route("POST", "/wa/<device_token>/send", sending.send),
+    Route("POST", SEND_RULE, sending.send),
     Route("GET", "/wa/<device_token>/messages", messages.list_messages),
     Route("GET", "/wa/<device_token>/messages/<message_id>", messages.show_message),
     Route("DELETE", "/wa/<device_token>/messages/<message_id>", messages.cancel_message),
@@ -145,7 +147,7 @@ def create_app(
         app.add_url_rule(
             route.rule,
             f"{route.method} {route.rule}",
-            partial(route.handler, services),
+            partial(route.handler, services),  # type: ignore[arg-type]  # a send never comes here
             methods=[route.method],
             strict_slashes=True,
         )
@@ -155,7 +157,7 @@ def create_app(
     app.register_error_handler(Exception, _answer_error)
     # The gate stands around everything, also around what the framework answers by itself.
     app.asgi_app = Gate(  # type: ignore[method-assign]
-        app.asgi_app, settings.base_url, metrics
+        Direct(app.asgi_app, partial(sending.send, services)), settings.base_url, metrics
     )
     return app
 

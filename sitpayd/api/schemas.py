@@ -14,10 +14,10 @@ from typing import Annotated, Final, TypeVar
 import phonenumbers
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from quart import Request
-from werkzeug.datastructures import Headers
 
 from sitpayd.actors.proxies import parse_proxy
 from sitpayd.api.errors import ApiError
+from sitpayd.api.exchange import HeaderLines
 
 # Visible ASCII. Source: RFC 9110 section 5.5, and the key's length from Stripe's practice.
 _IDEMPOTENCY_KEY: Final = re.compile("[!-~]{1,255}")
@@ -137,7 +137,18 @@ async def read_body(request: Request, model: type[M]) -> M:
         ApiError: 415 if it is not JSON by its headers, 400 if it is not by its bytes.
         pydantic.ValidationError: If a key is missing or has a bad value.
     """
-    if request.mimetype != "application/json" or "content-encoding" in request.headers:
+    return check_body(request.headers, await request.get_data(True, False, False), model)
+
+
+def check_body(headers: HeaderLines, data: bytes, model: type[M]) -> M:
+    """Check a JSON body that was read.
+
+    Raises:
+        As `read_body`.
+    """
+    kinds = headers.getlist("content-type")
+    kind = kinds[0].partition(";")[0].strip().lower() if kinds else ""
+    if kind != "application/json" or headers.getlist("content-encoding"):
         raise ApiError(
             "unsupported_media_type",
             "The body must be application/json, and not compressed.",
@@ -166,7 +177,7 @@ def parse_json(data: bytes) -> dict[str, object]:
     return value
 
 
-def read_idempotency_key(headers: Headers) -> str | None:
+def read_idempotency_key(headers: HeaderLines) -> str | None:
     """Read the header Idempotency-Key.
 
     Raises:
@@ -184,7 +195,7 @@ def read_idempotency_key(headers: Headers) -> str | None:
     return values[0]
 
 
-def read_prefer(headers: Headers) -> tuple[float | None, bool]:
+def read_prefer(headers: HeaderLines) -> tuple[float | None, bool]:
     """Read the header Prefer: seconds to wait, if it says, and whether to answer at once.
 
     What is not understood is ignored, as RFC 7240 has it.

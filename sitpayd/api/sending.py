@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final, assert_never
 
-from quart import Response, request
+import trio
 
 from sitpayd.actors.outcomes import Watch
 from sitpayd.actors.phase import NEEDS_A_PERSON, Phase
 from sitpayd.actors.status import DeviceStatus
 from sitpayd.api.auth import unknown_device_token
 from sitpayd.api.errors import ApiError, refused
+from sitpayd.api.exchange import Answer, Asked, CallerLeftError
 from sitpayd.api.notes import current_notes
-from sitpayd.api.schemas import SendBody, read_body, read_idempotency_key, read_prefer
+from sitpayd.api.schemas import SendBody, check_body, read_idempotency_key, read_prefer
 from sitpayd.api.services import Services
 from sitpayd.errors import StorageError
 from sitpayd.storage import outbox
@@ -57,6 +59,7 @@ class _Sending:
     Attributes:
         opted_in: the client understands that a message may be queued.
         at_once: it does not want to wait at all.
+        left: returns when the caller has left.
     """
 
     device: DeviceRecord
@@ -64,6 +67,7 @@ class _Sending:
     key: str | None
     wait_s: float
     at_once: bool
+    left: Callable[[], Awaitable[None]]
 
     @property
     def opted_in(self) -> bool:
@@ -88,15 +92,24 @@ class _Row:
     held_until: datetime | None = None
 
 
-async def send(api: Services, device_token: str) -> Response:
-    """POST /wa/:device_token/send."""
+async def send(api: Services, device_token: str, asked: Asked) -> Answer:
+    """POST /wa/:device_token/send.
+
+    Raises:
+        CallerLeftError: If there is nobody to answer any more; the message stands in the queue.
+    """
     device = await api.guard.device(device_token)
     current_notes().session_id = device.session_id
-    body = await read_body(request, SendBody)
-    key = read_idempotency_key(request.headers)
-    wait_s, at_once = read_prefer(request.headers)
+    body = check_body(asked.headers, asked.body, SendBody)
+    key = read_idempotency_key(asked.headers)
+    wait_s, at_once = read_prefer(asked.headers)
     sending = _Sending(
-        device, body, key, api.settings.send_wait_s if wait_s is None else wait_s, at_once
+        device=device,
+        body=body,
+        key=key,
+        wait_s=api.settings.send_wait_s if wait_s is None else wait_s,
+        at_once=at_once,
+        left=asked.left,
     )
     known = api.status_of(device)
     if known.status not in NEEDS_A_PERSON:
@@ -108,7 +121,7 @@ async def send(api: Services, device_token: str) -> Response:
     raise _needs_a_person(known)
 
 
-async def _accept(api: Services, sending: _Sending) -> Response:
+async def _accept(api: Services, sending: _Sending) -> Answer:
     device, message_id = sending.device, new_message_id()
     ttl = timedelta(seconds=api.settings.message_ttl_s)
     # Watched from before the insert: the actor may be done before we come back.
@@ -164,7 +177,7 @@ async def _find_repeated(api: Services, sending: _Sending) -> Repeated | None:
     )
 
 
-async def _repeat(api: Services, sending: _Sending, repeated: Repeated) -> Response:
+async def _repeat(api: Services, sending: _Sending, repeated: Repeated) -> Answer:
     found = repeated.row
     message_id = found.message_id
     current_notes().message_id = message_id
@@ -182,11 +195,10 @@ async def _repeat(api: Services, sending: _Sending, repeated: Repeated) -> Respo
         if not row.state.is_settled:
             return await _outcome(api, sending, row, watch)
     answer = _answer(api, sending.device, row)
-    answer.headers[REPLAYED_HEADER] = "true"
-    return answer
+    return replace(answer, headers={**answer.headers, REPLAYED_HEADER: "true"})
 
 
-async def _outcome(api: Services, sending: _Sending, row: _Row, watch: Watch) -> Response:
+async def _outcome(api: Services, sending: _Sending, row: _Row, watch: Watch) -> Answer:
     """Wait for what becomes of a row, then answer."""
     device = sending.device
     if not sending.at_once:
@@ -198,11 +210,10 @@ async def _outcome(api: Services, sending: _Sending, row: _Row, watch: Watch) ->
         return _answer(api, device, settled)
     try:
         row = await _read(api, sending, row.message_id)
-        if not sending.opted_in and await api.database.write(
-            outbox.cancel, device.id, row.message_id
-        ):
-            raise _taken_back(api, api.status_of(device), row)
-        row = await _read(api, sending, row.message_id)
+        if not sending.opted_in:
+            if await api.database.write(outbox.cancel, device.id, row.message_id):
+                raise _taken_back(api, api.status_of(device), row)
+            row = await _read(api, sending, row.message_id)
     except StorageError:
         pass  # it stands in the queue and goes on: an error would tell that it does not
     return _answer(api, device, row)
@@ -222,7 +233,7 @@ async def _read(api: Services, sending: _Sending, message_id: str) -> _Row:
     )
 
 
-def _answer(api: Services, device: DeviceRecord, row: _Row) -> Response:
+def _answer(api: Services, device: DeviceRecord, row: _Row) -> Answer:
     ids = {"message_id": row.message_id, "wa_message_id": row.wa_message_id}
     if row.state in _ARRIVED:
         return _json(
@@ -236,11 +247,11 @@ def _answer(api: Services, device: DeviceRecord, row: _Row) -> Response:
             # It may have arrived or may still arrive: never told as failed.
             kind, text = "pending", "Message pending"
         case RowState.CANCELED:
-            return ApiError("canceled", "The message was taken back.", extra=ids).response()
+            return _problem(ApiError("canceled", "The message was taken back.", extra=ids))
         case RowState.EXPIRED:
-            return ApiError("expired", "The message was not sent in time.", extra=ids).response()
+            return _problem(ApiError("expired", "The message was not sent in time.", extra=ids))
         case _:
-            return refused(row.reason, ids).response()
+            return _problem(refused(row.reason, ids))
     return _json(
         HTTPStatus.ACCEPTED,
         {
@@ -296,5 +307,9 @@ def _needs_a_person(known: DeviceStatus) -> ApiError:
     )
 
 
-def _json(status: HTTPStatus, body: dict[str, object]) -> Response:
-    return Response(json.dumps(body), status, content_type="application/json")
+def _json(status: HTTPStatus, body: dict[str, object]) -> Answer:
+    return Answer(status, json.dumps(body).encode("ascii"), {"content-type": "application/json"})
+
+
+def _problem(problem: ApiError) -> Answer:
+    return Answer(problem.status, problem.body(), problem.headers())
