@@ -32,12 +32,13 @@ class Restart:
     """Start the actor again after `delay_s` seconds.
 
     Attributes:
-        faulted: the device cannot do its work.
+        faulted: the device cannot do its work; alarm: since this crash.
         poison: id of the row to set aside before anything else.
     """
 
     delay_s: float
     faulted: bool
+    alarm: bool = False
     poison: int | None = None
 
 
@@ -76,7 +77,9 @@ class RestartPolicy:
         crashed = len({name for _, name in self._recent})
         if crashed >= max(ESCALATION_MIN_DEVICES, ESCALATION_SHARE * device_count):
             return Escalate(crashed)
-        return Restart(_delay(count), count >= FAULTED_FROM, poison)
+        return Restart(
+            _delay(count), count >= FAULTED_FROM, alarm=count == FAULTED_FROM, poison=poison
+        )
 
     def forget(self, session_id: str) -> None:
         """Drop the history of a device that is gone."""

@@ -117,7 +117,8 @@ class DeviceSupervisor:
             )
             handle.recorder.note(Noted.FAULTED, f"{verdict.delay_s:.0f}")
             handle.notify()
-            _log.error("device.faulted", session_id=handle.session_id, restart_in_s=verdict.delay_s)
+            if verdict.alarm:
+                _log.error("device.faulted", session_id=handle.session_id)
         else:
             handle.recorder.note(Noted.RESTART, f"{verdict.delay_s:.0f}")
         with handle.life():

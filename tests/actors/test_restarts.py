@@ -31,8 +31,9 @@ def test_delay_doubles_with_each_crash_in_a_row() -> None:
 
 def test_device_counts_as_faulted_from_the_fifth_crash_in_a_row() -> None:
     policy = RestartPolicy()
-    faulted = [restarted(policy, float(second)).faulted for second in range(6)]
-    assert faulted == [False, False, False, False, True, True]
+    verdicts = [restarted(policy, float(second)) for second in range(7)]
+    assert [verdict.faulted for verdict in verdicts] == [False] * 4 + [True] * 3
+    assert [verdict.alarm for verdict in verdicts] == [False] * 4 + [True] + [False] * 2
 
 
 def test_calm_life_starts_the_count_anew() -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sitpayd.actors.device import World
@@ -142,6 +143,18 @@ async def test_faulted_device_tells_when_it_is_started_again(
     told = [(event.kind.value, event.detail) for event in events]
     assert told[:2] == [("faulted", "16"), ("crash", "ZeroDivisionError")]
     assert ("restart", "8") in told
+
+
+async def test_faulted_device_is_one_alarm(ward: Ward, autojump_clock: MockClock) -> None:
+    """F-13: growing delay, FAULTED from the fifth crash in a row with one alarm."""
+    with capture_logs() as logs:
+        async with ward.running():
+            await ward.adopt(linked=True)
+            await trio.sleep(3600.0)
+    events = [entry["event"] for entry in logs]
+    assert len(ward.dials) > 8
+    assert events.count("device.crashed") == len(ward.dials)
+    assert events.count("device.faulted") == 1
 
 
 async def test_who_waits_for_a_device_learns_that_it_is_faulted(
