@@ -117,6 +117,19 @@ class ProxyBody(_Body):
     proxy: ProxyUrl | None
 
 
+class QrBody(_Body):
+    """POST /partner/devices/:session_id/qr; may be absent."""
+
+    relink: Annotated[bool, Field(strict=True)] = False
+
+
+class PairingCodeBody(_Body):
+    """POST /partner/devices/:session_id/pairing-code."""
+
+    phone: Annotated[str, AfterValidator(_recipient)]
+    relink: Annotated[bool, Field(strict=True)] = False
+
+
 class SendBody(_Body):
     """POST /wa/:device_token/send. The size of `message` is bounded by that of the body."""
 
@@ -154,7 +167,18 @@ def check_body(headers: HeaderLines, data: bytes, model: type[M]) -> M:
             "The body must be application/json, and not compressed.",
             field="content-type",
         )
-    return model.model_validate(parse_json(await request.get_data(True, False, False)))
+    return model.model_validate(parse_json(data))
+
+
+async def read_optional_body(request: Request, model: type[M]) -> M:
+    """Read and check a JSON body of which each key may be absent, and so may the whole.
+
+    Raises:
+        ApiError, pydantic.ValidationError: As `read_body`, if there is one.
+    """
+    if not await request.get_data(True, False, False):
+        return model.model_validate({})
+    return await read_body(request, model)
 
 
 def parse_json(data: bytes) -> dict[str, object]:

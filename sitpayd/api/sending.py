@@ -201,10 +201,10 @@ async def _repeat(api: Services, sending: _Sending, repeated: Repeated) -> Answe
 async def _outcome(api: Services, sending: _Sending, row: _Row, watch: Watch) -> Answer:
     """Wait for what becomes of a row, then answer."""
     device = sending.device
-    if not sending.at_once:
-        with api.drain.budget(sending.wait_s):
-            while not (watch.state is not None and watch.state.is_settled):
-                await watch.changed()
+    if sending.at_once:
+        return _answer(api, device, row)
+    with api.drain.budget(sending.wait_s):
+        await _settled(watch, sending.left)
     if watch.state is not None and watch.state.is_settled:
         settled = _Row(row.message_id, row.wa_message_id, watch.state, watch.reason)
         return _answer(api, device, settled)
@@ -217,6 +217,26 @@ async def _outcome(api: Services, sending: _Sending, row: _Row, watch: Watch) ->
     except StorageError:
         pass  # it stands in the queue and goes on: an error would tell that it does not
     return _answer(api, device, row)
+
+
+async def _settled(watch: Watch, left: Callable[[], Awaitable[None]]) -> None:
+    """Wait until a row is settled.
+
+    Raises:
+        CallerLeftError: If the caller leaves before.
+    """
+
+    async def leave() -> None:
+        await left()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leave)
+        while not (watch.state is not None and watch.state.is_settled):
+            await watch.changed()
+        nursery.cancel_scope.cancel()
+        return
+    raise CallerLeftError
 
 
 async def _read(api: Services, sending: _Sending, message_id: str) -> _Row:
