@@ -91,6 +91,7 @@ ROUTES: Final = (
     Route("GET", "/wa/<device_token>/messages/<message_id>", messages.show_message),
     Route("DELETE", "/wa/<device_token>/messages/<message_id>", messages.cancel_message),
     Route("POST", "/wa/<device_token>/preflight", preflight.preflight),
+    Route("GET", "/admin", page.lead),
     Route("GET", "/admin/", page.index),
     Route("GET", "/admin/page/<name>", page.asset),
     Route("GET", "/healthz", health.healthz),

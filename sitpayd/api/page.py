@@ -65,6 +65,11 @@ async def index(api: Services) -> Response:
     return _answer(_INDEX)
 
 
+async def lead(api: Services) -> Response:
+    """GET /admin: leads whoever leaves the slash out to the page."""
+    return Response(b"", HTTPStatus.PERMANENT_REDIRECT, {"location": "admin/"})
+
+
 async def asset(api: Services, name: str) -> Response:
     """GET /admin/page/:name: what the page is made of."""
     return _answer(name)

@@ -29,6 +29,7 @@ class Access(Enum):
     """What a route asks for."""
 
     OPEN = auto()  # nothing
+    LED_ON = auto()  # nothing: there is only the way to another
     PARTNER = auto()  # x-api-key
     USER = auto()  # x-api-key, and x-user-token of one of its users
     OBJECT = auto()  # x-api-key of the owner of what the path names
@@ -56,6 +57,7 @@ ACCESS = {
     "GET /wa/<device_token>/messages/<message_id>": Access.URL,
     "DELETE /wa/<device_token>/messages/<message_id>": Access.URL_TOO_LATE,
     "POST /wa/<device_token>/preflight": Access.URL,
+    "GET /admin": Access.LED_ON,
     "GET /admin/": Access.OPEN,
     "GET /admin/page/<name>": Access.OPEN,
     "GET /admin/devices": Access.ADMIN,
@@ -85,6 +87,7 @@ class Kind:
         """The status a route of this access answers."""
         return {
             Access.OPEN: 200,
+            Access.LED_ON: 308,
             Access.PARTNER: self.partner,
             Access.USER: self.user,
             Access.OBJECT: self.object,

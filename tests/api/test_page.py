@@ -69,6 +69,12 @@ async def test_page_is_html(front: Front) -> None:
     assert (await answer.get_data(True)).startswith("<!doctype html>")
 
 
+async def test_address_without_its_slash_leads_to_the_page(front: Front) -> None:
+    answer = await front.ask("GET", "/admin")
+
+    assert (answer.status_code, answer.headers["location"]) == (308, "admin/")
+
+
 @pytest.mark.parametrize("name", ["nothing.js", "..%2fpage.py", "%2e%2e", "app.js%00"])
 async def test_there_is_no_other_file(front: Front, name: str) -> None:
     answer = await front.ask("GET", f"/admin/page/{name}")

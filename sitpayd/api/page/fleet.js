@@ -181,9 +181,10 @@ export class Fleet {
   }
 
   #asked(entry) {
-    if (this.#status === TROUBLE ? entry.tone !== "bad" : this.#status !== null && entry.device.status !== this.#status) {
-      return false;
-    }
-    return this.#words.every((word) => entry.text.includes(word));
+    const status = this.#status === TROUBLE ? entry.tone === "bad" && TROUBLE : entry.device.status;
+    return (
+      (this.#status === null || this.#status === status) &&
+      this.#words.every((word) => entry.text.includes(word))
+    );
   }
 }
