@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("--host", default="127.0.0.1", help="loopback address to listen on")
     simulate.add_argument("--port", type=int, default=0, help="WebSocket port (0: any free one)")
     simulate.add_argument("--control-port", type=int, default=0, help="port of its control API")
+    simulate.add_argument("--certificate", help="PEM file with key: serve wss instead of ws")
     simulate.set_defaults(command=_simulate)
     demo = commands.add_parser("demo", help="a partner's day against the simulator")
     demo.add_argument("--once", action="store_true", help="leave when the day is over")
@@ -142,7 +143,13 @@ def _simulate(options: argparse.Namespace) -> int:
         print(json.dumps(addresses), flush=True)
 
     async def run() -> None:
-        await run_simulator(options.host, options.port, options.control_port, announce=announce)
+        await run_simulator(
+            options.host,
+            options.port,
+            options.control_port,
+            announce=announce,
+            certificate=options.certificate,
+        )
 
     try:
         trio.run(run)

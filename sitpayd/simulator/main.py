@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -50,17 +51,23 @@ class Simulator:
         host: str = "127.0.0.1",
         port: int = 0,
         control_port: int | None = None,
+        certificate: str | None = None,
     ) -> AsyncIterator[Simulator]:
         """Run a simulator as long as the block runs.
 
         Args:
             port: 0 takes a free one.
             control_port: 0 takes a free one; None serves no control API.
+            certificate: PEM file with its key; None serves without TLS.
 
         Raises:
             OSError: If a port cannot be taken.
         """
         server = Server(options or Options())
+        tls = None
+        if certificate is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
         async with trio.open_nursery() as nursery:
             listeners = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
             await nursery.start(
@@ -68,6 +75,7 @@ class Simulator:
                     serve,
                     server.serve,
                     listeners=listeners,
+                    ssl=tls,
                     process_request=server.admit,
                     compression=None,
                     ping_interval=None,
@@ -88,7 +96,8 @@ class Simulator:
                 control_url = await nursery.start(serve_control, server, host, control_port, stop)
             bound = listeners[0].socket.getsockname()[1]
             try:
-                yield cls(server, f"ws://{host}:{bound}{_PATH}", control_url)
+                scheme = "ws" if tls is None else "wss"
+                yield cls(server, f"{scheme}://{host}:{bound}{_PATH}", control_url)
             finally:
                 stop.set()
                 nursery.cancel_scope.cancel()
@@ -117,11 +126,13 @@ async def run_simulator(
     *,
     announce: Callable[[dict[str, str]], None],
     options: Options | None = None,
+    certificate: str | None = None,
 ) -> None:
     """Run a simulator until cancelled.
 
     Args:
         host: a loopback address: whoever reaches the control API commands every phone.
+        certificate: PEM file with its key; None serves without TLS.
         announce: told once, when both ports listen: url, root_key (hex) and control.
 
     Raises:
@@ -131,7 +142,7 @@ async def run_simulator(
     if not ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback:
         raise ValueError("the simulator listens on a loopback address only")
     async with Simulator.start(
-        options, host=host, port=port, control_port=control_port
+        options, host=host, port=port, control_port=control_port, certificate=certificate
     ) as simulator:
         announce(
             {
