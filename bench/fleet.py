@@ -80,6 +80,8 @@ class Feed:
             case "snapshot":
                 self._connected.clear()
                 told = message["devices"]
+            case "more":
+                told = message["devices"]
             case "status":
                 told = [message["device"]]
             case "removed" | "left":

@@ -25,6 +25,7 @@ from hypercorn.typing import AppWrapper, ConnectionState, H11SendableEvent
 from hypercorn.utils import wrap_app
 
 from sitpayd.api.app import Api
+from sitpayd.api.doors import Doors
 from sitpayd.api.drain import DRAIN_S
 from sitpayd.errors import ConfigurationError
 from sitpayd.log import get_logger
@@ -36,8 +37,12 @@ BACKLOG: Final = 4096
 # A peer that takes nothing for so long is gone. hypercorn shields its sends, so that without it one
 # such peer would hold a shutdown for ever.
 TCP_USER_TIMEOUT_MS: Final = 4000
+# What the kernel keeps for a peer that does not read; by itself it would grow to some MiB for each.
+SEND_BUFFER_LEN: Final = 128 * 1024
 # Also the time for a request's head: nothing else runs while it is awaited.
 KEEP_ALIVE_S: Final = 10.0
+# For one message or one piece of an answer: the longest are some 100 KiB.
+WRITE_WITHIN_S: Final = 30.0
 MAX_REQUESTS: Final = 10_000  # of one connection
 MAX_FEED_MESSAGE_LEN: Final = 4096
 FEED_PING_S: Final = 20.0
@@ -87,6 +92,7 @@ def open_listener(host: str, port: int) -> trio.SocketListener:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Accepted sockets inherit it.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_LEN)
             listening.bind(address)
             listening.listen(BACKLOG)
         except OSError:
@@ -111,9 +117,7 @@ async def serve_on(
     handler = partial(_converse, wrapped, config, context)
     async with trio.open_nursery() as connections:
         async with trio.open_nursery() as accepting:
-            accepting.start_soon(
-                partial(trio.serve_listeners, handler, [listener], handler_nursery=connections)
-            )
+            accepting.start_soon(Doors().serve, listener, handler, connections)
             host, port, *_ = listener.socket.getsockname()
             log.info("api.listening", host=host, port=port)
             task_status.started(f"{host}:{port}")
@@ -173,7 +177,7 @@ class _Connection(TCPServer):
     async def protocol_send(self, event: Event) -> None:
         """Do what the protocol asks for, also on behalf of a request that has just ended."""
         if isinstance(event, RawData):
-            await super().protocol_send(event)
+            await self._write(event.data)
             return
         if isinstance(event, Updated):
             self._note_idle(event.idle)
@@ -189,6 +193,19 @@ class _Connection(TCPServer):
             # Not while another task still writes the end of an answer.
             async with self.send_lock:
                 await super().protocol_send(event)
+
+    async def _write(self, data: bytes) -> None:
+        """Write; whoever takes too long for it is cut, for nothing can follow half a message."""
+        async with self.send_lock:
+            # Shielded: the end of a request must not leave half of it behind.
+            with trio.move_on_after(WRITE_WITHIN_S, shield=True) as scope:
+                try:
+                    await self.stream.send_all(data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self.protocol.handle(Closed())
+        if scope.cancelled_caught:
+            await trio.aclose_forcefully(self.stream)
+            await self.protocol.handle(Closed())
 
     def _note_idle(self, is_idle: bool) -> None:
         self._idle.deadline = (
