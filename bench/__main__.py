@@ -12,7 +12,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ from bench.http import HttpError
 from bench.machine import machine
 from bench.plan import FULL, QUICK, Plan, Result
 from bench.processes import BenchError, tail
-from bench.stages import STAGES
+from bench.stages import BY_DEFAULT, STAGES
 from bench.stand import LOG
 from bench.table import show
 
@@ -71,8 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "stages", nargs="*", metavar="stage", help=f"by default all: {', '.join(STAGES)}"
+        "stages",
+        nargs="*",
+        metavar="stage",
+        help=f"by default {', '.join(BY_DEFAULT)}; and {', '.join(set(STAGES) - set(BY_DEFAULT))}",
     )
+    parser.add_argument("--devices", type=int, help="how many the stage scale seeds")
     parser.add_argument("--quick", action="store_true", help="2 minutes instead of 8 at most")
     parser.add_argument("--output", type=Path, default=RESULT, help="where the JSON goes")
     parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where databases lie")
@@ -82,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no stage {', '.join(sorted(unknown))}")
     result = Result(machine(options.directory), options.quick)
     plan = QUICK if options.quick else FULL
-    failures = trio.run(_run, options.stages or list(STAGES), plan, result, options.directory)
+    if options.devices is not None:
+        plan = replace(plan, scale_devices=options.devices)
+    failures = trio.run(_run, options.stages or list(BY_DEFAULT), plan, result, options.directory)
     options.output.write_text(json.dumps(asdict(result), indent=2) + "\n")
     show(result)
     print(f"\nwritten to {options.output}")

@@ -61,6 +61,14 @@ class Http:
         data = json.dumps(body).encode()
         return _checked(target, *await self.request("POST", target, headers or {}, data))
 
+    async def delete(self, target: str) -> Json:
+        """Delete a path of this origin.
+
+        Raises:
+            HttpError: If the answer is no success.
+        """
+        return _checked(target, *await self.request("DELETE", target, {}, b""))
+
     async def request(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, bytes]:

@@ -9,6 +9,8 @@ from bench.durability import Durability
 from bench.fairness import Fairness
 from bench.lives import Idle, Pairing, Reconnect
 from bench.machine import Machine
+from bench.peer import PeerCrowd
+from bench.scale import Scale
 from bench.sends import Sends
 
 
@@ -29,6 +31,9 @@ class Plan:
         first_s: for all first messages, as far as it reaches.
         pair_s: for all pairings; then it goes on with the devices that there are.
         pace: messages a second that are offered without waiting for acks.
+        scale_devices: seeded ones of the stage `scale`; scale_tls_devices: of its part with TLS.
+        scale_away_s: how long the server is away, one outage after the other.
+        scale_peers: connections of another library, in one process.
     """
 
     durable: tuple[int, ...] = (1, 16, 64)
@@ -49,6 +54,11 @@ class Plan:
     pace_s: float = 12.0
     idle_s: float = 10.0
     pair_s: float = 180.0
+    scale_devices: int = 1000
+    scale_tls_devices: int = 500
+    scale_idle_s: float = 60.0
+    scale_away_s: tuple[float, ...] = (60.0, 10.0)
+    scale_peers: int = 50
 
 
 FULL: Final = Plan()
@@ -68,6 +78,11 @@ QUICK: Final = Plan(
     pace_s=3.0,
     idle_s=2.0,
     pair_s=12.0,
+    scale_devices=100,
+    scale_tls_devices=50,
+    scale_idle_s=5.0,
+    scale_away_s=(2.0,),
+    scale_peers=10,
 )
 
 
@@ -86,5 +101,7 @@ class Result:
     paced_sends: Sends | None = None
     idle: Idle | None = None
     reconnect: Reconnect | None = None
+    scales: list[Scale] = field(default_factory=list)
+    peers: PeerCrowd | None = None
     violations: int | None = None
     seconds: float = 0.0

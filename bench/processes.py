@@ -56,10 +56,15 @@ def commits(database: Path) -> int:
 
 
 @asynccontextmanager
-async def simulator() -> AsyncIterator[tuple[int, dict[str, str]]]:
-    """Run the simulator: its process id, and what it says of itself."""
+async def simulator(certificate: Path | None = None) -> AsyncIterator[tuple[int, dict[str, str]]]:
+    """Run the simulator: its process id, and what it says of itself.
+
+    Args:
+        certificate: with its key; clients then dial `wss`.
+    """
+    encrypted = [] if certificate is None else ["--certificate", str(certificate)]
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "sitpayd", "simulate"], stdout=subprocess.PIPE
+        [sys.executable, "-m", "sitpayd", "simulate", *encrypted], stdout=subprocess.PIPE
     )
     try:
         assert process.stdout is not None

@@ -97,9 +97,9 @@ def _insert(
 
 
 def _vault(directory: Path) -> Vault:
-    """A vault with a secret that the daemon finds in its place."""
-    secret = secrets.token_bytes(SECRET_LEN)
+    """The vault of the daemon's secret; a new one is put where the daemon finds it."""
     path = directory / SECRET_FILE
-    path.touch(mode=0o600)
-    path.write_text(secret.hex())
-    return Vault(secret)
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_bytes(SECRET_LEN).hex())
+    return Vault(bytes.fromhex(path.read_text()))

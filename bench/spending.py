@@ -49,7 +49,7 @@ def spending(processes: Processes) -> Iterator[Spent]:
     )
 
 
-async def timed(latencies_s: list[float], what: Awaitable[None]) -> None:
+async def timed(latencies_s: list[float], what: Awaitable[object]) -> None:
     """Wait for something, and note how long it took."""
     began = trio.current_time()
     await what

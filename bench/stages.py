@@ -17,8 +17,10 @@ from bench.durability import measure_durability
 from bench.fairness import measure_fairness
 from bench.fleet import PARTNERS, Feed, watch_feed
 from bench.lives import come_back, pair, rest
+from bench.peer import crowd_of_peers
 from bench.plan import Plan, Result
 from bench.processes import BenchError, cpu_s, rss_kib
+from bench.scale import empty_daemon_kib, measure_scale, seeded_scale
 from bench.sends import send_closed, send_once, send_paced
 from bench.spending import Processes
 from bench.stand import Stand, set_up
@@ -103,12 +105,37 @@ async def run_fleet(plan: Plan, result: Result, directory: Path) -> None:
         result.reconnect = await come_back(stand, len(devices), empty)
 
 
+async def run_scale(plan: Plan, result: Result, directory: Path) -> None:
+    """Thousands of seeded devices: start, rest, storms; some with TLS; another library beside."""
+    directories = (directory / "plain", directory / "tls", directory / "peers")
+    for part in directories:
+        part.mkdir()
+    plain, encrypted, peers = directories
+    for part, devices, tls, away_s in (
+        (encrypted, plan.scale_tls_devices, True, ()),
+        (plain, plan.scale_devices, False, plan.scale_away_s),
+    ):
+        async with set_up(part, tls=tls) as stand:
+            empty_kib = await empty_daemon_kib(stand)
+            _say(f"seeding {devices} devices{' with TLS' if tls else ''}")
+            scale, seeded = await seeded_scale(stand, devices, tls=tls)
+            result.scales.append(scale)
+            _say("starting the daemon, letting all rest, and taking the server away")
+            await measure_scale(stand, scale, seeded, empty_kib, plan.scale_idle_s, away_s)
+    async with set_up(peers) as stand:
+        _say(f"letting {plan.scale_peers} connections of Baileys rest in one process")
+        result.peers = await crowd_of_peers(stand, plan.scale_peers, plan.scale_idle_s)
+
+
 STAGES: Final[Mapping[str, Stage]] = {
     "durability": Stage(run_durability, 45.0),
     "fairness": Stage(run_fairness, 75.0),
     "accept": Stage(run_accept, 55.0),
     "fleet": Stage(run_fleet, 340.0),
+    "scale": Stage(run_scale, 470.0),
 }
+# What runs where no stage is named: `scale` would take all the time there is for itself.
+BY_DEFAULT: Final = tuple(name for name in STAGES if name != "scale")
 
 
 async def _grow(plan: Plan, result: Result, stand: Stand, feed: Feed, processes: Processes) -> None:

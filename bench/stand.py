@@ -8,12 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import trio
+
+from bench.certificate import make_certificate
 from bench.fleet import Fleet
-from bench.http import Http
+from bench.http import Http, Json
 from bench.processes import daemon, environment_of, migrate, simulator
 from bench.spending import Processes
 
 LOG = "daemon.log"
+LOOK_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +26,25 @@ class Stand:
 
     Attributes:
         environment: what the daemon is told.
+        control: the simulator's control API.
     """
 
     directory: Path
     environment: Mapping[str, str]
     simulator: int
+    control: Http
     fleet: Fleet
+
+    async def until_connected(self, count: int) -> Json:
+        """Wait until so many devices are connected; gives what the server says of its load then.
+
+        The caller brings the deadline.
+        """
+        while True:
+            load = await self.control.get("/load")
+            if load["connected"] == count:
+                return load
+            await trio.sleep(LOOK_S)
 
     @asynccontextmanager
     async def daemon(self) -> AsyncIterator[Processes]:
@@ -37,11 +54,15 @@ class Stand:
 
 
 @asynccontextmanager
-async def set_up(directory: Path) -> AsyncIterator[Stand]:
+async def set_up(directory: Path, *, tls: bool = False) -> AsyncIterator[Stand]:
     """Run the simulator within the block, and make the daemon's database."""
-    async with simulator() as (pid, simulated):
+    certificate = make_certificate(directory) if tls else None
+    async with simulator(certificate) as (pid, simulated):
         environment = environment_of(directory, secrets.token_urlsafe(32), simulated)
+        if certificate is not None:
+            environment["SSL_CERT_FILE"] = str(certificate)
         # By itself: what a migration loads stays in the memory of its process.
         await migrate(environment)
-        fleet = Fleet(Http(environment["SITPAYD_BASE_URL"]), Http(simulated["control"]))
-        yield Stand(directory, environment, pid, fleet)
+        control = Http(simulated["control"])
+        fleet = Fleet(Http(environment["SITPAYD_BASE_URL"]), control)
+        yield Stand(directory, environment, pid, control, fleet)

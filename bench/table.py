@@ -7,7 +7,9 @@ from typing import Final
 from bench.durability import Durability
 from bench.fairness import Fairness
 from bench.lives import Idle, Pairing, Reconnect
+from bench.peer import PeerCrowd
 from bench.plan import Result
+from bench.scale import Coming, Scale
 from bench.sends import Sends
 
 # What whatsmeow needs for its side of a message is 1.6 ms.
@@ -46,6 +48,10 @@ def show(result: Result) -> None:
         rows += _idle(idle)
     for reconnect in filter(None, [result.reconnect]):
         rows += _reconnect(reconnect)
+    for peers in filter(None, [result.peers]):
+        rows += _peers(peers)
+    for scale in result.scales:
+        rows += _scale(scale, result.peers)
     if result.violations is not None:
         rows.append(("protocol violations seen", str(result.violations), "0"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
@@ -127,6 +133,53 @@ def _reconnect(it: Reconnect) -> list[Row]:
         ("  daemon CPU", f"{it.cpu_ms:.2f} ms each", ""),
         ("  memory", f"{it.kib_per_device:.1f} KiB each", AIM_KIB),
         ("  daemon, all", f"{it.daemon_rss_mib:.0f} MiB", ""),
+    ]
+
+
+def _peers(it: PeerCrowd) -> list[Row]:
+    return [
+        (f"Baileys {it.version}, {it.connections} connected in one process", "", ""),
+        ("  memory", f"{it.kib_each:.1f} KiB each", ""),
+        ("  idle CPU", f"{it.cpu_percent:.2f} % of a core", ""),
+    ]
+
+
+def _scale(it: Scale, peers: PeerCrowd | None) -> list[Row]:
+    rows: list[Row] = [
+        (f"{it.devices} devices{' with TLS' if it.tls else ''}, seeded", "", ""),
+        ("  start to HTTP ready", f"{it.ready_s:.1f} s", "<= 3 s with 10,000"),
+    ]
+    if it.cold is not None:
+        rows += _coming("start to all connected", it.cold, "<= 120 s with 10,000")
+    if it.idle_s:
+        # Half a connection's memory is OpenSSL's, where there is TLS.
+        aim = "" if it.tls else "<= 64 KiB"
+        rows += [
+            ("  memory", f"{it.kib_per_device:.1f} KiB each", aim),
+            ("  daemon, all", f"{it.daemon_rss_mib:.0f} MiB", "<= 1.2 GiB with 10,000"),
+            ("  idle CPU", f"{it.cpu_percent:.2f} % of a core", "<= 5 % with 10,000"),
+            ("  idle CPU", f"{1e4 * it.cpu_percent / it.devices:.1f} us a second each", ""),
+        ]
+        if peers is not None:
+            memory = peers.kib_each / it.kib_per_device
+            cpu = (peers.cpu_percent / peers.connections) / (it.cpu_percent / it.devices)
+            rows.append(("  Baileys to this, memory / idle CPU", f"{memory:.1f} / {cpu:.1f}", ""))
+    for storm in it.storms:
+        title = f"storm, back from {storm.away_s:g} s away"
+        rows += _coming(title, storm.coming, "<= 120 s with 10,000")
+    if it.restart_ready_s is not None:
+        reached = f"{it.restart_ready_s:.1f} s"
+        rows.append(("  restart, start to HTTP ready", reached, "<= 3 s with 10,000"))
+    return rows
+
+
+def _coming(title: str, it: Coming, aim: str) -> list[Row]:
+    asked = f"{it.api_p50_ms:.0f} / {it.api_p99_ms:.0f} ms, {it.failed} of {it.count} failed"
+    return [
+        (f"  {title}", f"{it.seconds:.1f} s", aim),
+        ("    dials, most within a second", f"{it.dials}, {it.peak_dials} /s", "<= 100 /s"),
+        ("    API meanwhile, p50 / p99", asked, ""),
+        ("    CPU daemon / simulator", f"{it.daemon_cpu_s:.1f} / {it.simulator_cpu_s:.1f} s", ""),
     ]
 
 
