@@ -10,13 +10,13 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
 import trio
 
-from sitpayd import clock, systemd
+from sitpayd import clock, files, systemd
 from sitpayd.actors.device import World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.outcomes import Outcomes
@@ -56,6 +56,8 @@ STOP_WITHIN_S: Final = 15.0
 GC_THRESHOLDS: Final = (10_000, 10, 10)
 # Seconds between two looks at how late the event loop is; no stall that matters falls between.
 LAG_INTERVAL_S: Final = 0.25
+# An event loop that comes round so late is told: every device and every request waited for it.
+STALL_S: Final = 1.0
 # A heartbeat older than this means that the event loop or the supervisor is stuck.
 FRESH_S: Final = 5.0
 
@@ -69,6 +71,7 @@ async def run_daemon(settings: Settings) -> None:
         ConfigurationError: If a setting cannot be honoured, for example because the port is taken.
         StorageError: If the database cannot be opened.
     """
+    files.raise_limit()
     async with resolving([settings.whatsapp_host]):
         await _run(settings)
 
@@ -105,7 +108,9 @@ async def _run(settings: Settings) -> None:
             nursery.start_soon(_expire, database, registry, outcomes)
             nursery.start_soon(_watch_loop, metrics)
             nursery.start_soon(revision.run, database, registry, board)
-            for record in await database.read(devices.devices_to_run):
+            records = await database.read(devices.devices_to_run)
+            _tell_of_files(len(records))
+            for record in records:
                 if record.desired != "removed":
                     # Seen from the first moment on, though thousands take their time to start.
                     board.publish(stored_status(record))
@@ -125,6 +130,18 @@ async def _run(settings: Settings) -> None:
                     front.cancel_scope.deadline = trio.current_time() + STOP_WITHIN_S
             nursery.cancel_scope.cancel()
     _log.info("daemon.stopped")
+
+
+def _tell_of_files(device_count: int) -> None:
+    """Say at the start what would otherwise show with the last device."""
+    needed, limit = files.needed_for(device_count), files.limit()
+    if limit < needed:
+        _log.error(
+            "daemon.too_few_files",
+            devices=device_count,
+            limit=limit,
+            advice=f"give the process at least {needed}: LimitNOFILE in the unit, or ulimit -n",
+        )
 
 
 def _spare_collector() -> None:
@@ -159,7 +176,10 @@ async def _watch_loop(metrics: Metrics) -> None:
     while True:
         due = trio.current_time() + LAG_INTERVAL_S
         await trio.sleep_until(due)
-        metrics.lag(trio.current_time() - due)
+        lag = trio.current_time() - due
+        metrics.lag(lag)
+        if lag > STALL_S:
+            _log.warning("loop.stalled", seconds=round(lag, 1))
 
 
 async def _expire(database: Database, registry: DeviceRegistry, outcomes: Outcomes) -> None:

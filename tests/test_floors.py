@@ -42,7 +42,7 @@ PURE_ACTORS = {
     )
 }
 # Modules of no floor, which every floor but `whatsapp` and the pure actors may use.
-COMMON = {"sitpayd.clock", "sitpayd.errors", "sitpayd.log", "sitpayd.metrics"}
+COMMON = {"sitpayd.clock", "sitpayd.errors", "sitpayd.files", "sitpayd.log", "sitpayd.metrics"}
 
 # What a floor may import: of sitpayd by prefix, of others by distribution.
 FLOORS: dict[str, tuple[set[str], set[str]]] = {

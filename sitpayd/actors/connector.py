@@ -21,6 +21,7 @@ import trio
 from python_socks import ProxyError, ProxyType
 from python_socks.async_.trio import Proxy as SocksProxy
 
+from sitpayd import files
 from sitpayd.actors.addresses import is_public
 from sitpayd.actors.proxies import Proxy, ProxyScheme
 from sitpayd.errors import SitpaydError
@@ -74,6 +75,8 @@ async def open_stream(route: Route) -> trio.SocketStream:
     parts = urlsplit(route.url)
     if parts.scheme not in _WITHOUT_PORT or not parts.hostname:
         raise OSError(errno.EDESTADDRREQ, "not the URL of a WebSocket")
+    if not files.room_for_dial():
+        raise OSError(errno.EMFILE, "the last file descriptors are not for sockets")
     port = parts.port or _WITHOUT_PORT[parts.scheme]
     if route.proxy is None:
         stream = await trio.open_tcp_stream(parts.hostname, port)

@@ -99,6 +99,11 @@ class Daemon:
         return self.state_dir / "sitpayd.db"
 
     @property
+    def pid(self) -> int | None:
+        """Of its latest process."""
+        return None if self._process is None else self._process.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether a process of it lives."""
         return self._process is not None and self._process.returncode is None
