@@ -272,10 +272,6 @@ REASONS: Final[dict[str, ReasonRow]] = {
     "qr_expired": ReasonRow("Nobody scanned the codes of the round."),
     "canceled": ReasonRow("Somebody has called the linking off."),
     "proxy_changed": ReasonRow("The device's proxy was changed while codes were shown."),
-    "qr_limit": ReasonRow(
-        "Three rounds of codes were shown within the hour.",
-        advice="Wait until the hour is over, or ask for a new code at once with POST.",
-    ),
     "code_unconfirmed": ReasonRow(
         "The code was typed, but the phone never confirmed the link.",
         advice="Ask for a code again.",

@@ -16,7 +16,7 @@ from sitpayd.api.errors import ApiError
 from sitpayd.api.filters import DeviceFilter
 from sitpayd.api.notes import current_notes
 from sitpayd.api.pairing import qr_answer
-from sitpayd.api.schemas import read_limit
+from sitpayd.api.schemas import QrBody, read_limit, read_optional_body
 from sitpayd.api.services import Services
 from sitpayd.api.tickets import TICKET_S
 from sitpayd.api.views import SHOWN_DIGITS
@@ -78,7 +78,15 @@ async def show_device(api: Services, session_id: str) -> Answer:
 
 async def show_qr(api: Services, session_id: str) -> Answer:
     """GET /admin/devices/:session_id/qr: as the partner's route."""
-    return await qr_answer(api, await any_device(api, session_id))
+    device = await any_device(api, session_id)
+    return await qr_answer(api, device, forced=False, relink=False)
+
+
+async def begin_qr(api: Services, session_id: str) -> Answer:
+    """POST /admin/devices/:session_id/qr: as the partner's route."""
+    device = await any_device(api, session_id)
+    body = await read_optional_body(request, QrBody)
+    return await qr_answer(api, device, forced=True, relink=body.relink)
 
 
 async def ticket(api: Services) -> Answer:

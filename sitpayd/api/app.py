@@ -69,6 +69,9 @@ ROUTES: Final = (
     Route("GET", "/partner/users/<user_token>/devices", devices.list_of_user),
     Route("POST", "/partner/devices", devices.create),
     Route("GET", "/partner/devices/<session_id>/qr", pairing.show_qr),
+    Route("POST", "/partner/devices/<session_id>/qr", pairing.begin_qr),
+    Route("DELETE", "/partner/devices/<session_id>/qr", pairing.cancel),
+    Route("POST", "/partner/devices/<session_id>/pairing-code", pairing.pairing_code),
     Route("GET", "/partner/devices/<session_id>/status", devices.status),
     Route("PUT", "/partner/devices/<session_id>/proxy", proxies.change),
     Route("GET", "/partner/devices/<session_id>/history", history.own_history),
@@ -81,6 +84,7 @@ ROUTES: Final = (
     Route("GET", "/admin/devices/<session_id>", admin.show_device),
     Route("GET", "/admin/devices/<session_id>/history", history.any_history),
     Route("GET", "/admin/devices/<session_id>/qr", admin.show_qr),
+    Route("POST", "/admin/devices/<session_id>/qr", admin.begin_qr),
     *(
         Route("POST", f"/admin/devices/<session_id>/{operation}", of_operator(operation))
         for operation in OPERATIONS

@@ -19,6 +19,7 @@ BODIES = {
     "/partner/users": {"label": "l", "email": "e@x.com"},
     "/partner/devices": {"device_name": "d"},
     "/partner/devices/<session_id>/proxy": {"proxy": None},
+    "/partner/devices/<session_id>/pairing-code": {"phone": "919876543210"},
     "/wa/<device_token>/send": {"to": "919876543210", "message": "Hello!"},
     "/wa/<device_token>/preflight": {"to": "919876543210"},
     "/admin/tickets": {},
@@ -33,6 +34,7 @@ class Access(Enum):
     PARTNER = auto()  # x-api-key
     USER = auto()  # x-api-key, and x-user-token of one of its users
     OBJECT = auto()  # x-api-key of the owner of what the path names
+    OBJECT_TOO_LATE = auto()  # the same, for what cannot be done to a device that is linked
     URL = auto()  # the token in the path
     URL_TOO_LATE = auto()  # the same, for what cannot be done to a message that was sent
     ADMIN = auto()  # x-admin-key
@@ -47,6 +49,9 @@ ACCESS = {
     "GET /partner/users/<user_token>/devices": Access.OBJECT,
     "POST /partner/devices": Access.USER,
     "GET /partner/devices/<session_id>/qr": Access.OBJECT,
+    "POST /partner/devices/<session_id>/qr": Access.OBJECT,
+    "DELETE /partner/devices/<session_id>/qr": Access.OBJECT,
+    "POST /partner/devices/<session_id>/pairing-code": Access.OBJECT_TOO_LATE,
     "GET /partner/devices/<session_id>/status": Access.OBJECT,
     "PUT /partner/devices/<session_id>/proxy": Access.OBJECT,
     "GET /partner/devices/<session_id>/history": Access.OBJECT,
@@ -64,6 +69,7 @@ ACCESS = {
     "GET /admin/devices/<session_id>": Access.ADMIN,
     "GET /admin/devices/<session_id>/history": Access.ADMIN,
     "GET /admin/devices/<session_id>/qr": Access.ADMIN,
+    "POST /admin/devices/<session_id>/qr": Access.ADMIN,
     **{f"POST /admin/devices/<session_id>/{name}": Access.ADMIN for name in OPERATIONS},
     "POST /admin/tickets": Access.ADMIN,
     "GET /healthz": Access.OPEN,
@@ -91,6 +97,7 @@ class Kind:
             Access.PARTNER: self.partner,
             Access.USER: self.user,
             Access.OBJECT: self.object,
+            Access.OBJECT_TOO_LATE: 409 if self.object == 200 else self.object,
             Access.URL: 200,
             Access.URL_TOO_LATE: 409,
             Access.ADMIN: 401,
@@ -223,7 +230,8 @@ async def test_send_url_needs_its_own_token(front: Front, route: str, wrong: str
 
 
 @pytest.mark.parametrize(
-    "route", [route for route, access in ACCESS.items() if access is Access.OBJECT]
+    "route",
+    [r for r, access in ACCESS.items() if access in (Access.OBJECT, Access.OBJECT_TOO_LATE)],
 )
 async def test_foreign_object_answers_as_one_that_does_not_exist(front: Front, route: str) -> None:
     owner, stranger = await front.tenant(), await front.tenant()

@@ -7,13 +7,17 @@ import pytest
 import trio
 import zxingcpp
 from PIL import Image
+from quart import Response
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from sitpayd.actors.messages import PairingWish
+from sitpayd.actors.pairing import PairingBar
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.registry import MAILBOX_SIZE
 from sitpayd.api import qr
+from sitpayd.api.pairing import MAX_PAIRINGS
 from tests.support.fake_actor import QR_TEXT
-from tests.support.front import PHONE, Front, Tenant
+from tests.support.front import ADMIN_KEY, PHONE, Front, Tenant
 
 PENDING = {"type": "pending", "message": "QR not ready, retry in 3s", "retry_after": 3}
 
@@ -72,9 +76,10 @@ async def test_next_code_is_shown_when_it_comes(front: Front, unlinked: Tenant) 
     assert unlinked.actor.rounds == 1
 
 
-async def test_many_calls_share_one_picture(
+async def test_a_hundred_calls_share_one_round_and_one_picture(
     front: Front, unlinked: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """T-20: what polls cost does not grow with their number."""
     drawn: list[str] = []
     draw = qr.png
 
@@ -84,11 +89,11 @@ async def test_many_calls_share_one_picture(
 
     monkeypatch.setattr(qr, "png", counted)
     async with trio.open_nursery() as nursery:
-        for _ in range(20):
+        for _ in range(100):
             nursery.start_soon(ask, front, unlinked)
 
     assert drawn == [QR_TEXT]
-    assert unlinked.actor.rounds == 1
+    assert len(unlinked.actor.wishes) == 1
 
 
 async def test_code_that_is_late_is_pending_after_two_seconds(
@@ -196,19 +201,209 @@ async def test_passkey_is_told_for_a_minute_then_a_new_round_may_begin(
     assert (await ask(front, unlinked))["type"] == "success"
 
 
-async def test_too_many_rounds_are_pending_for_longer(
-    front: Front, unlinked: Tenant, mock_clock: MockClock
+async def test_other_number_is_told_until_a_new_round_may_begin(
+    front: Front, unlinked: Tenant
 ) -> None:
-    unlinked.actor.qr_text = None
-    unlinked.actor.enter(Phase.UNPAIRED, "qr_limit")
+    unlinked.actor.enter(Phase.ACTION_REQUIRED, "other_number", age_s=20)
 
     body = await ask(front, unlinked)
 
-    assert body == {
+    assert (body["type"], body["reason"], body["retry_after"]) == (
+        "action_required",
+        "other_number",
+        40,
+    )
+    assert "relink" in str(body["message"])
+
+
+async def test_polls_of_too_many_rounds_say_when_the_next_may_begin(
+    front: Front, unlinked: Tenant
+) -> None:
+    unlinked.actor.bar = PairingBar("qr_limit", 1799.5)
+
+    assert await ask(front, unlinked) == {
         "type": "pending",
-        "message": "QR not ready, retry in 60s",
-        "retry_after": 60,
+        "message": "QR not ready, retry in 1800s",
+        "retry_after": 1800,
+        "reason": "qr_limit",
     }
+    assert unlinked.actor.wishes == []
+
+
+# --- in so many words ---
+
+
+async def insist(front: Front, tenant: Tenant, data: bytes = b"") -> Response:
+    """Ask for a round with POST."""
+    headers = {**tenant.headers, "content-type": "application/json"}
+    return await front.ask("POST", f"/partner/devices/{tenant.session_id}/qr", data, headers)
+
+
+async def test_post_begins_a_round_at_once(front: Front, unlinked: Tenant) -> None:
+    answer = await insist(front, unlinked)
+
+    assert read_picture(await answer.get_json()) == QR_TEXT
+    assert unlinked.actor.wishes == [PairingWish(forced=True)]
+
+
+async def test_post_does_not_wait_for_the_end_of_what_is_told(
+    front: Front, unlinked: Tenant
+) -> None:
+    unlinked.actor.enter(Phase.ACTION_REQUIRED, "passkey")
+
+    assert (await (await insist(front, unlinked)).get_json())["type"] == "success"
+
+
+async def test_post_may_wish_to_link_another_number(front: Front, unlinked: Tenant) -> None:
+    """T-18: the explicit flag."""
+    await insist(front, unlinked, b'{"relink": true}')
+
+    assert unlinked.actor.wishes == [PairingWish(forced=True, relink=True)]
+
+
+async def test_wish_to_link_another_number_joins_the_round_under_way(
+    front: Front, unlinked: Tenant
+) -> None:
+    await ask(front, unlinked)
+    await insist(front, unlinked, b'{"relink": true}')
+
+    assert unlinked.actor.rounds == 1
+    assert unlinked.actor.wishes == [PairingWish(), PairingWish(forced=True, relink=True)]
+
+
+async def test_post_without_a_wish_shares_the_round_under_way(
+    front: Front, unlinked: Tenant
+) -> None:
+    await ask(front, unlinked)
+    await insist(front, unlinked)
+
+    assert unlinked.actor.wishes == [PairingWish()]
+
+
+@pytest.mark.parametrize("body", [b'{"relink": 1}', b'{"relink": "yes"}', b'{"relink": null}'])
+async def test_flag_that_is_no_flag_is_refused(front: Front, unlinked: Tenant, body: bytes) -> None:
+    answer = await insist(front, unlinked, body)
+
+    assert answer.status_code == 422
+    assert (await answer.get_json())["field"] == "relink"
+
+
+async def test_post_beyond_its_bound_is_refused(front: Front, unlinked: Tenant) -> None:
+    unlinked.actor.bar = PairingBar("too_many_rounds", 1799.5)
+
+    answer = await insist(front, unlinked)
+
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "1800"
+    assert (await answer.get_json())["code"] == "too_many_rounds"
+
+
+async def test_admin_sees_the_same(front: Front, unlinked: Tenant) -> None:
+    path, headers = f"/admin/devices/{unlinked.session_id}/qr", {"x-admin-key": ADMIN_KEY}
+    begun = await (await front.ask("POST", path, headers=headers)).get_json()
+    polled = await (await front.ask("GET", path, headers=headers)).get_json()
+
+    assert begun == polled == await ask(front, unlinked)
+
+
+async def test_round_is_over_when_it_is_called_off(front: Front, unlinked: Tenant) -> None:
+    await ask(front, unlinked)
+    path = f"/partner/devices/{unlinked.session_id}/qr"
+    answer = await front.ask("DELETE", path, headers=unlinked.headers)
+    await wait_all_tasks_blocked()
+
+    assert await answer.get_json() == {"type": "success", "message": "Linking ended"}
+    assert unlinked.actor.handle.qr is None
+
+
+# --- how many at a time ---
+
+
+@pytest.fixture
+async def devices(front: Front, unlinked: Tenant) -> list[Tenant]:
+    """Four devices of one partner; three of them are being linked."""
+    several = [unlinked, *[await front.another(unlinked) for _ in range(MAX_PAIRINGS)]]
+    for tenant in several[:MAX_PAIRINGS]:
+        await ask(front, tenant)
+    return several
+
+
+async def test_fourth_device_waits_for_its_turn(front: Front, devices: list[Tenant]) -> None:
+    """T-20: no partner holds more than three registrations open."""
+    body = await ask(front, devices[3])
+
+    assert (body["type"], body["reason"]) == ("pending", "too_many_pairings")
+    assert body["retry_after"] == 20
+    assert devices[3].actor.rounds == 0
+
+
+async def test_fourth_device_is_refused_where_somebody_insists(
+    front: Front, devices: list[Tenant]
+) -> None:
+    """T-20: asking in so many words does not get round it."""
+    answer = await insist(front, devices[3])
+
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "20"
+    assert (await answer.get_json())["code"] == "too_many_pairings"
+
+
+async def test_devices_asked_for_at_the_same_instant_are_counted(
+    front: Front, unlinked: Tenant
+) -> None:
+    """T-20: also those whose actors have not heard of it yet."""
+    several = [unlinked, *[await front.another(unlinked) for _ in range(MAX_PAIRINGS)]]
+    async with trio.open_nursery() as nursery:
+        for tenant in several:
+            nursery.start_soon(ask, front, tenant)
+
+    assert sum(tenant.actor.rounds for tenant in several) == MAX_PAIRINGS
+
+
+async def test_turn_comes_when_another_device_is_linked(
+    front: Front, devices: list[Tenant]
+) -> None:
+    await devices[0].actor.link(PHONE)
+
+    assert (await ask(front, devices[3]))["type"] == "success"
+
+
+async def test_devices_under_way_are_shown_all_the_same(
+    front: Front, devices: list[Tenant]
+) -> None:
+    assert (await ask(front, devices[0]))["type"] == "success"
+
+
+async def test_partners_do_not_take_each_others_turns(front: Front, devices: list[Tenant]) -> None:
+    stranger = await front.tenant(linked=False)
+
+    assert (await ask(front, stranger))["type"] == "success"
+
+
+# --- T-17 and T-19 ---
+
+
+async def test_code_is_shown_to_its_owner_alone(front: Front, unlinked: Tenant) -> None:
+    """T-17: neither asking nor begging shows another partner's code, and nobody may keep it."""
+    stranger = await front.tenant()
+    await ask(front, unlinked)
+    path = f"/partner/devices/{unlinked.session_id}/qr"
+    for method in ("GET", "POST"):
+        answer = await front.ask(method, path, headers=stranger.headers)
+        assert answer.status_code == 404
+        assert "qr" not in await answer.get_json()
+    own = await front.ask("GET", path, headers=unlinked.headers)
+    assert own.headers["cache-control"] == "no-store"
+
+
+async def test_code_is_gone_with_the_link(front: Front, unlinked: Tenant) -> None:
+    """T-19: afterwards the route says `connected`, whoever kept the code."""
+    await ask(front, unlinked)
+    await unlinked.actor.link(PHONE)
+
+    body = await ask(front, unlinked)
+
+    assert body == {"type": "connected", "phone": PHONE}
 
 
 async def test_device_without_an_actor_is_pending(front: Front, unlinked: Tenant) -> None:

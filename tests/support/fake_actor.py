@@ -13,8 +13,10 @@ from typing import Literal
 import trio
 
 from sitpayd.actors.messages import (
+    CancelPairing,
     Deliver,
     Logout,
+    PairingWish,
     Pause,
     Reconnect,
     Remove,
@@ -23,14 +25,16 @@ from sitpayd.actors.messages import (
     StartPairing,
 )
 from sitpayd.actors.outcomes import Outcomes
+from sitpayd.actors.pairing import PairingBar
 from sitpayd.actors.phase import Phase
-from sitpayd.actors.registry import DeviceHandle, ShownQr
+from sitpayd.actors.registry import DeviceHandle, ShownCode, ShownQr
 from sitpayd.actors.status import DeviceStatus, Evidence, Proof, StatusBoard
 from sitpayd.storage import devices, outbox
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import OutboxRow, RowState
 
 QR_TEXT = "2@" + "ref" * 20 + ",noise,identity,secret"
+CODE_TEXT = "ABCD-1234"
 
 HOLD = timedelta(minutes=10)
 
@@ -49,6 +53,12 @@ class FakeActor:
         self.behaviour: Behaviour = "ack"
         self.qr_text: str | None = QR_TEXT
         self.held_because = "paced"
+        self.code_text: str | None = CODE_TEXT
+        self.wishes: list[PairingWish] = []
+        # What bars every wish to link; a linked device bars it anyway.
+        self.bar: PairingBar | None = None
+        self.linked = False
+        handle.pairing_bar = self._bar
         self.rounds = self.reroutes = 0
         self.logged_out = False
         self.armed = trio.Event()
@@ -71,8 +81,11 @@ class FakeActor:
             match message:
                 case Deliver():
                     await self.deliver()
-                case StartPairing():
-                    self._start_pairing()
+                case StartPairing(wish):
+                    self._start_pairing(wish)
+                case CancelPairing():
+                    self.handle.show_qr(None)
+                    self.enter(Phase.UNPAIRED, "canceled")
                 case Pause():
                     self.enter(Phase.PAUSED)
                 case Resume() | Reconnect():
@@ -126,12 +139,20 @@ class FakeActor:
         since = datetime.now(UTC) - timedelta(seconds=age_s)
         until = since + timedelta(seconds=for_s) if for_s else None
         record = self.handle.record
+        self.handle.pairs = phase is Phase.PAIRING
+        if phase is Phase.LOGGED_OUT:
+            self.linked = False
         if phase is Phase.CONNECTED:
             self.handle.proof = Proof(trio.current_time(), Evidence.LOGIN)
         self._board.publish(
             DeviceStatus(record.session_id, record.partner_id, phase, reason, since, until)
         )
         self.handle.notify()
+
+    def show_code(self, text: str, phone: str, seconds: float = 160) -> None:
+        """Show a pairing code for this number."""
+        expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
+        self.handle.show_code(ShownCode(text, phone, expires_at))
 
     def show_qr(self, text: str, seconds: float = 60) -> None:
         """Show a code."""
@@ -142,6 +163,7 @@ class FakeActor:
         self.handle.show_qr(None)
         await self._database.write(devices.set_phone, self.handle.record.id, phone)
         self.handle.record = replace(self.handle.record, phone=phone)
+        self.linked = True
         self.enter(Phase.CONNECTED)
 
     async def _arm(self, row: OutboxRow) -> None:
@@ -158,11 +180,16 @@ class FakeActor:
         assert armed
         self.armed.set()
 
-    def _start_pairing(self) -> None:
+    def _start_pairing(self, wish: PairingWish) -> None:
+        self.wishes.append(wish)
         known = self._board.get(self.handle.session_id)
-        if known is not None and known.status == Phase.PAIRING:
-            return
-        self.rounds += 1
-        self.enter(Phase.PAIRING)
-        if self.qr_text is not None:
-            self.show_qr(self.qr_text)
+        if known is None or known.status != Phase.PAIRING:
+            self.rounds += 1
+            self.enter(Phase.PAIRING)
+            if self.qr_text is not None:
+                self.show_qr(self.qr_text)
+        if wish.phone is not None and self.code_text is not None:
+            self.show_code(self.code_text, wish.phone)
+
+    def _bar(self, wish: PairingWish) -> PairingBar | None:
+        return PairingBar("linked") if self.linked else self.bar

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 from pydantic import SecretStr
@@ -119,6 +119,20 @@ class Front:
             await actor.link(PHONE)
         return Tenant(
             api_key, made["user_token"], device["session_id"], device["device_token"], actor
+        )
+
+    async def another(self, tenant: Tenant) -> Tenant:
+        """Make another device of the same user; it is not linked."""
+        headers = {**tenant.headers, "x-user-token": tenant.user_token}
+        device = await (
+            await self.post("/partner/devices", {"device_name": "Another"}, headers)
+        ).get_json()
+        actor = await self.actor(device["session_id"])
+        return replace(
+            tenant,
+            session_id=device["session_id"],
+            device_token=device["device_token"],
+            actor=actor,
         )
 
     def _event(self, session_id: str) -> trio.Event:
