@@ -29,6 +29,7 @@ PURE_ACTORS = {
         "login",
         "machine",
         "messages",
+        "notices",
         "pacing",
         "pairing",
         "phase",

@@ -7,7 +7,7 @@ the device dials as what it now is. After `<success>` it makes sure that the ser
 one-time prekeys, asks for the events held back, and is CONNECTED. A lost connection is never a
 crash: what was seen last gives a Verdict (failures.py), and that says whether to dial again after
 a while (WAITING), at once, or to rest until a person acts. Rows are delivered by delivery.py, one
-at a time, while CONNECTED. Incoming stanzas are answered after their effect is durable.
+at a time, while CONNECTED. What the server sends by itself is notices.py.
 
 What people want of a device (that it is paused, logged out, removed) is kept apart from where it
 stands, here as in the database: a wish outlives a lost connection, a crash and a restart.
@@ -29,15 +29,11 @@ from sitpayd.actors.commands import (
     ClearRest,
     Command,
     Dial,
-    DropSessions,
     Finish,
     ForgetKeys,
     HangUp,
     HideQr,
     MakeKeys,
-    MarkReceipt,
-    Receive,
-    Resend,
     SaveIdentity,
     SaveRest,
     Send,
@@ -89,6 +85,7 @@ from sitpayd.actors.messages import (
     Revised,
     StartPairing,
 )
+from sitpayd.actors.notices import Notices
 from sitpayd.actors.pacing import Pacing, PacingLimits
 from sitpayd.actors.pairing import CodeErrand, PairingBar, PairingMachine
 from sitpayd.actors.phase import RESTING, REVIVABLE, TRANSITIONS, Phase
@@ -96,19 +93,15 @@ from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
 from sitpayd.actors.strangers import Barred, Strangers
 from sitpayd.whatsapp.errors import PairingError, RemoteProtocolError
-from sitpayd.whatsapp.jid import SERVER_JID
 from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import (
     failure,
     ib,
     iq,
-    message,
-    mex,
     notification,
     pairing,
     pairing_code,
-    receipt,
 )
 from sitpayd.whatsapp.stanzas.iq import IqError
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
@@ -124,7 +117,6 @@ class _Purpose(Enum):
 
     LOGOUT = auto()
     PING = auto()
-    CLEAN = auto()
 
 
 class DeviceMachine:
@@ -148,6 +140,7 @@ class DeviceMachine:
         per_day = None if limits is None else limits.first_contacts_per_day
         self._strangers = Strangers(per_day, random)
         self._delivery = DeliveryMachine(self._queries, Pacing(limits, random), self._strangers)
+        self._notices = Notices(self._queries, self._login, self._delivery)
         self._keys: DeviceKeys | None = None
         self._paired: PairedIdentity | None = None
         self.leaving = False
@@ -439,18 +432,6 @@ class DeviceMachine:
             match node.tag:
                 case "iq":
                     return self._iq(node, now)
-                case "message":
-                    return [Receive(node)] if self._paired is not None else []
-                case "receipt":
-                    return self._receipt(node)
-                case "ack":
-                    return self._message_ack(node, now)
-                case "notification":
-                    return [Send(self._ack(node)), *self._notified(node, now)]
-                case "ib":
-                    return self._ib(node, now)
-                case "call":
-                    return [Send(self._ack(node))]
                 case "success":
                     return self._success(node, now)
                 case "failure":
@@ -461,7 +442,8 @@ class DeviceMachine:
                 case "xmlstreamend":
                     return self._lose(verdict_of_loss(Lost(LossKind.CLOSED, "")), now)
                 case _:
-                    return []  # presence, chatstate and what we do not know need no answer
+                    noted = self._notices.heard(node, self._paired, now)
+                    return [*noted, *self._about_linking(node, now)]
         except PairingError as error:
             refusal = Send(pairing.pairing_error(node, error))
             return [refusal, *self._lose(Verdict(Phase.UNPAIRED, "pairing_refused"), now)]
@@ -501,6 +483,23 @@ class DeviceMachine:
         # After SaveIdentity: a confirmed device that we do not remember is lost for good.
         return [HideQr(), SaveIdentity(paired), Send(reply)]
 
+    def _about_linking(self, node: Node, now: float) -> list[Command]:
+        """What the server may say while a device is being linked, and what the phone does."""
+        if self.phase is not Phase.PAIRING:
+            return []
+        try:
+            if node.tag == "notification":
+                match notification.parse_notification(node):
+                    case notification.OtherNotification(type=pairing_code.NOTIFICATION_TYPE):
+                        return self._pairing.typed(pairing_code.parse_primary_hello(node))
+                    case notification.PasskeyRequested():
+                        return self._lose(Verdict(Phase.ACTION_REQUIRED, "passkey"), now)
+            elif node.tag == "ib" and ib.DowngradeWebClient() in ib.parse_ib(node):
+                return self._lose(Verdict(Phase.ACTION_REQUIRED, "no_multi_device"), now)
+        except RemoteProtocolError:
+            pass  # it was acknowledged; nothing can be made of it
+        return []
+
     def _agreed(self, event: CodeAgreed, now: float) -> list[Command]:
         if self.phase is not Phase.PAIRING or self._keys is None:
             return []
@@ -519,7 +518,7 @@ class DeviceMachine:
         # A phone that scanned meanwhile has linked the device all the same.
         return self._lose(verdict_of_code(error), now) if self.phase is Phase.PAIRING else []
 
-    # --- answers and notices ---
+    # --- answers ---
 
     def _answered(self, purpose: object, node: Node, now: float) -> list[Command]:
         try:
@@ -549,68 +548,6 @@ class DeviceMachine:
                 return self._lose(verdict_of_loss(Lost(LossKind.SILENT, "")), now)
             case _:
                 return []
-
-    def _receipt(self, node: Node) -> list[Command]:
-        # A receipt or notification that cannot be read is acknowledged all the same: the server
-        # would send it on every connect, and end the connection over it.
-        answer = self._ack(node)
-        try:
-            got = receipt.parse_receipt(node)
-        except RemoteProtocolError:
-            return [Send(answer)]
-        if self._paired is None:
-            return [Send(answer)]
-        return [MarkReceipt(got, answer) if got.retry is None else Resend(got, answer)]
-
-    def _notified(self, node: Node, now: float) -> list[Command]:
-        try:
-            return self._notification(node, now)
-        except RemoteProtocolError:
-            return []
-
-    def _message_ack(self, node: Node, now: float) -> list[Command]:
-        if node.text("class") != "message":
-            return []
-        return self._delivery.acked(message.parse_message_ack(node), now)
-
-    def _notification(self, node: Node, now: float) -> list[Command]:
-        match notification.parse_notification(node):
-            case notification.PreKeyCount(count=count):
-                return self._login.left(count)
-            case notification.IdentityChanged(user=user):
-                self._delivery.directory.forget(user)
-                return [DropSessions(user)]
-            case notification.DevicesChanged(user=user):
-                self._delivery.directory.forget(user)
-            case notification.OwnDevices():
-                if self._paired is not None:
-                    self._delivery.directory.forget(self._paired.jid)
-            case notification.OtherNotification(type="mex"):
-                known = mex.parse_timelock_notice(node)
-                return [] if known is None else self._delivery.timelock(known, now)
-            case notification.OtherNotification(type=pairing_code.NOTIFICATION_TYPE):
-                return self._pairing.typed(pairing_code.parse_primary_hello(node))
-            case notification.PasskeyRequested():
-                if self.phase is Phase.PAIRING:
-                    return self._lose(Verdict(Phase.ACTION_REQUIRED, "passkey"), now)
-            case _:
-                pass
-        return []
-
-    def _ib(self, node: Node, now: float) -> list[Command]:
-        commands: list[Command] = []
-        for announcement in ib.parse_ib(node):
-            match announcement:
-                case ib.Dirty(type=dirty_type, timestamp=timestamp):
-                    build = partial(iq.clean_dirty, dirty_type=dirty_type, timestamp=timestamp)
-                    commands.append(self._queries.ask(_Purpose.CLEAN, build, now))
-                case ib.OfflinePreview():
-                    commands.append(Send(iq.offline_batch()))
-                case ib.DowngradeWebClient() if self.phase is Phase.PAIRING:
-                    return self._lose(Verdict(Phase.ACTION_REQUIRED, "no_multi_device"), now)
-                case _:
-                    pass  # the end of the backlog needs nothing; routing is left to the server
-        return commands
 
     # --- after <success> ---
 
@@ -737,12 +674,6 @@ class DeviceMachine:
         if self.phase is not Phase.LOGGED_OUT:
             self._enter(Phase.LOGGED_OUT, "removed")
         return [SettleLoggedOut(), ForgetKeys(), Finish()]
-
-    # --- small things ---
-
-    def _ack(self, node: Node) -> Node:
-        own = SERVER_JID if self._paired is None else self._paired.jid
-        return receipt.ack(node, own)
 
     def _enter(self, phase: Phase, reason: str | None, until_s: int | None = None) -> None:
         if phase is not self.phase and phase not in TRANSITIONS[self.phase]:

@@ -1,0 +1,129 @@
+"""Notices: what the server sends by itself, and how each is answered. Pure.
+
+Messages and receipts are answered after their effect is durable: the answer comes back as a result
+of the command. Everything else is acknowledged at once, also what cannot be read: the server would
+send it on every connect, and end the connection over it. What concerns the linking of a device is
+machine.py.
+
+Source: whatsmeow receipt.go, notification.go, connectionevents.go.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from functools import partial
+
+from sitpayd.actors.commands import Command, DropSessions, MarkReceipt, Receive, Resend, Send
+from sitpayd.actors.delivery import DeliveryMachine
+from sitpayd.actors.login import LoginMachine
+from sitpayd.actors.queries import Queries
+from sitpayd.whatsapp.errors import RemoteProtocolError
+from sitpayd.whatsapp.jid import SERVER_JID
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.stanzas import ib, iq, message, mex, notification, receipt
+from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+
+
+class Courtesy(Enum):
+    """What is asked since the server wants to be asked; the answer means nothing."""
+
+    CLEAN = auto()
+
+
+class Notices:
+    """The server's own stanzas on one connection after another.
+
+    Args:
+        queries: of the connection; purposes asked for here are `Courtesy`s.
+    """
+
+    __slots__ = ("_delivery", "_login", "_queries")
+
+    def __init__(
+        self, queries: Queries[object], login: LoginMachine, delivery: DeliveryMachine
+    ) -> None:
+        self._queries = queries
+        self._login = login
+        self._delivery = delivery
+
+    def heard(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
+        """Take a stanza that answers no question.
+
+        Args:
+            own: the linked account; None: not linked yet.
+
+        Raises:
+            RemoteProtocolError: If it is malformed and needs no acknowledgement.
+        """
+        match node.tag:
+            case "message":
+                return [] if own is None else [Receive(node)]
+            case "receipt":
+                return self._receipt(node, own)
+            case "ack":
+                return self._message_ack(node, now)
+            case "notification":
+                return [Send(_ack(node, own)), *self._notified(node, own, now)]
+            case "ib":
+                return self._announced(node, now)
+            case "call":
+                return [Send(_ack(node, own))]
+            case _:
+                return []  # presence, chatstate and what we do not know need no answer
+
+    def _receipt(self, node: Node, own: PairedIdentity | None) -> list[Command]:
+        answer = _ack(node, own)
+        try:
+            got = receipt.parse_receipt(node)
+        except RemoteProtocolError:
+            return [Send(answer)]
+        if own is None:
+            return [Send(answer)]
+        return [MarkReceipt(got, answer) if got.retry is None else Resend(got, answer)]
+
+    def _message_ack(self, node: Node, now: float) -> list[Command]:
+        if node.text("class") != "message":
+            return []
+        return self._delivery.acked(message.parse_message_ack(node), now)
+
+    def _notified(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
+        try:
+            return self._notification(node, own, now)
+        except RemoteProtocolError:
+            return []
+
+    def _notification(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
+        match notification.parse_notification(node):
+            case notification.PreKeyCount(count=count):
+                return self._login.left(count)
+            case notification.IdentityChanged(user=user):
+                self._delivery.directory.forget(user)
+                return [DropSessions(user)]
+            case notification.DevicesChanged(user=user):
+                self._delivery.directory.forget(user)
+            case notification.OwnDevices():
+                if own is not None:
+                    self._delivery.directory.forget(own.jid)
+            case notification.OtherNotification(type="mex"):
+                known = mex.parse_timelock_notice(node)
+                return [] if known is None else self._delivery.timelock(known, now)
+            case _:
+                pass
+        return []
+
+    def _announced(self, node: Node, now: float) -> list[Command]:
+        commands: list[Command] = []
+        for announcement in ib.parse_ib(node):
+            match announcement:
+                case ib.Dirty(type=dirty_type, timestamp=timestamp):
+                    build = partial(iq.clean_dirty, dirty_type=dirty_type, timestamp=timestamp)
+                    commands.append(self._queries.ask(Courtesy.CLEAN, build, now))
+                case ib.OfflinePreview():
+                    commands.append(Send(iq.offline_batch()))
+                case _:
+                    pass  # the end of the backlog needs nothing; routing is left to the server
+        return commands
+
+
+def _ack(node: Node, own: PairedIdentity | None) -> Node:
+    return receipt.ack(node, SERVER_JID if own is None else own.jid)
