@@ -7,6 +7,7 @@ network is a server with moods; its store is one row after another.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sitpayd.actors.backoff import CAP_S
 from sitpayd.actors.commands import (
+    AgreeOnCode,
     Arm,
     AskRevision,
     ClearRest,
@@ -24,11 +26,13 @@ from sitpayd.actors.commands import (
     DropSessions,
     Finish,
     ForgetKeys,
+    ForgetMissed,
     HangUp,
     HideQr,
     Hold,
     Learn,
     LoadSessions,
+    MakeCode,
     MakeKeys,
     MakePreKeys,
     Mark,
@@ -42,12 +46,15 @@ from sitpayd.actors.commands import (
     SaveRest,
     Send,
     SettleLoggedOut,
+    ShowCode,
     ShowQr,
     Write,
 )
 from sitpayd.actors.events import (
     Answer,
     Armed,
+    CodeAgreed,
+    CodeMade,
     Event,
     KeysMade,
     LossKind,
@@ -67,6 +74,7 @@ from sitpayd.actors.messages import (
     Deliver,
     Logout,
     Message,
+    PairingWish,
     Pause,
     Reconnect,
     Remove,
@@ -77,11 +85,20 @@ from sitpayd.actors.messages import (
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.refusals import REFUSALS
-from sitpayd.storage.records import OutboxRow
-from sitpayd.whatsapp.jid import pn
+from sitpayd.storage.records import OutboxRow, RowState
+from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.stanzas import failure, ib, iq, notification, pairing, prekeys, usync
+from sitpayd.whatsapp.stanzas import (
+    failure,
+    ib,
+    iq,
+    notification,
+    pairing,
+    pairing_code,
+    prekeys,
+    usync,
+)
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
 from tests.actors.builders import (
     FRIEND_LID,
@@ -89,6 +106,7 @@ from tests.actors.builders import (
     KEYS,
     OURSELVES,
     OWN_PN,
+    PHONE,
     REFS,
     SERVER_T,
     a_row,
@@ -102,7 +120,11 @@ from tests.actors.builders import (
 )
 
 BUNDLE = bundle_of(KeyPair.generate())
+# Phases out of which a device connects by itself.
+ON_ITS_WAY = {Phase.PAIRED, Phase.CONNECTING, Phase.CONNECTED, Phase.WAITING}
 PREKEY = PreKey(1, KeyPair.generate())
+OFFER = pairing_code.offer_of("ABCD1234", KeyPair.generate())
+CODE_REF = b"3@ref"
 # Longest wait before a dial: the longest backoff behind the longest minimum of failures.py.
 MAX_DELAY_S = CAP_S + 300.0
 # Out of these phases nothing but these messages makes a device dial.
@@ -124,10 +146,13 @@ class World(RuleBasedStateMachine):
         self.now = 0.0
         self.machine = DeviceMachine(Random(0), None)
         self.keys = KEYS
+        self.on_show = False
         self.open = False
         self.finished = False
         self.rows: deque[OutboxRow] = deque()
         self.armed: dict[str, bytes] = {}
+        self.reached: dict[str, tuple[Jid, ...]] = {}
+        self.topped_up: set[str] = set()
         self.rows_made = 0
         self.asked: list[Node] = []
         self.in_flight: OutboxRow | None = None
@@ -177,18 +202,34 @@ class World(RuleBasedStateMachine):
             case LoadSessions(devices=devices):
                 return SessionsLoaded(frozenset(devices if self.missing else ()))
             case Arm(row=row):
-                assert row.message_id not in self.armed, "armed twice"
-                if not self.arms:
-                    return NotArmed(row, "no_devices")
-                self.armed[row.message_id] = b"stanza of " + row.message_id.encode()
-                return Armed(row, self.armed[row.message_id])
+                return self.arm(command)
             case Mark(row=row):
-                if self.in_flight is not None and self.in_flight.message_id == row.message_id:
-                    self.in_flight = None
-                self.rows = deque(r for r in self.rows if r.message_id != row.message_id)
+                self.take_off(row)
+                if command.missed:
+                    assert row.message_id not in self.topped_up, "missed for ever"
+                    # The last of them is what the server misses.
+                    had = self.reached[row.message_id][:-1]
+                    self.armed.pop(row.message_id)
+                    sent = replace(a_row(row.id, to=row.recipient), state=RowState.SENT)
+                    told = " ".join(map(str, had)).encode()
+                    self.rows.appendleft(replace(sent, missed_devices=True, participants=told))
+            case ForgetMissed(row=row):
+                assert row.missed_devices
+                self.take_off(row)
             case MakeKeys():
                 self.keys = DeviceKeys.generate()
                 return KeysMade(self.keys)
+            case MakeCode():
+                return CodeMade(OFFER, "Chrome (Mac OS)")
+            case AgreeOnCode(hello=hello):
+                self.keys = replace(self.keys, adv_secret=b"s" * 32)
+                finish = pairing_code.CompanionFinish(b"b" * 156, bytes(32), hello.ref)
+                return CodeAgreed(pairing_code.Agreed(finish, b"s" * 32, hello.identity))
+            case ShowQr() | ShowCode():
+                assert self.machine.phase is Phase.PAIRING, "a code for nobody"
+                self.on_show = True
+            case HideQr():
+                self.on_show = False
             case MakePreKeys():
                 return PreKeysMade((PREKEY,))
             case Receive() | Resend() | MarkReceipt():
@@ -200,17 +241,42 @@ class World(RuleBasedStateMachine):
             case Finish():
                 self.finished = True
             case (
-                SaveIdentity() | ForgetKeys() | ShowQr() | HideQr() | SaveRest() | ClearRest()
+                SaveIdentity() | ForgetKeys() | SaveRest() | ClearRest()
                 | MarkUploaded() | Hold() | Learn() | DropSessions() | MarkLate()
             ):  # fmt: skip
                 pass
         return None
 
+    def arm(self, command: Arm) -> Event:
+        row = command.row
+        if row.missed_devices:
+            assert row.message_id not in self.topped_up, "topped up twice"
+            had = (row.participants or b"").decode().split()
+            assert not {str(jid) for jid in command.devices + command.own_devices} & set(had)
+        else:
+            assert (row.message_id in self.armed) is command.again, "armed twice"
+        if not self.arms:
+            return NotArmed(row, "no_devices")
+        if row.missed_devices:
+            self.topped_up.add(row.message_id)
+        self.reached[row.message_id] = command.devices + command.own_devices
+        self.armed[row.message_id] = f"stanza {len(self.topped_up)} of {row.message_id}".encode()
+        return Armed(row, self.armed[row.message_id])
+
+    def take_off(self, row: OutboxRow) -> None:
+        """A row is settled: nothing of it is to go any more."""
+        if self.in_flight is not None and self.in_flight.message_id == row.message_id:
+            self.in_flight = None
+        self.rows = deque(r for r in self.rows if r.message_id != row.message_id)
+
     def next_row(self) -> OutboxRow | None:
         if not self.rows:
             return None
         row = next((r for r in self.rows if r.message_id in self.armed), self.rows[0])
-        return a_row(row.id, to=row.recipient, stanza=self.armed.get(row.message_id))
+        stanza = self.armed.get(row.message_id)
+        if stanza is None or row.missed_devices:
+            return replace(row, stanza=stanza)
+        return replace(row, stanza=stanza, state=RowState.ARMED)
 
     def lose(self, kind: LossKind) -> None:
         self.open, self.asked, self.in_flight = False, [], None
@@ -259,7 +325,19 @@ class World(RuleBasedStateMachine):
         self.take(StartPairing())
 
     @precondition(lambda self: not self.finished)
-    @rule(message=st.sampled_from([Pause(), Pause(), Resume(), Reconnect(), Revised(), CancelPairing()]))
+    @rule(
+        phone=st.sampled_from([None, OWN_PN.user, FRIEND_PN.user]),
+        relink=st.booleans(),
+    )
+    def somebody_insists_on_a_code(self, phone: str | None, relink: bool) -> None:
+        self.take(StartPairing(PairingWish(forced=True, relink=relink, phone=phone)))
+
+    @precondition(lambda self: not self.finished)
+    @rule(
+        message=st.sampled_from(
+            [Pause(), Pause(), Resume(), Reconnect(), Revised(), CancelPairing()]
+        )
+    )
     def somebody_commands(self, message: Message) -> None:
         rows = list(self.rows)
         self.take(message)
@@ -355,6 +433,12 @@ class World(RuleBasedStateMachine):
         self.hear(some_pair_success(self.keys, adv_secret=None if honest else bytes(32)))
 
     @precondition(lambda self: self.open)
+    @rule(identity=st.sampled_from([PHONE.public_key, bytes(range(32))]))
+    def person_types_a_code(self, identity: bytes) -> None:
+        hello = pairing_code.PrimaryHello(CODE_REF, OFFER.wrapped, identity)
+        self.hear(pairing_code.primary_hello("N", hello, t=SERVER_T))
+
+    @precondition(lambda self: self.open)
     @rule(code=st.sampled_from([503, 515] * 5 + sorted(STREAM_ERRORS)))
     def server_ends_the_stream(self, code: int) -> None:
         self.hear(failure.stream_error(StreamError(code)))
@@ -413,12 +497,30 @@ class World(RuleBasedStateMachine):
     def something_comes(self, node: Node) -> None:
         self.hear(node)
 
+    def teardown(self) -> None:
+        """With a server that has nothing against us, missed devices are not missed for ever."""
+        for _ in range(200):
+            marked = any(row.missed_devices for row in self.rows)
+            if not marked or self.finished or self.machine.phase not in ON_ITS_WAY:
+                return
+            busy = self.asked or self.in_flight is not None
+            if self.machine.phase is Phase.CONNECTED and not busy:
+                self.deadline_comes()
+            else:
+                self.next_good_thing()
+        raise AssertionError("a row is marked for ever")
+
     # --- what always holds ---
 
     @invariant()
     def resting_and_waiting_devices_have_no_connection(self) -> None:
         if self.machine.phase in RESTING | {Phase.UNPAIRED, Phase.PAUSED, Phase.WAITING}:
             assert not self.open
+
+    @invariant()
+    def codes_are_shown_only_while_the_device_is_being_linked(self) -> None:
+        if self.machine.phase is not Phase.PAIRING:
+            assert not self.on_show
 
     @invariant()
     def dials_wait_within_their_bounds(self) -> None:
@@ -441,6 +543,8 @@ class World(RuleBasedStateMachine):
 
 def _answered(query: Node) -> Node:
     """What a server with nothing against us says."""
+    if pairing_code.is_pairing_code(query):
+        return pairing_code.ref_answer(query, CODE_REF)
     if query.child("count") is not None:
         return prekeys.count_answer(query, 0)
     if query.child("key") is not None:
