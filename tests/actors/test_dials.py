@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sitpayd.actors.dials import DialBucket
 
@@ -37,6 +37,25 @@ async def test_dials_wait_together_for_their_turns(autojump_clock: MockClock) ->
         for _ in range(11):
             nursery.start_soon(bucket.take)
     assert 0.85 <= trio.current_time() <= 1.05
+
+
+async def test_no_second_sees_more_than_the_rate_also_after_the_loop_stood_still(
+    mock_clock: MockClock,
+) -> None:
+    bucket, times = DialBucket(per_second=10.0, burst=5), list[float]()
+
+    async def dial() -> None:
+        await bucket.take()
+        times.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(60):
+            nursery.start_soon(dial)
+        while len(times) < 60:
+            await wait_all_tasks_blocked()
+            # Mostly it turns often; now and then it stands still for longer than a turn.
+            mock_clock.jump(0.7 if len(times) % 3 == 0 else 0.05)
+    assert all(later - earlier >= 1.0 for earlier, later in zip(times, times[10:], strict=False))
 
 
 async def test_cancelled_turn_holds_up_nobody_for_long(autojump_clock: MockClock) -> None:
