@@ -38,6 +38,24 @@ class People:
         """Let a phone scan a QR text; returns the linked device's address."""
         return str((await self.ask("POST", f"/accounts/{number}/scan", qr=qr)).json()["jid"])
 
+    async def enter(self, number: str, code: str) -> str:
+        """Let a person type a pairing code; returns the linked device's address."""
+        answer = await self.ask("POST", f"/accounts/{number}/enter-code", code=code)
+        return str(answer.json()["jid"])
+
+    async def fails_to_scan(self, number: str, qr: str) -> str:
+        """Let a phone scan a QR text that links nothing; returns what it says."""
+        return await self._refused(f"/accounts/{number}/scan", qr=qr)
+
+    async def fails_to_enter(self, number: str, code: str) -> str:
+        """Let a person type a code that links nothing; returns what the phone says."""
+        return await self._refused(f"/accounts/{number}/enter-code", code=code)
+
+    async def _refused(self, path: str, **body: object) -> str:
+        response = await self._http.post(self._control + path, json=body)
+        assert response.is_client_error, response.text
+        return str(response.json()["message"])
+
     async def say(self, number: str, to: str, text: str) -> None:
         """Let a phone send a text."""
         await self.ask("POST", f"/accounts/{number}/messages", to=to, text=text)
