@@ -324,6 +324,7 @@ def test_second_516_in_a_row_is_taken_for_a_logout() -> None:
 
 
 def test_515_is_dialled_at_once_only_once() -> None:
+    """F-07: at once with the same login, once; then with backoff."""
     play, restart = connected_play(), failure.stream_error(StreamError(515))
     play.hears(restart).expects(HangUp(), LOGIN).stands(Phase.CONNECTING, "restart_required")
     play.on(Opened()).expects_nothing()

@@ -77,15 +77,6 @@ async def test_temporary_ban_shows_its_end(
     assert answer.json()["until"] == known["until"]
 
 
-async def test_outdated_device_rests(
-    partner: Partner, people: People, alice: str, bob: str
-) -> None:
-    device = await partner.linked(people, alice)
-    await people.refuse_login(device, 405)
-    await device.until("outdated")
-    assert await _send_code(device, bob) == (409, "device_outdated")
-
-
 async def test_login_refused_for_now_is_tried_again(
     partner: Partner, people: People, alice: str, daemon: Daemon
 ) -> None:

@@ -85,6 +85,8 @@ async def test_without_a_source_there_is_one_alarm_and_the_queue_waits(
             await people.stream_error(device, 515)
         for device in devices:
             assert (await device.until("outdated"))["reason"] == "client_outdated"
+            refused = await device.send(numbers[0], "not now")
+            assert (refused.status_code, refused.json()["code"]) == (409, "device_outdated")
         assert await outdated_alarm(daemon, http) == "1.0"
         assert daemon.log.read_text().count("event=client.outdated") == 1
 
