@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import trio
+from websockets.trio.client import connect
 
 from tests.support.daemon import ADMIN_KEY, Daemon
 from tests.support.feed import reading_feed
@@ -37,9 +38,33 @@ async def _misuse(partner: Partner, device: PartnerDevice, to: str) -> None:
         )
 
 
+async def _told_to_operators(http: httpx.AsyncClient, base: str, device: PartnerDevice) -> str:
+    """Everything that is shown of a device without a word of its partner's: T-13's other places."""
+    admin = {"x-admin-key": ADMIN_KEY}
+    paths = ("/admin/devices", f"/admin/devices?ids={device.session_id}&q=John", "/metrics")
+    one = f"/admin/devices/{device.session_id}"
+    answers = [
+        await http.get(base + path, headers=admin) for path in (*paths, one, f"{one}/history")
+    ]
+    answers.append(await http.get(f"{base}{device.path}/history", headers=device.partner.headers))
+    assert [answer.status_code for answer in answers] == [200] * len(answers)
+    return "\n".join(answer.text for answer in answers)
+
+
+async def _ticket_used(http: httpx.AsyncClient, base: str) -> str:
+    """Open the feed with a ticket, as a page does; gives the ticket."""
+    answer = await http.post(f"{base}/admin/tickets", headers={"x-admin-key": ADMIN_KEY})
+    ticket = str(answer.json()["ticket"])
+    url = f"{base.replace('http', 'ws')}/admin/feed?ticket={ticket}"
+    async with connect(url, additional_headers={"origin": base}, proxy=None) as socket:
+        await socket.recv()
+    return ticket
+
+
 async def test_no_secret_is_written_anywhere(
     tenant: Partner, people: People, alice: str, bob: str, mortal: Daemon, http: httpx.AsyncClient
 ) -> None:
+    """T-13: log, database, feed, lists, histories and metrics are searched for every secret."""
     async with reading_feed(mortal.base_url, ADMIN_KEY) as feed:
         device = await tenant.linked(people, alice)
         assert (await device.send(bob, OUT, Idempotency_Key="canary-key")).status_code == 200
@@ -51,6 +76,8 @@ async def test_no_secret_is_written_anywhere(
         await people.stream_error(device, 503)
         await device.until("waiting")
         await device.until("connected")
+        shown = await _told_to_operators(http, mortal.base_url, device)
+        ticket = await _ticket_used(http, mortal.base_url)
         told = "\n".join(feed.raw)
     # Killed, so that the write-ahead log is still there to be looked at.
     await mortal.kill()
@@ -61,6 +88,7 @@ async def test_no_secret_is_written_anywhere(
         tenant.user_token,
         device.token,
         ADMIN_KEY,
+        ticket,
         *device.qr_texts,
         OUT,
         IN,
@@ -71,6 +99,8 @@ async def test_no_secret_is_written_anywhere(
     assert mortal.database.with_name("sitpayd.db-wal").exists()
     assert [secret for secret in secrets if secret.encode() in logged] == []
     assert [secret for secret in secrets if secret in told] == []
+    assert alice[-4:] in shown
+    assert [secret for secret in secrets if secret in shown] == []
     assert [secret for secret in secrets if secret.encode() in written] == []
 
 
