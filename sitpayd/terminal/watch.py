@@ -36,8 +36,8 @@ GATHER_S: Final = 0.1
 SILENCE_S: Final = 25.0
 RETRY_S: Final = 2.0
 OPEN_WITHIN_S: Final = 10.0
-# A snapshot of ten thousand devices.
-MAX_MESSAGE_LEN: Final = 64 * 1024 * 1024
+# A part of a snapshot is some 100 KiB.
+MAX_MESSAGE_LEN: Final = 4 * 1024 * 1024
 
 # Source: ECMA-48; the alternate screen is xterm's.
 _ENTER: Final = "\x1b[?1049h\x1b[?25l"
@@ -99,6 +99,7 @@ class Board:
     wanted: Wanted
     cursor: str | None = None
     _devices: dict[str, DeviceView] = field(default_factory=dict)
+    _coming: dict[str, DeviceView] = field(default_factory=dict)
 
     def take(self, told: Json) -> None:
         """Take in one message of the feed.
@@ -108,9 +109,14 @@ class Board:
         """
         cursor = optional(told, "cursor", str)
         match told.get("type"):
-            case "snapshot":
+            case "snapshot" | "more" as kind:
+                if kind == "snapshot":
+                    self._coming = {}
                 devices = map(DeviceView.parse, told_field(told, "devices", list))
-                self._devices = {device.session_id: device for device in devices}
+                self._coming.update((device.session_id, device) for device in devices)
+                if not told.get("more"):
+                    # Not before its last part: half a fleet would look like a catastrophe.
+                    self._devices = self._coming
             case "status":
                 device = DeviceView.parse(told_field(told, "device", dict))
                 self._devices[device.session_id] = device

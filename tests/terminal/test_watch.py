@@ -48,6 +48,18 @@ def test_new_snapshot_takes_the_place_of_all() -> None:
     assert (ids(seen), seen.cursor) == (["wa_b"], "f-9")
 
 
+def test_snapshot_in_parts_is_shown_when_it_is_whole() -> None:
+    seen = board()
+    first = {"cursor": None, "more": True, "devices": [told_device(session_id="wa_b")]}
+    last = {"cursor": "f-9", "more": False, "devices": [told_device(session_id="wa_c")]}
+    seen.take({"type": "snapshot", **first})
+    before = ids(seen), seen.cursor
+    seen.take({"type": "more", **last})
+
+    assert before == ([told_device()["session_id"]], "e-1")
+    assert (ids(seen), seen.cursor) == (["wa_b", "wa_c"], "f-9")
+
+
 def test_feed_of_another_shape_is_refused() -> None:
     with pytest.raises(AnswerError):
         board().take({"type": "status", "device": {"session_id": "wa_b"}})
