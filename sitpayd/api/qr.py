@@ -17,6 +17,7 @@ from qrcode.constants import ERROR_CORRECT_L
 from qrcode.image.pil import PilImage
 
 from sitpayd.actors.registry import ShownQr
+from sitpayd.api.errors import ApiError
 
 # Level L, as WhatsApp Web itself shows: the text is long, and a screen loses no corner.
 _BOX_PIXELS: Final = 6
@@ -24,28 +25,36 @@ _BOX_PIXELS: Final = 6
 _BORDER: Final = 4
 # A fixed mask saves trying all eight, which is most of the time; readers take any.
 _MASK: Final = 3
-_RENDERERS: Final = 2
+RENDERERS: Final = 2
+# A code is on show for 20 s; one that comes later is of no use.
+DRAWN_WITHIN_S: Final = 10.0
 
 
 class Pictures:
     """The pictures of the codes on show."""
 
     def __init__(self) -> None:
-        self._limiter = trio.CapacityLimiter(_RENDERERS)
+        self._limiter = trio.CapacityLimiter(RENDERERS)
         self._pictures: WeakKeyDictionary[ShownQr, _Picture] = WeakKeyDictionary()
 
     async def data_uri(self, qr: ShownQr) -> str:
-        """Get a code's picture as `data:image/png;base64,...`."""
+        """Get a code's picture as `data:image/png;base64,...`.
+
+        Raises:
+            ApiError: `overloaded`, if its turn does not come in time.
+        """
         picture = self._pictures.get(qr)
         if picture is None:
             picture = self._pictures[qr] = _Picture()
-        # Who comes meanwhile waits for the same one; if its maker is cancelled, the next one makes.
-        async with picture.lock:
-            if picture.uri is None:
-                picture.uri = await trio.to_thread.run_sync(
-                    _data_uri, qr.text, limiter=self._limiter
-                )
-        return picture.uri
+        with trio.move_on_after(DRAWN_WITHIN_S):
+            # Who comes meanwhile waits for the same one; if its maker is cancelled, the next makes.
+            async with picture.lock:
+                if picture.uri is None:
+                    picture.uri = await trio.to_thread.run_sync(
+                        _data_uri, qr.text, limiter=self._limiter
+                    )
+                return picture.uri
+        raise ApiError("overloaded", "Too many codes are being drawn.", retry_after_s=5)
 
 
 class _Picture:

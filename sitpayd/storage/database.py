@@ -61,6 +61,8 @@ MAX_BATCH: Final = 256  # operations in one transaction
 MAX_QUEUED_WRITES: Final = 4096  # operations; more of them are refused
 MAX_QUEUED_READS: Final = 1024  # operations; more of them are refused
 READERS: Final = 4
+# Seconds until a reader is free; by then all of them hang, and waiting longer helps nobody.
+READ_WITHIN_S: Final = 20.0
 
 # Bytes, more than any one message needs.
 _PROBE_LEN: Final = 128 * 1024
@@ -213,6 +215,8 @@ class Database:
         self._inline = inline
         self._writer_limiter = trio.CapacityLimiter(1)
         self._reader_limiter = trio.CapacityLimiter(len(readers))
+        # Who reads has waited for a reader already, and within a bound: a thread is there at once.
+        self._reading = trio.CapacityLimiter(len(readers))
         # Full: the caller gets StorageBusyError at once, since the disk is behind by seconds.
         self._send_job, self._receive_job = trio.open_memory_channel[_Work](MAX_QUEUED_WRITES)
 
@@ -257,16 +261,24 @@ class Database:
         """Run an operation that only reads, on a snapshot of what is committed.
 
         Raises:
-            StorageBusyError: If too many reads wait.
+            StorageBusyError: If too many reads wait, or this one too long.
             StorageError: If the database refused.
         """
         work = partial(self._read, partial(_call, operation, args, kwargs))
         if self._inline:
             await trio.lowlevel.checkpoint()
             return work()
-        if self._reader_limiter.statistics().tasks_waiting >= MAX_QUEUED_READS:
+        readers, turn = self._reader_limiter, object()
+        if readers.statistics().tasks_waiting >= MAX_QUEUED_READS:
             raise StorageBusyError("overloaded")
-        return await trio.to_thread.run_sync(work, limiter=self._reader_limiter)
+        with trio.move_on_after(READ_WITHIN_S) as waiting:
+            await readers.acquire_on_behalf_of(turn)
+        if waiting.cancelled_caught:
+            raise StorageBusyError("overloaded")
+        try:
+            return await trio.to_thread.run_sync(work, limiter=self._reading)
+        finally:
+            readers.release_on_behalf_of(turn)
 
     async def prove_room(self) -> None:
         """Commit something and take it back; fails as long as what was refused last would fail.
@@ -386,7 +398,12 @@ async def open_database(
         raise DatabaseUnusableError("a database in memory works only inline")
     with ExitStack() as stack:
         opening = partial(_open, stack, path, vault, clock, metrics or Metrics(), inline)
-        database = opening() if inline else await trio.to_thread.run_sync(opening)
+        if inline:
+            database = opening()
+        else:
+            # trio's default threads are for names of hosts alone.
+            limiter = trio.CapacityLimiter(1)
+            database = await trio.to_thread.run_sync(opening, limiter=limiter)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(database._write_forever)
             with database._send_job:
