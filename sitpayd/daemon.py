@@ -114,7 +114,8 @@ async def _run(settings: Settings) -> None:
                 if record.desired != "removed":
                     # Seen from the first moment on, though thousands take their time to start.
                     board.publish(stored_status(record))
-                await registry.adopt(record)
+            # In the background: the API serves meanwhile.
+            nursery.start_soon(registry.start, [registry.expect(record) for record in records])
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 nursery.start_soon(_stop_on_signal, signals, stopping)
                 async with trio.open_nursery() as front:

@@ -6,7 +6,7 @@ and outlives a crashed actor, so no message and no QR is lost with one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -225,9 +225,19 @@ class DeviceRegistry:
 
     async def adopt(self, record: DeviceRecord) -> DeviceHandle:
         """Take a device in; the supervisor starts its actor."""
-        handle = self._handles[record.session_id] = DeviceHandle(record)
-        await self._arriving.send(handle)
+        handle = self.expect(record)
+        await self.start([handle])
         return handle
+
+    def expect(self, record: DeviceRecord) -> DeviceHandle:
+        """Take a device in whose actor is started later: it has its mailbox at once."""
+        handle = self._handles[record.session_id] = DeviceHandle(record)
+        return handle
+
+    async def start(self, handles: Iterable[DeviceHandle]) -> None:
+        """Let the supervisor start the actors; takes seconds for thousands."""
+        for handle in handles:
+            await self._arriving.send(handle)
 
     def release(self, session_id: str) -> None:
         """Forget a device whose actor has ended for good."""
