@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 
 from sitpayd.cli import EX_CONFIG, EX_DATAERR
-from sitpayd.daemon import WATCHDOG_INTERVAL_S
 from sitpayd.clock import BOOT_ID_VARIABLE
+from sitpayd.daemon import WATCHDOG_INTERVAL_S
 from sitpayd.settings import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, SECRET_CREDENTIAL, Settings
 from tests.peers.install import skip_or_fail
 

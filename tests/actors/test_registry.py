@@ -139,19 +139,6 @@ async def test_expected_device_takes_messages_before_it_starts() -> None:
     assert handles[-1].mailbox.receive_nowait() == StartPairing()
 
 
-async def test_expected_device_takes_messages_before_it_starts() -> None:
-    registry = DeviceRegistry()
-    handles = [registry.expect(a_record(number)) for number in range(2 * MAX_ARRIVALS)]
-    handles[-1].post(StartPairing())
-    arrived = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(registry.start, handles)
-        while len(arrived) < len(handles):
-            arrived.append(await registry.arrivals.receive())
-    assert arrived == handles
-    assert handles[-1].mailbox.receive_nowait() == StartPairing()
-
-
 async def test_released_device_is_forgotten() -> None:
     registry = DeviceRegistry()
     await registry.adopt(a_record())
