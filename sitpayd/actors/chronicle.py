@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sitpayd.actors.commands import Command, Dial, SaveIdentity
+from sitpayd.actors.commands import AgreeOnCode, Command, Dial, SaveIdentity, ShowCode
 from sitpayd.actors.events import Event, Lost, Opened, Received
 from sitpayd.actors.failures import STREAM_CHILDREN, STREAM_CONFLICTS
 from sitpayd.actors.messages import (
@@ -75,6 +75,10 @@ class Chronicle:
         match command:
             case Dial(registration=registration):
                 self._note(Noted.DIAL, "to be linked" if registration else None)
+            case ShowCode():
+                self._note(Noted.PAIRING_CODE, "shown")
+            case AgreeOnCode():
+                self._note(Noted.PAIRING_CODE, "typed on a phone")
             case SaveIdentity():
                 self._note(Noted.LINKED)
 

@@ -38,6 +38,7 @@ class Noted(StrEnum):
     RESTART = "restart"
     FAULTED = "faulted"
     QR_ROUND = "qr_round"
+    PAIRING_CODE = "pairing_code"
     LINKED = "linked"
     PROXY = "proxy"
 
@@ -67,6 +68,7 @@ _SENTENCES: Final[Mapping[Noted, tuple[str, str]]] = {
         "It crashed too often in a row.",
     ),
     Noted.QR_ROUND: ("A round of {} codes began.", "A round of QR codes began."),
+    Noted.PAIRING_CODE: ("A pairing code was {}.", "A pairing code was shown or typed."),
     Noted.LINKED: ("A phone linked the device: {}.", "A phone linked the device."),
     Noted.PROXY: ("Its proxy: {}.", "Its proxy was changed."),
 }

@@ -14,10 +14,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from sitpayd.actors.device import DeviceActor, World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, Received
-from sitpayd.actors.messages import Message, Network, Remove, StartPairing
+from sitpayd.actors.messages import Message, Network, PairingWish, Remove, StartPairing
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
-from sitpayd.actors.registry import MAILBOX_SIZE, DeviceHandle
+from sitpayd.actors.registry import MAILBOX_SIZE, DeviceHandle, ShownCode
 from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.transport import MAX_OUTGOING
 from sitpayd.storage import devices, outbox, sessions
@@ -34,6 +34,7 @@ from sitpayd.whatsapp.stanzas import (
     message,
     notification,
     pairing,
+    pairing_code,
     prekeys,
     receipt,
     usync,
@@ -46,6 +47,7 @@ from tests.actors.builders import (
     FRIEND_PN,
     OURSELVES,
     OWN_PN,
+    PHONE,
     REFS,
     SERVER_T,
     bundle_of,
@@ -58,6 +60,7 @@ from tests.support.transport import ROOT, FakeTransport, Line
 
 RESTART = failure.stream_error(StreamError(515))
 FRIENDS_IDENTITY = KeyPair.generate()
+CODE_REF = b"3@ref"
 
 
 def kind_server(node: Node) -> list[Node]:
@@ -189,6 +192,70 @@ async def test_code_is_shown_with_its_end(stage: Stage, autojump_clock: MockCloc
         left = stage.handle.qr.expires_at - datetime.now(UTC)
         assert timedelta(seconds=50) < left <= timedelta(seconds=60)
         assert stage.status == ("pairing", None)
+
+
+async def test_code_to_be_typed_is_shown_and_links_the_device(stage: Stage) -> None:
+    wish = PairingWish(forced=True, phone=OWN_PN.user)
+    ephemeral = KeyPair.generate()
+    stage.transport.answer = server = ServerWithCodes()
+    async with stage.life():
+        stage.handle.post(StartPairing(wish))
+        line = await stage.transport.dialled(1)
+        await line.say(pairing.pair_device("X", REFS))
+        code = await shown_code(stage)
+        assert (code.phone, stage.handle.pairs) == (OWN_PN.user, True)
+        left = code.expires_at - datetime.now(UTC)
+        assert timedelta(seconds=150) < left <= timedelta(seconds=160)
+
+        assert server.hello is not None
+        assert server.hello.display == "Chrome (Mac OS)"
+        typed = pairing_code.parse_code(code.text)
+        companion, word = pairing_code.answer_hello(
+            typed, server.hello.wrapped, CODE_REF, ephemeral, PHONE.public_key
+        )
+        await line.say(pairing_code.primary_hello("N", word, t=SERVER_T))
+        await server.finished.wait()
+        assert server.finish is not None
+        assert (stage.handle.qr, stage.handle.code) == (None, None)
+
+        secret = pairing_code.open_finish(server.finish, companion, ephemeral, PHONE)
+        credentials = await stage.credentials()
+        assert credentials is not None
+        await line.say(some_pair_success(replace(credentials.keys, adv_secret=secret)))
+        await wait_all_tasks_blocked()
+        assert stage.status == ("paired", None)
+        assert not stage.handle.pairs
+        history = [event.text for event in stage.handle.recorder.events()]
+        assert "A pairing code was typed on a phone." in history
+        assert code.text not in "".join(history)
+
+
+class ServerWithCodes:
+    """A kind server, which knows of pairing codes; `finish` is set with a device's answer."""
+
+    def __init__(self) -> None:
+        self.hello: pairing_code.CompanionHello | None = None
+        self.finish: pairing_code.CompanionFinish | None = None
+        self.finished = trio.Event()
+
+    def __call__(self, node: Node) -> list[Node]:
+        if not pairing_code.is_pairing_code(node):
+            return kind_server(node)
+        match pairing_code.parse_companion(node):
+            case pairing_code.CompanionHello() as hello:
+                self.hello = hello
+                return [pairing_code.ref_answer(node, CODE_REF)]
+            case finish:
+                self.finish = finish
+                self.finished.set()
+                return [iq.result(node)]
+
+
+async def shown_code(stage: Stage) -> ShownCode:
+    """The pairing code, once it is shown: a thread makes it."""
+    while stage.handle.code is None:
+        await stage.handle.changed()
+    return stage.handle.code
 
 
 async def test_codes_that_nobody_scans_expire(stage: Stage, autojump_clock: MockClock) -> None:

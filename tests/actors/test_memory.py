@@ -28,11 +28,11 @@ from sitpayd.storage.records import Accepted, MessageView, OutboxRow, RowState
 from sitpayd.whatsapp.codec import decode
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.jid import GROUP_SERVER, Jid
-from sitpayd.whatsapp.keys import DeviceKeys
+from sitpayd.whatsapp.keys import DeviceKeys, KeyPair
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.schema import whatsapp_pb2 as pb
 from sitpayd.whatsapp.signal.session import Encrypted, PreKeyBundle, start
-from sitpayd.whatsapp.stanzas import receipt
+from sitpayd.whatsapp.stanzas import pairing_code, receipt
 from sitpayd.whatsapp.stanzas.content import (
     device_sent,
     inline_history_sync,
@@ -187,6 +187,33 @@ async def test_fresh_keys_come_without_anything_old(home: Home) -> None:
     assert await home.sessions(FRIEND_LID) == set()
     missing = (await home.memory.load_sessions((FRIEND_LID,))).missing
     assert missing == {FRIEND_LID}
+
+
+async def test_typed_code_replaces_the_secret_which_is_stored_with_the_identity(
+    home: Home,
+) -> None:
+    keys = await home.memory.make_keys()
+    offer, phone, ephemeral = await home.memory.make_code(), KeyPair.generate(), KeyPair.generate()
+    companion, hello = pairing_code.answer_hello(
+        offer.code, offer.wrapped, b"ref", ephemeral, phone.public_key
+    )
+    agreed = (await home.memory.agree_on_code(offer, hello)).agreed
+    assert agreed is not None
+    secret = pairing_code.open_finish(agreed.finish, companion, ephemeral, phone)
+    assert secret != keys.adv_secret
+    await home.memory.save_identity(some_identity())
+    next_life = home.anew()
+    await next_life.load_credentials()
+    assert next_life.credentials is not None
+    assert next_life.credentials.keys == replace(keys, adv_secret=secret)
+
+
+async def test_unusable_keys_of_a_phone_replace_nothing(home: Home) -> None:
+    keys = await home.memory.make_keys()
+    offer = await home.memory.make_code()
+    hello = pairing_code.PrimaryHello(b"ref", offer.wrapped, bytes(32))
+    assert (await home.memory.agree_on_code(offer, hello)).agreed is None
+    assert home.memory.credentials == Credentials(keys)
 
 
 async def test_forgotten_keys_are_gone(home: Home) -> None:
