@@ -1,9 +1,9 @@
 """Timekeeping: what the daemon does when the wall clock jumps, or the machine slept.
 
-Both look the same from here: the wall clock and the monotonic one have come apart. What waits in the
-database is moved by the difference, so that no message expires before it has waited its time; and
-every connection is asked at once whether it still stands, since a machine that slept has lost them
-without being told.
+Both look the same from here: the wall clock and the monotonic one have come apart. What waits in
+the database is moved by the difference, so that no message expires before it has waited its time;
+and every connection is asked at once whether it still stands, since a machine that slept has lost
+them without being told.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Deadlines: what is stored waits as long as it was meant to, whatever becomes of the wall clock."""
+"""Deadlines: what is stored waits as long as it was meant to, whatever the wall clock does."""
 
 from __future__ import annotations
 
