@@ -127,11 +127,25 @@ async def _day(partner: _Partner, people: _People) -> None:
     for message in messages:
         arrow = "→" if message["direction"] == "out" else "←"
         print(f"      {arrow} {message['peer']}  {message['state']:<9}  {message['text']}")
+    await _link_by_code(partner.second(), people)
     violations = await people.violations()
     _say("The simulator has watched the protocol")
     if violations:
         raise DemoError(f"the simulator saw violations: {violations}")
     _done("no violation")
+
+
+async def _link_by_code(partner: _Partner, people: _People) -> None:
+    _say("The partner creates a second device, to be linked without a camera")
+    await partner.create_device()
+    linked = None
+    while linked is None:
+        code = await partner.pairing_code(OTHER_NUMBER)
+        _done(f"POST /partner/devices/:session_id/pairing-code: {code}")
+        _say(f"Its user types {code} on the phone +{OTHER_NUMBER}")
+        linked = await people.enter_code(OTHER_NUMBER, code)
+    await partner.wait_until_connected()
+    _done(f"connected as {linked}")
 
 
 class _Partner:
@@ -156,6 +170,12 @@ class _Partner:
         )
         self.user_token = str(answer["user_token"])
 
+    def second(self) -> _Partner:
+        """The same program, about to make another device."""
+        again = _Partner(self._http, self.base_url)
+        again.api_key, again.user_token = self.api_key, self.user_token
+        return again
+
     async def create_device(self) -> None:
         headers = {**self._key(), "x-user-token": self.user_token}
         answer = await self._post("/partner/devices", {"device_name": "John iPhone"}, headers)
@@ -169,6 +189,15 @@ class _Partner:
                 answer = await self._get(self.qr_url, self._key())
                 if answer["type"] == "success":
                     return base64.b64decode(str(answer["qr"]).partition(",")[2])
+                await trio.sleep(POLL_S)
+
+    async def pairing_code(self, phone: str) -> str:
+        path = f"/partner/devices/{self.session_id}/pairing-code"
+        with _step("no pairing code came"):
+            while True:
+                answer = await self._post(path, {"phone": phone}, self._key())
+                if answer["type"] == "success":
+                    return str(answer["code"])
                 await trio.sleep(POLL_S)
 
     async def wait_until_connected(self) -> None:
@@ -237,7 +266,14 @@ class _People:
 
     async def scan(self, phone: str, qr: str) -> str | None:
         """Scan a code; None: it is not valid any more, for example since the daemon died."""
-        response = await self._ask("POST", f"/accounts/{phone}/scan", {"qr": qr})
+        return await self._link(f"/accounts/{phone}/scan", {"qr": qr})
+
+    async def enter_code(self, phone: str, code: str) -> str | None:
+        """Type a pairing code; None: it is not valid any more."""
+        return await self._link(f"/accounts/{phone}/enter-code", {"code": code})
+
+    async def _link(self, path: str, body: Json) -> str | None:
+        response = await self._ask("POST", path, body)
         if response.status_code in NOT_LINKED:
             print(f"    {response.json()['message']}: once more", flush=True)
             return None
