@@ -15,7 +15,7 @@ from sitpayd.terminal.client import DaemonClient, access_of
 from sitpayd.terminal.screen import Paint
 from sitpayd.terminal.table import device_lines, summary
 from sitpayd.terminal.views import DeviceView, field
-from sitpayd.terminal.watch import Wanted, watch
+from sitpayd.terminal.wanted import Wanted
 
 
 def run(options: Namespace) -> int:
@@ -25,6 +25,9 @@ def run(options: Namespace) -> int:
     if options.watch:
         if not sys.stdout.isatty():
             raise ConfigurationError("devices: --watch draws on a terminal, and this is none")
+        # Only now: the WebSocket is a good part of what a command takes to start.
+        from sitpayd.terminal.watch import watch
+
         return watch(access, wanted)
     with DaemonClient(access) as daemon:
         told = daemon.devices(wanted.query)

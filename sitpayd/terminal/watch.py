@@ -21,17 +21,21 @@ from urllib.parse import urlencode
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from sitpayd.errors import ConfigurationError
-from sitpayd.terminal.client import ADMIN_KEY_HEADER, Access
+from sitpayd.errors import ConfigurationError, SitpaydError
+from sitpayd.terminal.client import ADMIN_KEY_HEADER, Access, DaemonClient
 from sitpayd.terminal.screen import Colour, Paint, age, fit
 from sitpayd.terminal.table import device_lines, summary
 from sitpayd.terminal.views import AnswerError, DeviceView, Json, optional
 from sitpayd.terminal.views import field as told_field
+from sitpayd.terminal.wanted import Wanted
 
 # Ages grow even where nothing happens.
 REDRAW_S: Final = 1.0
 # Changes that come together are drawn together.
-GATHER_S: Final = 0.1
+GATHER_S: Final = 0.2
+# The feed tells changes, and a pong is none: how old the proofs on the screen are is asked.
+PROOFS_EACH_S: Final = 5.0
+MAX_PROOFS: Final = 200
 # Heartbeats come every 10 s: this much silence means that the daemon, or the way to it, is gone.
 SILENCE_S: Final = 25.0
 RETRY_S: Final = 2.0
@@ -45,47 +49,6 @@ _LEAVE: Final = "\x1b[?25h\x1b[?1049l"
 _HOME: Final = "\x1b[H"
 _END_OF_LINE: Final = "\x1b[K"
 _END_OF_SCREEN: Final = "\x1b[J"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which devices somebody wants to see; None: whichever.
-
-    Attributes:
-        partner: its number, or a part of its name.
-        status: one or several, with commas.
-        search: part of an id or a name, or the last four digits of a number.
-    """
-
-    partner: str | None = None
-    status: str | None = None
-    search: str | None = None
-
-    @property
-    def query(self) -> dict[str, str]:
-        """What the daemon is asked; by the name of its partner it cannot choose."""
-        asked = {"status": self.status, "q": self.search}
-        if self.partner is not None and self.partner.isdecimal():
-            asked["partner"] = self.partner
-        return {name: value for name, value in asked.items() if value}
-
-    def takes_partner(self, device: DeviceView) -> bool:
-        """Whether its partner is the one wanted."""
-        if self.partner is None:
-            return True
-        if self.partner.isdecimal():
-            return str(device.partner) == self.partner
-        return self.partner.casefold() in (device.partner_name or "").casefold()
-
-    def takes(self, device: DeviceView) -> bool:
-        """Whether this device is wanted; the feed has chosen by status already."""
-        if not self.takes_partner(device):
-            return False
-        search = (self.search or "").strip().casefold()
-        texts = (device.session_id, device.device_name or "", device.partner_name or "")
-        return any(search in text.casefold() for text in texts) or (
-            len(search) == 4 and (device.phone or "").endswith(search)
-        )
 
 
 @dataclass(slots=True)
@@ -127,6 +90,11 @@ class Board:
         if cursor is not None:
             self.cursor = cursor
 
+    def renew(self, device: DeviceView) -> None:
+        """Take in what was asked of a device, unless it is gone meanwhile."""
+        if device.session_id in self._devices:
+            self._devices[device.session_id] = device
+
     @property
     def devices(self) -> list[DeviceView]:
         """The devices wanted, trouble first."""
@@ -143,12 +111,12 @@ def watch(access: Access, wanted: Wanted) -> int:
     if access.admin_key is None:
         raise ConfigurationError("no admin key: set SITPAYD_ADMIN_KEY")
     board, screen = Board(wanted), _Screen(access.url)
-    with screen.taken():
+    with screen.taken(), DaemonClient(access) as daemon:
         while True:
             try:
                 with _feed(access, board) as socket:
                     screen.lost_at = None
-                    _follow(socket, board, screen)
+                    _follow(socket, daemon, board, screen)
             except InvalidStatus as error:
                 status = error.response.status_code
                 if status == 401:
@@ -181,9 +149,9 @@ def _feed(access: Access, board: Board) -> ClientConnection:
     )
 
 
-def _follow(socket: ClientConnection, board: Board, screen: _Screen) -> None:
+def _follow(socket: ClientConnection, daemon: DaemonClient, board: Board, screen: _Screen) -> None:
     """Draw what comes, until the feed ends or falls silent."""
-    heard_at = time.monotonic()
+    heard_at = asked_at = time.monotonic()
     while True:
         try:
             told = _parsed(socket.recv(timeout=REDRAW_S))
@@ -195,7 +163,21 @@ def _follow(socket: ClientConnection, board: Board, screen: _Screen) -> None:
             for more in _at_hand(socket):
                 board.take(more)
             heard_at = time.monotonic()
+        if time.monotonic() - asked_at >= PROOFS_EACH_S:
+            _renew_proofs(daemon, board, screen.shown)
+            asked_at = time.monotonic()
         screen.draw(board.devices)
+
+
+def _renew_proofs(daemon: DaemonClient, board: Board, shown: list[str]) -> None:
+    if not shown:
+        return
+    try:
+        told = daemon.get("/admin/devices", {"ids": ",".join(shown[:MAX_PROOFS])})
+    except SitpaydError:
+        return  # the feed says it, if the daemon is gone
+    for device in told_field(told, "devices", list):
+        board.renew(DeviceView.parse(device))
 
 
 def _at_hand(socket: ClientConnection) -> Iterator[Json]:
@@ -223,10 +205,12 @@ class _Screen:
 
     Attributes:
         lost_at: when the feed was lost; None: it is there.
+        shown: session ids of the devices that stand there.
     """
 
     def __init__(self, url: str) -> None:
         self.lost_at: datetime | None = None
+        self.shown: list[str] = []
         self._why = ""
         self._url = url
         self._paint = Paint(sys.stdout)
@@ -248,19 +232,22 @@ class _Screen:
     def draw(self, devices: list[DeviceView]) -> None:
         """Draw it all."""
         size = shutil.get_terminal_size()
+        self.shown = [device.session_id for device in devices[: size.lines]]
+        heading = self._heading(bool(devices))
         lines = watch_lines(
-            devices, datetime.now(UTC), size.columns, size.lines, self._heading(), self._paint
+            devices, datetime.now(UTC), size.columns, size.lines, heading, self._paint
         )
         sys.stdout.write(_HOME + "".join(f"{line}{_END_OF_LINE}\n" for line in lines[:-1]))
         sys.stdout.write(lines[-1] + _END_OF_LINE + _END_OF_SCREEN)
         sys.stdout.flush()
 
-    def _heading(self) -> tuple[Colour, str]:
+    def _heading(self, shows_any: bool) -> tuple[Colour, str]:
         now = datetime.now(UTC)
         if self.lost_at is None:
             return Colour.GOOD, f"live from {self._url}, {now:%H:%M:%S} UTC"
         ago = age(self.lost_at, now)
-        return Colour.BAD, f"LOST {self._url} {ago} ago: {self._why}; trying again. What was:"
+        what_was = " What was:" if shows_any else ""
+        return Colour.BAD, f"LOST {self._url} {ago} ago: {self._why}; trying again.{what_was}"
 
 
 def watch_lines(

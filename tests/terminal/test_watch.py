@@ -4,7 +4,8 @@ import pytest
 
 from sitpayd.terminal.screen import Colour, cells
 from sitpayd.terminal.views import AnswerError
-from sitpayd.terminal.watch import Board, Wanted, watch_lines
+from sitpayd.terminal.wanted import Wanted
+from sitpayd.terminal.watch import Board, watch_lines
 from tests.terminal.builders import NOW, a_device, plain, told_device
 
 LIVE = (Colour.GOOD, "live from http://127.0.0.1:8080")
@@ -38,6 +39,14 @@ def test_device_that_is_gone_is_not_shown(kind: str) -> None:
     seen.take({"type": kind, "cursor": "e-2", "seq": 2, "session_id": told_device()["session_id"]})
 
     assert seen.devices == []
+
+
+def test_proof_is_renewed_for_who_is_still_there() -> None:
+    seen = board()
+    seen.renew(a_device(verified_at=NOW.isoformat()))
+    seen.renew(a_device(session_id="wa_gone"))
+
+    assert [device.verified_at for device in seen.devices] == [NOW]
 
 
 def test_new_snapshot_takes_the_place_of_all() -> None:
