@@ -126,6 +126,8 @@ class StatusBoard:
         # Session ids, sorted: pages of a list must not shift while devices come and go.
         self._order: list[str] = []
         self._counts: dict[int, Counter[str]] = {}
+        # Of all partners, who may be thousands: a page of metrics must not add them up.
+        self._total: Counter[str] = Counter()
         # Statuses that actors told and that are doubted, by session id.
         self._doubted: dict[str, DeviceStatus] = {}
         self.changes = ChangeLog()
@@ -141,10 +143,7 @@ class StatusBoard:
 
     def counts(self) -> Counter[str]:
         """How many devices are in each status."""
-        total: Counter[str] = Counter()
-        for counts in self._counts.values():
-            total.update(counts)
-        return total
+        return Counter(self._total)
 
     def page(self, after: str, limit: int) -> list[DeviceStatus]:
         """At most so many devices, sorted by session id, from behind this one on."""
@@ -218,7 +217,8 @@ class StatusBoard:
     def _recount(self, before: DeviceStatus | None, after: DeviceStatus | None) -> None:
         for status, step in ((before, -1), (after, 1)):
             if status is not None:
-                counts = self._counts.setdefault(status.partner_id, Counter())
-                counts[status.status] += step
-                if not counts[status.status]:
-                    del counts[status.status]
+                own = self._counts.setdefault(status.partner_id, Counter())
+                for counts in (own, self._total):
+                    counts[status.status] += step
+                    if not counts[status.status]:
+                        del counts[status.status]
