@@ -40,6 +40,7 @@ PURE_ACTORS = {
         "refusals",
         "restarts",
         "strangers",
+        "wishes",
     )
 }
 # Modules of no floor, which every floor but `whatsapp` and the pure actors may use.

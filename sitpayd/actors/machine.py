@@ -9,8 +9,7 @@ crash: what was seen last gives a Verdict (failures.py), and that says whether t
 a while (WAITING), at once, or to rest until a person acts. Rows are delivered by delivery.py, one
 at a time, while CONNECTED. What the server sends by itself is notices.py.
 
-What people want of a device (that it is paused, logged out, removed) is kept apart from where it
-stands, here as in the database: a wish outlives a lost connection, a crash and a restart.
+What people want of a device is kept apart from where it stands: wishes.py.
 
 No await, no clock, no random of its own, no log, no database: `now` (clock seconds) and a Random
 come in, commands go out.
@@ -60,7 +59,6 @@ from sitpayd.actors.events import (
     Tick,
 )
 from sitpayd.actors.failures import (
-    BAN_GRACE_S,
     Verdict,
     verdict_of_code,
     verdict_of_failure,
@@ -88,10 +86,11 @@ from sitpayd.actors.messages import (
 from sitpayd.actors.notices import Notices
 from sitpayd.actors.pacing import Pacing, PacingLimits
 from sitpayd.actors.pairing import CodeErrand, PairingBar, PairingMachine
-from sitpayd.actors.phase import RESTING, REVIVABLE, TRANSITIONS, Phase
+from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
 from sitpayd.actors.strangers import Barred, Strangers
+from sitpayd.actors.wishes import Step, Wishes
 from sitpayd.whatsapp.errors import PairingError, RemoteProtocolError
 from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.node import Node
@@ -125,7 +124,6 @@ class DeviceMachine:
     Attributes:
         phase: where it stands; reason: the public word beside it.
         until_s: seconds the phase is said to last from its start, where that is known.
-        leaving: removed, and only to be logged out.
     """
 
     def __init__(self, random: Random, limits: PacingLimits | None) -> None:
@@ -143,12 +141,9 @@ class DeviceMachine:
         self._notices = Notices(self._queries, self._login, self._delivery)
         self._keys: DeviceKeys | None = None
         self._paired: PairedIdentity | None = None
-        self.leaving = False
-        self._paused = False
-        self._logging_out = False
+        self._wishes = Wishes()
         # A rest is stored that is over for us; it is cleared before a dial until a login succeeds.
         self._rest_lingers = False
-        self._banned_until: float | None = None
         self._unix_offset_s = 0.0
         self._server_offset_s = 0.0
         self._first_stanza_by: float | None = None
@@ -205,22 +200,26 @@ class DeviceMachine:
                 pairs = self.phase is Phase.PAIRING
                 return self._lose(Verdict(Phase.UNPAIRED, "canceled"), now) if pairs else []
             case Pause():
-                return self._pause(now)
+                return self._do(self._wishes.pause(self.phase), now)
             case Resume():
-                return self._resume(now)
+                return self._do(self._wishes.resume(self.phase, now), now)
             case Reconnect():
-                return self._reconnect(now)
-            case Reroute():
-                return self._reroute(now)
+                return self._do(self._wishes.reconnect(self.phase), now)
             case Probe():
                 self._keepalive.probe(now)
                 return self._tick(now)
+            case Reroute() if self.phase is Phase.PAIRING:
+                return self._lose(Verdict(Phase.UNPAIRED, "proxy_changed"), now)
+            case Reroute():
+                return self._do(self._wishes.reroute(self.phase), now)
             case Revised():
-                return self._revised()
+                return self._do(self._wishes.revised(self.phase), now)
             case Logout():
-                return self._log_out(now)
+                linked = self._paired is not None
+                return self._do(self._wishes.log_out(self.phase, linked=linked), now)
             case Remove():
-                return self._remove(now)
+                linked = self._paired is not None
+                return self._do(self._wishes.remove(self.phase, linked=linked), now)
             case _:
                 assert_never(event)
 
@@ -252,6 +251,11 @@ class DeviceMachine:
         return None if planned is None or self.phase is not Phase.WAITING else planned - now
 
     @property
+    def waits_with_others(self) -> bool:
+        """Whether a dial is put off for what keeps other devices away, too."""
+        return self.phase is Phase.WAITING and self._recovery.shared
+
+    @property
     def unanswered_pings(self) -> int:
         """How many pings went out since the server was heard."""
         return self._keepalive.unanswered
@@ -260,6 +264,11 @@ class DeviceMachine:
     def row_in_hand(self) -> int | None:
         """Id of the row under way."""
         return self._delivery.row_in_hand
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is removed, and only to be logged out."""
+        return self._wishes.leaving
 
     def deadline(self) -> float | None:
         """When to hand a Tick in, clock seconds; None: nothing to wait for."""
@@ -278,7 +287,7 @@ class DeviceMachine:
 
     def _started(self, event: Started, now: float) -> list[Command]:
         self._keys, self._paired = event.keys, event.paired
-        self.leaving, self._paused = event.leaving, event.paused
+        self._wishes.leaving, self._wishes.paused = event.leaving, event.paused
         self._unix_offset_s = event.unix_offset_s
         self._strangers.restore(event.first_contacts, event.new_chats)
         self._pairing.first_number = event.phone
@@ -288,14 +297,14 @@ class DeviceMachine:
             self.phase, self.reason = Phase(event.rest.phase), event.rest.reason
             self._rest_lingers = True
             if event.rest.until is not None:
-                self._banned_until = event.rest.until.timestamp() - event.unix_offset_s
+                self._wishes.banned_until = event.rest.until.timestamp() - event.unix_offset_s
         elif event.paused:
             self.phase = Phase.PAUSED
         elif event.paired is not None:
-            self.phase, self._logging_out = Phase.CONNECTING, event.logout_wanted
+            self.phase, self._wishes.logging_out = Phase.CONNECTING, event.logout_wanted
             return self._dial("logging_out" if event.logout_wanted else None)
         if event.logout_wanted:
-            return self._log_out(now)
+            return self.handle(Logout(), now)
         if self.phase is Phase.OUTDATED:
             return [AskRevision()]
         # A crash may have come between the rest and the settling.
@@ -312,92 +321,47 @@ class DeviceMachine:
         self._pairing.begin(wish)
         self._recovery.linking()
         self._enter(Phase.PAIRING, None)
-        # To be linked anew is the latest wish.
-        self._paused = self._logging_out = self._rest_lingers = False
+        self._wishes.linking()
+        self._rest_lingers = False
         return [*commands, MakeKeys()]
 
     def _may_be_linked(self) -> bool:
         unlinked = self._paired is None and self.phase in RESTING
         is_open = unlinked or self.phase in (Phase.UNPAIRED, Phase.LOGGED_OUT)
-        return is_open and not self.leaving
+        return is_open and not self._wishes.leaving
 
-    def _pause(self, now: float) -> list[Command]:
-        self._paused = True
-        rests = self.phase in RESTING or self.phase is Phase.PAUSED
-        # What has just been linked is confirmed first, and a logout is the later wish of the two.
-        if rests or self.phase is Phase.PAIRED or self._logging_out or self.leaving:
-            return []
-        commands = self._hang_up(now)
-        self._enter(Phase.PAUSED, None)
-        return commands
-
-    def _resume(self, now: float) -> list[Command]:
-        self._paused = False
-        banned = self._banned_until is not None and now < self._banned_until + BAN_GRACE_S
-        if self.phase is Phase.BANNED and banned:
-            return []
-        return self._back() if self.phase is Phase.PAUSED or self.phase in REVIVABLE else []
-
-    def _reconnect(self, now: float) -> list[Command]:
-        if self._paused:
-            return []
-        if self.phase in (Phase.CONNECTING, Phase.CONNECTED, Phase.WAITING):
-            return [*self._hang_up(now), *self._dial("logging_out" if self._logging_out else None)]
-        return self._back() if self.phase is Phase.REPLACED else []
-
-    def _reroute(self, now: float) -> list[Command]:
-        """Leave the old way, in whatever state; who waits or rests has none."""
-        if self.phase is Phase.PAIRING:
-            return self._lose(Verdict(Phase.UNPAIRED, "proxy_changed"), now)
-        if self.phase is Phase.PAIRED:
-            # The registration connection ends sooner than it would have.
-            return [*self._hang_up(now), *self._dial(None)]
-        return [] if self.phase is Phase.REPLACED else self._reconnect(now)
-
-    def _revised(self) -> list[Command]:
-        if self.phase is not Phase.OUTDATED:
-            return []
-        if self._paused:
-            self._enter(Phase.PAUSED, None)
-            return [ClearRest()]
-        return self._back()
-
-    def _back(self) -> list[Command]:
-        """Leave a pause or a rest."""
-        if self._paired is not None:
-            return self._dial(None)
-        cleared: list[Command] = [ClearRest()] if self.phase in RESTING else []
-        self._enter(Phase.UNPAIRED, None)
-        return cleared
-
-    def _log_out(self, now: float) -> list[Command]:
-        done = self._paired is None or self.phase is Phase.LOGGED_OUT
-        if done or self._logging_out or self.leaving:
-            return []
-        self._logging_out = True
-        return self._leave_whatsapp(now)
-
-    def _remove(self, now: float) -> list[Command]:
-        if self.leaving:
-            return []
-        self.leaving = True
-        if self._paired is None or self.phase in RESTING:
-            return [*self._hang_up(now), *self._gone()]
-        return [] if self._logging_out else self._leave_whatsapp(now)
-
-    def _leave_whatsapp(self, now: float) -> list[Command]:
-        """Log out on this connection, or on the next one."""
-        match self.phase:
-            case Phase.CONNECTED | Phase.CONNECTING:
+    def _do(self, step: Step, now: float) -> list[Command]:
+        """Do what follows from a person's wish."""
+        match step:
+            case Step.STAY:
+                return []
+            case Step.PAUSE:
+                commands = self._hang_up(now)
+                self._enter(Phase.PAUSED, None)
+                return commands
+            case Step.WAKE:
+                if self._paired is not None:
+                    return self._dial(None)
+                return self._end_rest(Phase.UNPAIRED)
+            case Step.SLEEP:
+                return self._end_rest(Phase.PAUSED)
+            case Step.REDIAL:
+                reason = "logging_out" if self._wishes.logging_out else None
+                return [*self._hang_up(now), *self._dial(reason)]
+            case Step.LEAVE:
                 self._enter(self.phase, "logging_out")
                 return [self._ask_logout(now)] if self._keepalive.running else []
-            case Phase.WAITING | Phase.PAUSED | Phase.REPLACED:
+            case Step.DIAL_TO_LEAVE:
                 return [*self._hang_up(now), *self._dial("logging_out")]
-            case Phase.PAIRED:
-                return []  # the login that follows will do it
+            case Step.END:
+                return [*self._hang_up(now), *self._logged_out()]
             case _:
-                # It is not let in, so there is no connect to log out at.
-                return self._logged_out()
+                assert_never(step)
+
+    def _end_rest(self, phase: Phase) -> list[Command]:
+        cleared: list[Command] = [ClearRest()] if self.phase in RESTING else []
+        self._enter(phase, None)
+        return cleared
 
     def _tick(self, now: float) -> list[Command]:
         if self._settle_at is not None and now >= self._settle_at:
@@ -561,7 +525,7 @@ class DeviceMachine:
         self._rest_lingers = False
         if t is not None:
             self._server_offset_s = t - (now + self._unix_offset_s)
-        if self.leaving or self._logging_out:
+        if self._wishes.ends:
             return [self._ask_logout(now)]
         return self._login.begin(now)
 
@@ -570,7 +534,7 @@ class DeviceMachine:
 
     def _connected(self, now: float) -> list[Command]:
         assert self._paired is not None
-        if self.leaving or self._logging_out or self.phase is Phase.CONNECTED:
+        if self._wishes.ends or self.phase is Phase.CONNECTED:
             return []
         self._enter(Phase.CONNECTED, None)
         now_ms = int((now + self._unix_offset_s) * 1000)
@@ -603,16 +567,16 @@ class DeviceMachine:
         commands = self._hang_up(now) if hang_up else self._disconnected(now)
         if verdict.phase is Phase.WAITING:
             return [*commands, *self._wait(verdict, now)]
-        if self._logging_out and verdict.phase in RESTING:
+        if self._wishes.logging_out and verdict.phase in RESTING:
             # WhatsApp has ended it, or does not let it in any more: there is no later connect.
             return [*commands, *self._logged_out()]
         self._enter(verdict.phase, verdict.reason, verdict.until_s)
         if verdict.phase not in RESTING:
             return commands
-        self._banned_until = None if verdict.until_s is None else now + verdict.until_s
+        self._wishes.banned_until = None if verdict.until_s is None else now + verdict.until_s
         self._rest_lingers = True
         commands.append(SaveRest(verdict.phase, verdict.reason, verdict.until_s))
-        if self.leaving:
+        if self._wishes.leaving:
             # It never dials again, so there is no later connect to log out at.
             return [*commands, *self._gone()]
         if verdict.phase is Phase.LOGGED_OUT:
@@ -622,7 +586,7 @@ class DeviceMachine:
         return commands
 
     def _wait(self, verdict: Verdict, now: float) -> list[Command]:
-        if self._paused and not (self._logging_out or self.leaving):
+        if self._wishes.forbids_dialling:
             self._enter(Phase.PAUSED, None)
             return []
         if self._recovery.plan(verdict, now):
@@ -650,7 +614,7 @@ class DeviceMachine:
 
     def _end_again(self) -> list[Command]:
         """Store the end of the device, which could not be stored before."""
-        if self.leaving:
+        if self._wishes.leaving:
             return self._gone()
         if self.phase is not Phase.LOGGED_OUT:
             return []  # it is being linked anew
@@ -662,8 +626,8 @@ class DeviceMachine:
 
     def _logged_out(self) -> list[Command]:
         """Somebody here has logged the device out; its keys are kept aside for a while."""
-        self._logging_out = False
-        if self.leaving:
+        self._wishes.logging_out = False
+        if self._wishes.leaving:
             return self._gone()
         self._enter(Phase.LOGGED_OUT, "logged_out_here")
         self._rest_lingers = True

@@ -318,7 +318,7 @@ def test_replaced_device_dials_to_log_out() -> None:
 
 @pytest.mark.parametrize("phase", sorted(REVIVABLE - {Phase.REPLACED}))
 def test_device_that_is_not_let_in_is_logged_out_at_once(phase: Phase) -> None:
-    play = resting_play(phase).on(Logout()).expects(*LOGGED_OUT)
+    play = resting_play(phase).on(Logout()).expects(HangUp(), *LOGGED_OUT)
     play.stands(Phase.LOGGED_OUT, "logged_out_here")
 
 
@@ -347,7 +347,7 @@ def test_logout_that_whatsapp_never_heard_of_is_made_after_a_restart(paused: boo
 
 def test_logout_wished_before_a_crash_ends_a_rest() -> None:
     play = Playbook().on(started(rest=rest(Phase.BANNED), logout_wanted=True))
-    play.expects(*LOGGED_OUT).stands(Phase.LOGGED_OUT, "logged_out_here")
+    play.expects(HangUp(), *LOGGED_OUT).stands(Phase.LOGGED_OUT, "logged_out_here")
 
 
 def test_device_removed_while_it_logs_out_is_gone_with_it() -> None:
