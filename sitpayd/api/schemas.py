@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import lru_cache
 from typing import Annotated, Final, TypeVar
 
 import phonenumbers
@@ -31,6 +32,7 @@ _NUMBER_PUNCTUATION: Final = str.maketrans("", "", "+-() ")
 
 _WAIT: Final = re.compile(r"wait\s*=\s*([0-9]{1,4})", re.IGNORECASE)
 _LIMIT_LEN: Final = 6  # digits
+MAX_REMEMBERED_NUMBERS: Final = 4096
 MIN_WAIT_S: Final = 1
 MAX_WAIT_S: Final = 75
 
@@ -51,6 +53,8 @@ def _email(value: str) -> str:
     return value
 
 
+# People are written to more than once, and the rules of all countries are slow to look through.
+@lru_cache(maxsize=MAX_REMEMBERED_NUMBERS)
 def _recipient(value: str) -> str:
     number = value.translate(_NUMBER_PUNCTUATION)
     if not _NUMBER.fullmatch(number):
