@@ -314,7 +314,7 @@ async def test_answers_hold_nothing_from_inside(front: Front, tenant: Tenant) ->
         *("user_token", "label", "session_id", "device_name", "device_token", "status"),
         *("reason", "send_url", "qr_url", "phone", "since", "until", "message_id"),
         *("wa_message_id", "direction", "peer", "text", "state", "timestamp"),
-        *("held_until", "held_reason"),
+        *("held_until", "held_reason", "verified_at", "evidence", "proxy"),
     }
 
 

@@ -157,6 +157,7 @@ async def test_devices_of_a_user_are_listed_with_their_send_urls(
             "send_url": f"{BASE_URL}{tenant.send_path}",
             "qr_url": f"{BASE_URL}/partner/devices/{tenant.session_id}/qr",
             "phone": PHONE,
+            "proxy": None,
         }
     ]
 
@@ -178,6 +179,7 @@ async def test_status_answers_without_type(front: Front, tenant: Tenant) -> None
         "evidence",
         "phone",
         "device_name",
+        "proxy",
     }
     assert body["status"] == "connected"
     assert body["send_url"] == f"{BASE_URL}{tenant.send_path}"
