@@ -185,11 +185,10 @@ class Subscription:
         self.seq = self._log.seq if len(pending) <= BATCH_LEN else pending[BATCH_LEN - 1].seq
         return Batch(tuple(pending[:BATCH_LEN]), coalesced=True)
 
-    def restart(self) -> int:
-        """Go on from now, where a snapshot is taken; returns its number."""
-        self.seq = self._coalesced_to = self._log.seq
+    def restart(self, seq: int) -> None:
+        """Go on from behind this number, which a snapshot holds."""
+        self.seq = self._coalesced_to = seq
         self._bound = MAX_BEHIND
-        return self.seq
 
     def caught_up(self) -> None:
         """The snapshot was taken in."""

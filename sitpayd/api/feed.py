@@ -8,6 +8,7 @@ message would hold up the event loop, and many clients take no message as long a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -34,7 +35,7 @@ HEARTBEAT_S: Final = 10.0
 # How often it is looked whether a reader has to be given up.
 LOOK_EACH_S: Final = 1.0
 # A reader that cannot keep up with what happens gets a fresh snapshot no more often than this.
-RESYNC_EACH_S: Final = 1.0
+RESYNC_EACH_S: Final = 2.0
 # Devices in one message: some 80 KiB and five milliseconds.
 PART_LEN: Final = 250
 MAX_READERS: Final = 256
@@ -139,27 +140,31 @@ class _Telling:
         that are told after it lead to the same end. Its cursor comes with the last part: who
         resumed from an unfinished snapshot would never hear of the rest.
         """
-        board, wanted = self._api.board, self._wanted
-        seq = self._subscription.restart()
+        board, views, wanted = self._api.board, self._api.views, self._wanted
+        seq, since = views.moment(board.changes.seq)
+        if wanted.statuses:
+            # What is shared may be of a second ago, and then not in these statuses.
+            seq, since = board.changes.seq, math.inf
+        self._subscription.restart(seq)
         counts = board.counts() if wanted.partner is None else board.count(wanted.partner)
         kind, after, more = "snapshot", "", True
         while more:
             page = board.page(after, PART_LEN)
             more = len(page) == PART_LEN
             after = page[-1].session_id if page else ""
-            await self._api.views.know_partners(page)
-            devices = [self._api.views.view(device) for device in page if wanted.takes(device)]
+            await views.know_partners(page)
+            devices = [views.text(device, since) for device in page if wanted.takes(device)]
             if devices or kind == "snapshot" or not more:
-                await self._say(
+                head = encode(
                     {
                         "type": kind,
                         "cursor": None if more else board.changes.cursor(seq),
                         "seq": seq,
-                        "devices": devices,
                         "counts": counts,
                         "more": more,
                     }
                 )
+                await websocket.send(f'{head[:-1]},"devices":[{",".join(devices)}]}}')
                 kind = "more"
             await trio.lowlevel.checkpoint()
         self._subscription.caught_up()

@@ -7,14 +7,17 @@ shown: enough to tell two devices apart, too little to write to somebody.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from sitpayd.actors.changes import RING_LEN, Change
+from sitpayd.actors.phase import Phase
 from sitpayd.actors.registry import DeviceRegistry
-from sitpayd.actors.status import DeviceStatus, judged
+from sitpayd.actors.status import DeviceStatus, Proof, holds, judged
 from sitpayd.storage import partners
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import DeviceRecord, utc_now
@@ -22,6 +25,28 @@ from sitpayd.storage.records import DeviceRecord, utc_now
 View = Mapping[str, object]
 
 SHOWN_DIGITS: Final = 4
+# All snapshots of so many seconds share what they are made of: readers who overflow do it at once.
+SHARED_S: Final = 1.0
+# Devices whose JSON is kept; then it is made anew, since removed ones are among them.
+MAX_TEXTS: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A device as JSON, and all it was made from."""
+
+    known: DeviceStatus
+    proof: Proof | None
+    record: DeviceRecord | None
+    made_at: float
+    text: str
+
+    def tells(
+        self, known: DeviceStatus, proof: Proof | None, record: DeviceRecord | None, now: float
+    ) -> bool:
+        """Whether it would be made from the same, and be the same."""
+        is_same = self.known is known and self.proof is proof and self.record is record
+        return is_same and (known.status != Phase.CONNECTED or holds(proof, now))
 
 
 class DeviceViews:
@@ -31,6 +56,8 @@ class DeviceViews:
         self._registry = registry
         self._database = database
         self._names: dict[int, str] = {}
+        self._texts: dict[str, _Text] = {}
+        self._moment = (0, -math.inf)
         # Number of a change and its message, as long as the board remembers the change.
         self._news: list[tuple[int, str]] = [(0, "")] * RING_LEN
 
@@ -77,19 +104,47 @@ class DeviceViews:
             "evidence": known.evidence,
         }
 
+    def moment(self, seq: int) -> tuple[int, float]:
+        """Where a snapshot begins that shares its texts with all others of the same second.
+
+        Args:
+            seq: of the board's newest change.
+
+        Returns:
+            The number of a change, and the clock seconds from which on texts are newer than it.
+        """
+        now = trio.current_time()
+        if now - self._moment[1] >= SHARED_S:
+            self._moment = (seq, now)
+        return self._moment
+
+    def text(self, known: DeviceStatus, since: float = math.inf) -> str:
+        """Show a device as JSON; encoded once for all who ask before anything of it changes.
+
+        Args:
+            since: clock seconds; a text that was made then or later will do.
+        """
+        name = known.session_id
+        handle = self._registry.get(name)
+        proof = None if handle is None else handle.proof
+        record = None if handle is None else handle.record
+        kept = self._texts.get(name)
+        now = trio.current_time()
+        if kept is not None and (kept.made_at >= since or kept.tells(known, proof, record, now)):
+            return kept.text
+        if len(self._texts) >= MAX_TEXTS:
+            self._texts.clear()
+        text = encode(self.view(known, record))
+        self._texts[name] = _Text(known, proof, record, now, text)
+        return text
+
     def news(self, change: Change, cursor: str) -> str:
         """Tell a device's new status as the feed does; encoded once for all who read it."""
         place = change.seq % RING_LEN
         seq, text = self._news[place]
         if seq != change.seq:
-            text = encode(
-                {
-                    "type": "status",
-                    "cursor": cursor,
-                    "seq": change.seq,
-                    "device": self.view(change.device),
-                }
-            )
+            head = encode({"type": "status", "cursor": cursor, "seq": change.seq})
+            text = f'{head[:-1]},"device":{self.text(change.device)}}}'
             self._news[place] = (change.seq, text)
         return text
 

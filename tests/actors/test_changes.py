@@ -103,7 +103,7 @@ def test_after_a_snapshot_only_what_follows_is_told() -> None:
     log = ChangeLog()
     subscription = Subscription(log, 0, everything)
     flood(log, 2 * RING_LEN, 1000)
-    assert subscription.restart() == log.seq
+    subscription.restart(log.seq)
     add(log, 1)
 
     assert numbers(subscription.take()) == [log.seq]
@@ -201,7 +201,7 @@ def test_watcher_that_takes_a_snapshot_in_is_patient_anew() -> None:
     subscription = Subscription(log, 0, everything)
     flood(log, 1000, 1000)
     assert not subscription.is_given_up(100.0)
-    subscription.restart()
+    subscription.restart(log.seq)
     flood(log, 1000, 1000)
     subscription.caught_up()
     assert not subscription.is_given_up(100.0 + PATIENCE_S)
@@ -210,7 +210,7 @@ def test_watcher_that_takes_a_snapshot_in_is_patient_anew() -> None:
 def test_watcher_that_never_takes_its_snapshot_in_is_given_up() -> None:
     log = ChangeLog()
     subscription = Subscription(log, 0, everything)
-    subscription.restart()
+    subscription.restart(log.seq)
     flood(log, 1000, 1000)
     assert not subscription.is_given_up(100.0)
     flood(log, 1000, 1000)
@@ -265,7 +265,7 @@ def test_whoever_takes_all_knows_the_last_status_of_each_device(
         nonlocal told
         batch = subscription.take()
         if batch is None:
-            subscription.restart()
+            subscription.restart(log.seq)
             known.clear()
             known.update(truth)
             told = log.seq

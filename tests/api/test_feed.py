@@ -203,6 +203,37 @@ async def test_snapshot_comes_in_parts_and_its_cursor_with_the_last(front: Front
     assert len(set(names)) == count
 
 
+async def test_snapshot_that_is_shared_with_another_reader_leads_to_the_same_end(
+    front: Front, tenant: Tenant, mock_clock: MockClock
+) -> None:
+    async with listening_to(front) as feed:
+        await feed.told()
+    tenant.actor.enter(Phase.WAITING, "network")
+    async with listening_to(front) as feed:
+        # Of the same second: what the first reader was told will do, and the change follows.
+        shared, change = await feed.told(), await feed.told()
+    mock_clock.jump(1)
+    async with listening_to(front) as feed:
+        fresh = await feed.told()
+
+    assert shared["devices"][0]["status"] == "connected"
+    assert change["device"]["status"] == "waiting"
+    assert fresh["devices"][0]["status"] == "waiting"
+    assert fresh["seq"] == change["seq"]
+
+
+async def test_snapshot_of_some_statuses_holds_no_others(
+    front: Front, tenant: Tenant, mock_clock: MockClock
+) -> None:
+    async with listening_to(front) as feed:
+        await feed.told()
+    tenant.actor.enter(Phase.WAITING, "network")
+    async with listening_to(front, "status=waiting") as feed:
+        snapshot = await feed.told()
+
+    assert [device["status"] for device in snapshot["devices"]] == ["waiting"]
+
+
 async def test_empty_board_is_a_snapshot_too(front: Front) -> None:
     async with listening_to(front) as feed:
         snapshot = await feed.told()
@@ -586,7 +617,7 @@ async def test_compressed_frame_is_refused(served: Served) -> None:
     compressed[0] |= 0x40
     async with await raw_feed(served) as stream:
         heard = bytearray()
-        while not heard.endswith(b'"more":false}'):
+        while not heard.endswith(b'"devices":[]}'):
             heard += await stream.receive_some()
         await stream.send_all(compressed)
         with trio.fail_after(5):

@@ -74,8 +74,11 @@ class GoodReader:
         async with connect(
             served.feed_url, additional_headers={"x-admin-key": ADMIN_KEY}, proxy=None
         ) as feed:
-            while LAST not in self.known:
+            seq = 0
+            # A snapshot may hold the last device and still be older than other changes.
+            while LAST not in self.known or seq < int(self.known[LAST]):
                 told = json.loads(await feed.recv())
+                seq = seq if told.get("more") else told.get("seq", seq)
                 if told["type"] == "snapshot":
                     self.known.clear()
                 for device in told.get("devices", [told["device"]] if "device" in told else []):
@@ -94,7 +97,8 @@ async def flood(served: Served) -> list[float]:
         costs.append(time.thread_time() - began)
         if number % AT_A_TIME == 0:
             await trio.lowlevel.checkpoint()
-    served.front.board.publish(DeviceStatus(LAST, 1, "waiting", "last", SINCE))
+    board = served.front.board
+    board.publish(DeviceStatus(LAST, 1, "waiting", str(board.changes.seq + 1), SINCE))
     return costs
 
 
