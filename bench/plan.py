@@ -7,6 +7,7 @@ from typing import Final
 
 from bench.durability import Durability
 from bench.fairness import Fairness
+from bench.feed import Flood
 from bench.lives import Idle, Pairing, Reconnect
 from bench.machine import Machine
 from bench.peer import PeerCrowd
@@ -26,6 +27,7 @@ class Plan:
         fair_per_second: messages a second of the quiet partner.
         accept_per_second: requests a second that are offered without waiting for answers.
         accept_concurrent: requests under way at saturation.
+        feed_stalled: readers of the feed that read nothing; feed_per_second: changes.
         fleets: numbers of connected devices, growing.
         concurrent: requests under way in closed loops; fewer where there are fewer devices.
         first_s: for all first messages, as far as it reaches.
@@ -46,6 +48,10 @@ class Plan:
     accept_per_second: float = 200.0
     accept_concurrent: int = 8
     accept_s: float = 8.0
+    feed_stalled: int = 100
+    feed_devices: int = 1000
+    feed_per_second: float = 10_000.0
+    feed_s: float = 30.0
     fleets: tuple[int, ...] = (1, 100, 1000)
     concurrent: int = 16
     send_s: float = 6.0
@@ -69,6 +75,8 @@ QUICK: Final = Plan(
     fair_devices=6,
     fair_rounds=2,
     fair_round_s=2.0,
+    feed_stalled=20,
+    feed_s=5.0,
     accept_s=2.0,
     fleets=(1, 10, 40),
     concurrent=8,
@@ -94,6 +102,7 @@ class Result:
     quick: bool
     durability: list[Durability] = field(default_factory=list)
     fairness: Fairness | None = None
+    flood: Flood | None = None
     accepts: list[Sends] = field(default_factory=list)
     sends: list[Sends] = field(default_factory=list)
     first_sends: list[Sends] = field(default_factory=list)

@@ -15,6 +15,7 @@ import trio
 
 from bench.durability import measure_durability
 from bench.fairness import measure_fairness
+from bench.feed import measure_flood
 from bench.fleet import PARTNERS, Feed, watch_feed
 from bench.lives import come_back, pair, rest
 from bench.peer import crowd_of_peers
@@ -61,6 +62,14 @@ async def run_fairness(plan: Plan, result: Result, directory: Path) -> None:
         result.fairness = await measure_fairness(
             fleet, quiet, noisy, plan.fair_rounds, plan.fair_round_s, plan.fair_per_second
         )
+
+
+async def run_feed(plan: Plan, result: Result, directory: Path) -> None:
+    """Changes beside readers of the feed that read nothing, in this process."""
+    _say(f"changing {plan.feed_per_second:g} devices a second, {plan.feed_stalled} readers stalled")
+    result.flood = await measure_flood(
+        directory, plan.feed_stalled, plan.feed_devices, plan.feed_per_second, plan.feed_s
+    )
 
 
 async def run_accept(plan: Plan, result: Result, directory: Path) -> None:
@@ -130,12 +139,14 @@ async def run_scale(plan: Plan, result: Result, directory: Path) -> None:
 STAGES: Final[Mapping[str, Stage]] = {
     "durability": Stage(run_durability, 45.0),
     "fairness": Stage(run_fairness, 75.0),
+    "feed": Stage(run_feed, 95.0),
     "accept": Stage(run_accept, 55.0),
     "fleet": Stage(run_fleet, 340.0),
     "scale": Stage(run_scale, 470.0),
 }
-# What runs where no stage is named: `scale` would take all the time there is for itself.
-BY_DEFAULT: Final = tuple(name for name in STAGES if name != "scale")
+# What runs where no stage is named: `scale` would take all the time there is for itself, and `feed`
+# what the last stage needs.
+BY_DEFAULT: Final = tuple(name for name in STAGES if name not in ("scale", "feed"))
 
 
 async def _grow(plan: Plan, result: Result, stand: Stand, feed: Feed, processes: Processes) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from bench.durability import Durability
 from bench.fairness import Fairness
+from bench.feed import Flood
 from bench.lives import Idle, Pairing, Reconnect
 from bench.peer import PeerCrowd
 from bench.plan import Result
@@ -32,6 +33,8 @@ def show(result: Result) -> None:
         rows += _durability(durability)
     for fairness in filter(None, [result.fairness]):
         rows += _fairness(fairness)
+    for flood in filter(None, [result.flood]):
+        rows += _flood(flood)
     for accepts in result.accepts:
         rows += _accepts(accepts)
     for sends in result.sends:
@@ -81,6 +84,17 @@ def _fairness(it: Fairness) -> list[Row]:
         ("  beside a noisy one", f"{it.beside_p50_ms:.1f} / {it.beside_p99_ms:.1f} ms", ""),
         ("  ratio of the p99", f"{it.p99_ratio:.2f}", "<= 1.2"),
         (f"  noisy one, {it.noisy_devices} devices: sent / refused", noisy, ""),
+    ]
+
+
+def _flood(it: Flood) -> list[Row]:
+    complete = "all" if it.complete else "not all"
+    return [
+        (f"feed, {it.stalled} stalled readers, {it.per_second:.0f} changes a second", "", ""),
+        ("  telling a change, mean", f"{it.publish_mean_ms:.4f} ms CPU", ""),
+        ("  telling a change, p99.9", f"{it.publish_p999_ms:.3f} ms CPU", "< 1 ms"),
+        ("  memory, all in all", f"+{it.rss_rise_mib:.1f} MiB", "< 20 MiB"),
+        (f"  good reader, {it.good_resyncs} resyncs: knows", complete, "all"),
     ]
 
 
