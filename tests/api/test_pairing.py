@@ -396,6 +396,20 @@ async def test_code_is_shown_to_its_owner_alone(front: Front, unlinked: Tenant) 
     assert own.headers["cache-control"] == "no-store"
 
 
+async def test_code_is_neither_logged_nor_on_the_board(
+    front: Front, unlinked: Tenant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """T-17: what a scan opens stands nowhere but in the answer."""
+    body = await ask(front, unlinked)
+    written = "".join(capsys.readouterr())
+    shown = unlinked.actor.handle.qr
+
+    assert "<session_id>/qr" in written
+    for secret in (QR_TEXT, str(body["qr"])):
+        assert secret not in written
+        assert secret not in repr((shown, front.board.get(unlinked.session_id)))
+
+
 async def test_code_is_gone_with_the_link(front: Front, unlinked: Tenant) -> None:
     """T-19: afterwards the route says `connected`, whoever kept the code."""
     await ask(front, unlinked)
