@@ -69,7 +69,7 @@ class Guard:
             if partner is None:
                 raise _unauthorized(API_KEY_HEADER)
             keep(partner)
-        self._count_request(partner.id)
+        await self._take_turn(partner.id)
         return partner
 
     async def user(self, headers: Headers, partner: PartnerRecord) -> UserRecord:
@@ -116,11 +116,11 @@ class Guard:
             if device is None:
                 raise unknown_device_token()
             keep(device)
-        self._count_request(device.partner_id)
+        await self._take_turn(device.partner_id)
         return device
 
-    def _count_request(self, partner_id: int) -> None:
-        retry_after_s = self._requests.take(partner_id)
+    async def _take_turn(self, partner_id: int) -> None:
+        retry_after_s = await self._requests.turn(partner_id)
         if retry_after_s is not None:
             raise ApiError(
                 "too_many_requests",

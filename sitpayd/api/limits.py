@@ -13,6 +13,8 @@ WINDOW_S: Final = 3600.0
 # Of one partner, over all its devices; far above what WhatsApp allows them.
 REQUESTS_PER_S: Final = 100.0
 REQUEST_BURST: Final = 200
+# So many go ahead as they come; the rest of a burst is spread, or everybody else would wait for it.
+REQUESTS_AT_ONCE: Final = 20
 _IPV6_SITE_LEN: Final = 64  # bits; one customer has at least this much
 
 
@@ -41,23 +43,27 @@ class RegistrationLimit:
 
 
 class RequestLimit:
-    """A token bucket per partner, so that one cannot take the others' share of the API.
+    """A queue per partner, so that one cannot take the others' share of the API.
 
-    Memory is bounded by the number of partners.
+    It moves at a steady pace, is bounded, and its head start is small. Memory is bounded by the
+    number of partners, and of requests by that of connections.
     """
 
-    def __init__(self, per_second: float = REQUESTS_PER_S, burst: int = REQUEST_BURST) -> None:
-        self._interval = 1.0 / per_second
-        self._slack = (burst - 1) * self._interval
+    def __init__(self) -> None:
         self._next: dict[int, float] = {}
 
-    def take(self, partner_id: int) -> float | None:
-        """Count a request. None: go on; otherwise seconds until the next one may come."""
+    async def turn(self, partner_id: int) -> float | None:
+        """Wait for a request's turn. None: go on; otherwise seconds until the next one may come."""
+        interval = 1.0 / REQUESTS_PER_S
         now = trio.current_time()
         due = max(self._next.get(partner_id, now), now)
-        if due - now > self._slack:
-            return due - now - self._slack
-        self._next[partner_id] = due + self._interval
+        too_early = due - now - (REQUEST_BURST - 1) * interval
+        if too_early > 0:
+            return too_early
+        self._next[partner_id] = due + interval
+        starts = due - (REQUESTS_AT_ONCE - 1) * interval
+        if starts > now:
+            await trio.sleep_until(starts)
         return None
 
 

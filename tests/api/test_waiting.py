@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
+import trio
+import trio.testing
+from quart import Response
 from trio.testing import MockClock
 
 from sitpayd.actors.phase import NEEDS_A_PERSON, Phase
 from sitpayd.actors.registry import Outlook
-from sitpayd.api.limits import REQUEST_BURST
+from sitpayd.api.limits import REQUEST_BURST, REQUESTS_AT_ONCE, REQUESTS_PER_S
 from tests.api.test_send import ASYNC, COMES_BACK, KEY, code_of, rows
 from tests.support.fake_actor import HOLD
 from tests.support.front import Front, Tenant
@@ -171,14 +175,30 @@ async def test_preflight_checks_the_number(front: Front, tenant: Tenant) -> None
 
 
 async def test_partner_that_asks_too_often_is_slowed_down_and_nobody_else(
-    front: Front, tenant: Tenant, mock_clock: MockClock
+    front: Front, tenant: Tenant, autojump_clock: MockClock
 ) -> None:
     other = await front.tenant()
-    for _ in range(REQUEST_BURST):
-        answer = await front.ask("GET", "/partner/me", headers=tenant.headers)
+    await trio.sleep(10.0)
+    began, answers = trio.current_time(), list[tuple[float, Response]]()
 
-    assert await code_of(answer) == (429, "too_many_requests")
-    assert int(answer.headers["retry-after"]) >= 1
-    assert (await front.ask("GET", "/partner/me", headers=other.headers)).status_code == 200
-    mock_clock.jump(1.0)
+    async def ask() -> None:
+        answer = await front.ask("GET", "/partner/me", headers=tenant.headers)
+        answers.append((trio.current_time() - began, answer))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(REQUEST_BURST + 5):
+            nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        fair = await front.ask("GET", "/partner/me", headers=other.headers)
+        assert (fair.status_code, trio.current_time() - began) == (200, 0.0)
+
+    refused = [(at, answer) for at, answer in answers if answer.status_code != 200]
+    assert [at for at, _ in refused] == [0.0] * 5
+    assert await code_of(refused[0][1]) == (429, "too_many_requests")
+    assert int(refused[0][1].headers["retry-after"]) >= 1
+    taken = sorted(at for at, answer in answers if answer.status_code == 200)
+    # A head start, then one after the other.
+    assert taken[:REQUESTS_AT_ONCE] == [0.0] * REQUESTS_AT_ONCE
+    steps = [later - at for at, later in pairwise(taken[REQUESTS_AT_ONCE - 1 :])]
+    assert steps == pytest.approx([1 / REQUESTS_PER_S] * len(steps))
     assert (await front.ask("GET", "/partner/me", headers=tenant.headers)).status_code == 200
