@@ -59,6 +59,7 @@ from sitpayd.actors.commands import (
     ShowQr,
     Write,
 )
+from sitpayd.actors.comeback import Comeback
 from sitpayd.actors.connector import Route
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import (
@@ -121,6 +122,7 @@ class World:
         keygen: limiter of the threads that make prekeys.
         converse: runs one connection; another one than transport's for tests without sockets.
         alarms: rings the actors; the supervisor runs it.
+        comeback: which devices wait for a network they share.
         starts: how many actors load what is stored at a time: thousands at once, after a start of
             the daemon, would fill the database's queue and be refused.
         allow_private_proxies: whether a device's proxy may have an address that is not public.
@@ -136,6 +138,7 @@ class World:
     keygen: trio.CapacityLimiter
     converse: Converse = converse
     alarms: Alarms = field(default_factory=Alarms)
+    comeback: Comeback = field(default_factory=Comeback)
     starts: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(STARTS_AT_A_TIME))
     allow_private_proxies: bool = False
     revision: RevisionWatch = field(default_factory=RevisionWatch)
@@ -514,6 +517,7 @@ class DeviceActor:
         wait_s = self._machine.redials_in(trio.current_time())
         if wait_s is not None:
             until = since + timedelta(seconds=wait_s)
+        self._tell_others()
         record = self._handle.record
         phase, reason = now
         self._chronicle.became(phase, reason, wait_s)
@@ -522,6 +526,15 @@ class DeviceActor:
         )
         self._handle.notify()
         self._log.info(f"device.{phase.value}", reason=reason, generation=self._handle.generation)
+
+    def _tell_others(self) -> None:
+        comeback = self._world.comeback
+        if self._machine.waits_with_others:
+            comeback.waits(self._handle)
+        else:
+            comeback.left(self._handle)
+        if self._machine.phase is Phase.CONNECTED:
+            comeback.got_through()
 
     def _tell(self, event: Event | Message) -> None:
         self._chronicle.took(event, trio.current_time())

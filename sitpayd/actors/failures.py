@@ -30,6 +30,7 @@ class Verdict:
         then: the phase after that.
         at_once: dial without backoff, once.
         until_s: seconds after which a ban is said to end, where the server said so.
+        shared: what is wrong is nothing of this device alone: others are away for it, too.
     """
 
     phase: Phase
@@ -39,6 +40,7 @@ class Verdict:
     then: Phase = Phase.ACTION_REQUIRED
     at_once: bool = False
     until_s: int | None = None
+    shared: bool = False
 
 
 # A ban that is said to last longer has no end worth naming; seconds, a hundred years.
@@ -83,7 +85,7 @@ STREAM_ERRORS: Final[dict[int, Verdict]] = {
     409: Verdict(Phase.REPLACED, "replaced"),
     429: Verdict(_WAITING, "too_many_connections", min_delay_s=300.0),
     440: Verdict(Phase.REPLACED, "replaced"),
-    503: Verdict(_WAITING, "server_restart"),
+    503: Verdict(_WAITING, "server_restart", shared=True),
     515: Verdict(_WAITING, "restart_required", at_once=True),
     # Seen with unlinked devices: one more login decides, a second 516 is taken for it.
     516: Verdict(_WAITING, "unlinked_perhaps", tries=2, then=Phase.LOGGED_OUT),
@@ -108,13 +110,13 @@ CODE_REFUSED: Final = Verdict(Phase.UNPAIRED, "code_refused")
 _RATE_OVERLIMIT: Final = 429
 
 LOSSES: Final[dict[LossKind, Verdict]] = {
-    LossKind.NETWORK: Verdict(_WAITING, "network"),
-    LossKind.DNS: Verdict(_WAITING, "dns"),
+    LossKind.NETWORK: Verdict(_WAITING, "network", shared=True),
+    LossKind.DNS: Verdict(_WAITING, "dns", shared=True),
     LossKind.FILES: Verdict(_WAITING, "too_many_files"),
     LossKind.PROXY_UNREACHABLE: Verdict(_WAITING, "proxy_unreachable"),
     LossKind.PROXY_REFUSED: Verdict(_WAITING, "proxy_refused"),
-    LossKind.CLOSED: Verdict(_WAITING, "connection_closed"),
-    LossKind.SILENT: Verdict(_WAITING, "no_answer"),
+    LossKind.CLOSED: Verdict(_WAITING, "connection_closed", shared=True),
+    LossKind.SILENT: Verdict(_WAITING, "no_answer", shared=True),
     LossKind.HTTP: Verdict(_WAITING, "http_refused", tries=3),
     LossKind.CERTIFICATE: Verdict(_PERSON, "certificate"),
     LossKind.PROTOCOL: Verdict(_WAITING, "protocol_error", tries=5),

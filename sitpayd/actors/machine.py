@@ -76,6 +76,7 @@ from sitpayd.actors.messages import (
     PairingWish,
     Pause,
     Probe,
+    Reachable,
     Reconnect,
     Remove,
     Reroute,
@@ -210,6 +211,9 @@ class DeviceMachine:
                 return self._tick(now)
             case Reroute() if self.phase is Phase.PAIRING:
                 return self._lose(Verdict(Phase.UNPAIRED, "proxy_changed"), now)
+            case Reachable():
+                self._recovery.hasten(now)
+                return self._tick(now)
             case Reroute():
                 return self._do(self._wishes.reroute(self.phase), now)
             case Revised():

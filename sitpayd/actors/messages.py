@@ -64,6 +64,11 @@ class Reroute:
 
 
 @dataclass(frozen=True, slots=True)
+class Reachable:
+    """Another device got through where both waited for the network: no reason to wait longer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Revised:
     """All devices announce a newer revision of the client now: no reason to rest as outdated."""
 
@@ -104,6 +109,7 @@ Message = (
     | Reconnect
     | Reroute
     | Probe
+    | Reachable
     | Revised
     | Logout
     | Remove

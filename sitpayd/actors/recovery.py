@@ -28,16 +28,27 @@ class Recovery:
 
     Attributes:
         redial_at: clock seconds; None: no dial is planned.
+        shared: whether the dial is put off for what keeps others away, too.
     """
 
-    __slots__ = ("_backoff", "_connected_at", "_redialled_at_once", "_streak", "redial_at")
+    __slots__ = (
+        "_backoff",
+        "_connected_at",
+        "_redialled_at_once",
+        "_streak",
+        "_was_brief",
+        "redial_at",
+        "shared",
+    )
 
     def __init__(self, random: Random) -> None:
         self._backoff = Backoff(random)
         self._connected_at: float | None = None
         self._redialled_at_once = False
         self._streak = _Streak()
+        self._was_brief = False
         self.redial_at: float | None = None
+        self.shared = False
 
     def connected(self, now: float) -> None:
         """A login succeeded."""
@@ -63,11 +74,19 @@ class Recovery:
             self._redialled_at_once = True
             return True
         self.redial_at = now + self._backoff.next_delay(now, verdict.min_delay_s)
+        # Connections that die after seconds say nothing of the network.
+        self.shared = verdict.shared and not self._was_brief
         return False
+
+    def hasten(self, now: float) -> None:
+        """Others get through again: a dial that was put off for the same is due."""
+        if self.redial_at is not None and self.shared:
+            self.redial_at = now
 
     def stop(self) -> None:
         """The connection is gone, or the wait for the next one is over."""
         self._connected_at = self.redial_at = None
+        self.shared = False
 
     def due(self, now: float) -> bool:
         """Whether to dial now; a yes is told once."""
@@ -79,6 +98,7 @@ class Recovery:
     def _count(self, verdict: Verdict, now: float) -> Verdict:
         """Give up on what happens again and again, where the verdict says so."""
         healthy = self._connected_at is not None and now - self._connected_at >= HEALTHY_AFTER_S
+        self._was_brief = self._connected_at is not None and not healthy
         self._connected_at = None
         if healthy:
             self._redialled_at_once = False

@@ -11,6 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from sitpayd.actors.backoff import HEALTHY_AFTER_S
 from sitpayd.actors.device import DeviceActor, World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, Received
@@ -580,6 +581,24 @@ async def test_pong_proves_life_without_waking_the_actor(
         assert proof is not None
         assert proof.kind == "pong"
         assert trio.current_time() - proof.at <= 30.0
+
+
+async def test_who_waits_for_the_network_is_brought_along_by_who_gets_through(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        await trio.sleep(HEALTHY_AFTER_S)
+        stage.transport.refusals = [Lost(LossKind.NETWORK, "")] * 6
+        line.cut()
+        while stage.transport.refusals:
+            await stage.handle.changed()
+        await wait_all_tasks_blocked()
+        began = trio.current_time()
+        stage.world.comeback.got_through()
+        await stage.transport.dialled(2)
+        assert trio.current_time() - began <= 1.0
 
 
 async def test_half_open_socket_is_found_within_70_s(

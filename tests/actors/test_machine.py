@@ -33,7 +33,7 @@ from sitpayd.actors.events import (
 )
 from sitpayd.actors.login import FIRST_PREKEYS, MORE_PREKEYS
 from sitpayd.actors.machine import SETTLE_AGAIN_S
-from sitpayd.actors.messages import Deliver, Network, Remove
+from sitpayd.actors.messages import Deliver, Network, Reachable, Remove
 from sitpayd.actors.phase import RESTING, Phase
 from sitpayd.whatsapp.keys import KeyPair, PreKey
 from sitpayd.whatsapp.node import Node
@@ -274,6 +274,31 @@ def test_pong_is_life_and_no_other_answer_is_a_pong() -> None:
 def test_refused_ping_needs_nothing() -> None:
     play = connected_play().tick().expects(Send(iq.ping("#3")))
     play.hears(refused("#3")).expects_nothing()
+
+
+@pytest.mark.parametrize("kind", [LossKind.NETWORK, LossKind.DNS, LossKind.CLOSED])
+def test_device_that_waits_for_the_network_dials_when_another_one_gets_through(
+    kind: LossKind,
+) -> None:
+    play = connected_play().later(HEALTHY_AFTER_S).on(Lost(kind, "")).expects()
+    assert play.machine.waits_with_others
+    play.on(Reachable()).expects(LOGIN)
+    assert play.machine.phase is Phase.CONNECTING
+    assert not play.machine.waits_with_others
+    play.on(Reachable()).expects_nothing()
+
+
+def test_device_whose_connections_die_at_once_waits_whoever_gets_through() -> None:
+    play = connected_play().later(1.0).on(Lost(LossKind.NETWORK, "")).expects()
+    assert not play.machine.waits_with_others
+    play.on(Reachable()).expects_nothing().stands(Phase.WAITING, "network")
+
+
+def test_device_that_waits_for_something_of_its_own_is_not_hastened() -> None:
+    play = connected_play().later(HEALTHY_AFTER_S)
+    play.hears(failure.stream_error(StreamError(429))).expects(HangUp())
+    assert not play.machine.waits_with_others
+    play.on(Reachable()).expects_nothing().stands(Phase.WAITING, "too_many_connections")
 
 
 def test_ping_of_the_server_is_answered() -> None:
