@@ -109,9 +109,9 @@ Message = (
     | Reconnect
     | Reroute
     | Probe
+    | Logout
     | Reachable
     | Revised
-    | Logout
     | Remove
     | Network
 )
