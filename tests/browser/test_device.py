@@ -35,6 +35,9 @@ async def test_change_appears_without_a_reload(
     await operator.sign_in()
     await operator.sees_status(device.session_id, "connected")
     await operator.page.evaluate("globalThis.isTheSamePage = true")
+    # What is in view is asked for as well, each 10 s: here only the feed can tell.
+    await operator.page.ask("Network.enable")
+    await operator.page.ask("Network.setBlockedURLs", urls=["*devices?ids=*"])
 
     await people.take_offline(device)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import trio
+
 from sitpayd.actors.phase import Phase
+from sitpayd.actors.status import Evidence, Proof
 from tests.browser.fleet import Planned, believable, settle
 from tests.browser.visitor import Visitor
 from tests.support.server import Served
@@ -52,6 +55,20 @@ async def test_age_of_proof_goes_on(visitor: Visitor, served: Served) -> None:
         return await visitor.page.text(place) != first
 
     await eventually(older, "the proof is older")
+
+
+async def test_proof_is_renewed_while_nothing_changes(visitor: Visitor, served: Served) -> None:
+    [actor] = await settle(served.front, [Planned("John iPhone", heard_s=60)])
+    await visitor.sign_in()
+    actor.handle.proof = Proof(trio.current_time(), Evidence.PONG)
+
+    # Rows that come into view are asked for at once, those that stay in view each 10 s.
+    await visitor.search("john")
+
+    async def young() -> bool:
+        return await visitor.page.text("#rows .c-proof") in ("0 s", "1 s", "2 s", "3 s")
+
+    await eventually(young, "the proof is young")
 
 
 async def test_exact_time_is_told_on_hover(visitor: Visitor, served: Served) -> None:
