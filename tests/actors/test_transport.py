@@ -25,10 +25,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.trio.server import ServerConnection, serve
 
-from sitpayd.actors import transport
+from sitpayd.actors import transport, websocket
 from sitpayd.actors.connector import Route, open_stream
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, NetworkEvent, Opened, Received
+from sitpayd.actors.proxies import parse_proxy
 from sitpayd.actors.resolver import resolving
 from sitpayd.actors.transport import Outgoing, converse
 from sitpayd.whatsapp.codec import encode
@@ -38,6 +39,7 @@ from sitpayd.whatsapp.frames import encode_frame
 from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.noise import ServerKeys
+from tests.support.proxy import RecordingProxy, listening
 
 ROOT = KeyPair.generate()
 NOISE = KeyPair.generate()
@@ -118,11 +120,12 @@ class Call:
 
 
 @asynccontextmanager
-async def calling(url: str, root_key: bytes = ROOT.public_key) -> AsyncIterator[Call]:
+async def calling(where: str | Route, root_key: bytes = ROOT.public_key) -> AsyncIterator[Call]:
+    route = Route(where) if isinstance(where, str) else where
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             call = Call()
-            nursery.start_soon(call.run, Route(url), root_key)
+            nursery.start_soon(call.run, route, root_key)
             yield call
             nursery.cancel_scope.cancel()
 
@@ -620,7 +623,47 @@ async def test_tls_certificate_of_a_stranger_is_a_network_loss(tmp_path: Path) -
         assert lost.kind is LossKind.NETWORK
 
 
-def self_signed(path: Path) -> Path:
+@pytest.mark.parametrize("kind", ["http", "socks5"])
+async def test_tls_runs_inside_the_tunnel_to_the_name_that_only_the_proxy_resolves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        await peer.say(HELLO)
+        await peer.listen()
+
+    certificate = self_signed(tmp_path / "server.pem", x509.DNSName("whatsapp.test"))
+    # The one authority that is believed here.
+    trusting = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr(websocket, "_tls", lambda: trusting)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    proxy = RecordingProxy()
+    async with server(handler, context=context) as url, listening(proxy):
+        proxy.hosts["whatsapp.test"] = ("127.0.0.1", int(url.split(":")[2].partition("/")[0]))
+        route = Route("wss://whatsapp.test/ws/chat", parse_proxy(proxy.url(kind)), True)
+        async with calling(route) as call:
+            assert await call.event() == Opened()
+            assert await call.event() == Received(HELLO)
+            call.outgoing.close()
+            await call.ended.wait()
+    assert proxy.tunnels == [("whatsapp.test", 443)]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "kind"), [(None, LossKind.PROXY_UNREACHABLE), (403, LossKind.PROXY_REFUSED)]
+)
+async def test_proxy_that_fails_is_told_as_such(refusal: int | None, kind: LossKind) -> None:
+    proxy = RecordingProxy(refusal=refusal)
+    async with listening(proxy):
+        url = proxy.url("http") if refusal else "http://127.0.0.1:9"
+        async with calling(Route("ws://whatsapp.test/", parse_proxy(url), True)) as call:
+            lost = await call.the_end()
+    assert lost is not None
+    assert lost.kind is kind
+
+
+def self_signed(path: Path, whose: x509.GeneralName | None = None) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "nobody")])
     now = datetime.now(UTC)
@@ -633,7 +676,8 @@ def self_signed(path: Path) -> Path:
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
+            x509.SubjectAlternativeName([whose or x509.IPAddress(ip_address("127.0.0.1"))]),
+            critical=False,
         )
         .sign(key, hashes.SHA256())
     )
