@@ -10,6 +10,7 @@ from quart import request
 
 from sitpayd.actors.messages import Reroute
 from sitpayd.actors.proxies import parse_proxy
+from sitpayd.actors.recorder import Noted
 from sitpayd.actors.registry import DeviceBusyError
 from sitpayd.api.devices import Answer, own_device
 from sitpayd.api.errors import ApiError
@@ -55,6 +56,7 @@ async def _store(api: Services, device: DeviceRecord, proxy: str | None) -> None
     if handle is not None:
         # From here on nothing is dialled another way, whatever becomes of the message.
         handle.record = replace(handle.record, proxy=proxy)
+        handle.recorder.note(Noted.PROXY, "taken away" if proxy is None else "set")
 
 
 async def _tell(api: Services, device: DeviceRecord) -> None:

@@ -16,6 +16,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from sitpayd import log
 from sitpayd.actors.messages import StartPairing
+from sitpayd.actors.recorder import Noted
 from sitpayd.actors.registry import MAILBOX_SIZE
 from sitpayd.api import proxies, trials
 from sitpayd.settings import Settings
@@ -82,6 +83,8 @@ async def test_proxy_is_tried_stored_and_told_to_the_actor(kind: str, lines: io.
         assert len(proxy.tunnels) == 1
         assert await stored(front, tenant) == tenant.actor.handle.record.proxy == address
         assert tenant.actor.reroutes == 1
+        noted = tenant.actor.handle.recorder.events()[0]
+        assert (noted.kind, noted.detail) == (Noted.PROXY, "set")
     assert "secret" not in lines.getvalue()
 
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import trio
 
+from sitpayd import files
 from tests.end_to_end.conftest import HTTP_S, Simulated
 from tests.support.daemon import Daemon
 from tests.support.partner import Partner
@@ -101,6 +102,23 @@ async def test_limit_that_is_too_low_is_told_at_the_start(
         (told,) = [line for line in daemon.lines() if "daemon.too_few_files" in line]
     assert f"limit={LIMIT}" in told
     assert "LimitNOFILE" in told
+
+
+async def test_idle_peers_by_the_thousand_slow_nobody_down(
+    daemon: Daemon, http: httpx.AsyncClient, partner: Partner
+) -> None:
+    """T-34: two thousand sockets that say nothing, and one partner who works."""
+    files.raise_limit()
+    with ExitStack() as stack:
+        for _ in range(2000):
+            peer = stack.enter_context(socket.socket())
+            peer.connect(("127.0.0.1", daemon.port))
+        times = []
+        for _ in range(100):
+            began = trio.current_time()
+            await partner.ask("GET", "/partner/me")
+            times.append(trio.current_time() - began)
+    assert sorted(times)[98] < 1.0
 
 
 @pytest.fixture
