@@ -131,7 +131,7 @@ async def _found(
 def _matches(api: Services, device: DeviceStatus, wanted: DeviceFilter, search: str) -> bool:
     if not wanted.concerns(device.partner_id):
         return False
-    if wanted.statuses and not wanted.takes_status(api.views.status(device).status):
+    if wanted.statuses and not wanted.takes_status(api.views.word(device)):
         return False
     return not search or _is_like(api, device, search)
 

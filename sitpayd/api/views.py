@@ -73,6 +73,12 @@ class DeviceViews:
         proof = None if handle is None else handle.proof
         return judged(known, proof, trio.current_time(), utc_now())
 
+    def word(self, known: DeviceStatus) -> str:
+        """The status word alone."""
+        if known.status != Phase.CONNECTED:
+            return known.status
+        return self.status(known).status
+
     def record(self, session_id: str) -> DeviceRecord | None:
         """What is stored of a device; None if the daemon does not run it."""
         handle = self._registry.get(session_id)
