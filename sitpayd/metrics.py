@@ -69,6 +69,7 @@ class Metrics:
             "sitpayd_commit_operations", "Operations in the transactions committed."
         )
         self._subscribers = self._gauge("sitpayd_feed_subscribers", "Readers of the admin feed.")
+        self._tasks = self._gauge("sitpayd_tasks", "Tasks of the event loop.")
         self._outdated = self._gauge(
             "sitpayd_client_outdated",
             "1: WhatsApp refuses the client's revision, and no newer one is known.",
@@ -128,7 +129,11 @@ class Metrics:
         child.inc()
 
     def page(
-        self, devices: Mapping[str, int], outbox: Mapping[str, int] | None, subscribers: int
+        self,
+        devices: Mapping[str, int],
+        outbox: Mapping[str, int] | None,
+        subscribers: int,
+        tasks: int = 0,
     ) -> bytes:
         """Make the page.
 
@@ -136,10 +141,12 @@ class Metrics:
             devices: how many are in each status.
             outbox: how many messages are in each open state; None: unknown, and then not told.
             subscribers: how many read the feed.
+            tasks: how many live.
         """
         _set(self._devices, devices)
         _set(self._outbox_rows, outbox or {})
         self._subscribers.set(subscribers)
+        self._tasks.set(tasks)
         self._max_files.set(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         return generate_latest(self.registry)
 

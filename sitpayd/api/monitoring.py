@@ -30,7 +30,8 @@ async def metrics(api: Services) -> Response:
     # A status that no device has is told as 0, so that an alert sees it begin.
     devices = Counter({phase.value: 0 for phase in Phase})
     devices.update(api.board.counts())
-    page = api.metrics.page(devices, rows, api.board.watchers)
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    page = api.metrics.page(devices, rows, api.board.watchers, tasks)
     return Response(page, content_type=CONTENT_TYPE)
 
 

@@ -6,6 +6,8 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 from werkzeug.datastructures import Headers
 
 from sitpayd.actors.status import DeviceStatus
@@ -89,6 +91,20 @@ async def test_database_that_does_not_answer_hides_its_own_numbers_only(
 
     assert not any(line.startswith("sitpayd_outbox_rows{") for line in told)
     assert "sitpayd_feed_subscribers 0.0" in told
+
+
+async def test_tasks_that_live_are_counted(front: Front) -> None:
+    async def counted() -> float:
+        (line,) = (line for line in await page(front) if line.startswith("sitpayd_tasks "))
+        return float(line.split()[1])
+
+    before = await counted()
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(trio.sleep_forever)
+        await wait_all_tasks_blocked()
+        assert await counted() == before + 10
+        nursery.cancel_scope.cancel()
 
 
 async def test_requests_are_counted_by_the_rule_that_matched(front: Front, tenant: Tenant) -> None:
