@@ -23,6 +23,9 @@ Tell = Callable[[object], None]
 # Exit status of a child whose work raised.
 FAILED: Final = 1
 
+# A servant has done what it was told.
+_DONE: Final = "done"
+
 # Source: prctl(2).
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
@@ -51,6 +54,20 @@ class Child:
                 self._is_over = not data
         return self._is_over
 
+    def answers(self, within_s: float) -> list[object] | None:
+        """Take what it tells up to the next `_DONE`; None: that did not come."""
+        deadline = time.monotonic() + within_s
+        while not self._is_over and (left_s := deadline - time.monotonic()) > 0:
+            told = self.told(object)
+            if _DONE in told:
+                self._told.clear()
+                return told[: told.index(_DONE)]
+            if select.select([self._reading], [], [], left_s)[0]:
+                data = os.read(self._reading, 1 << 16)
+                self._told += data
+                self._is_over = not data
+        return None
+
     def wait(self, within_s: float) -> int | None:
         """Wait for its end; returns its exit status. None: it had to be killed."""
         is_over = self.listen(within_s)
@@ -70,6 +87,37 @@ class Child:
             except (EOFError, pickle.UnpicklingError):
                 break  # it died while it told this one
         return [value for value in values if isinstance(value, kind)]
+
+
+class Servant:
+    """A forked process that does one thing after another, as it is told.
+
+    Args:
+        work: does one of them; what it tells is the answer.
+    """
+
+    def __init__(self, work: Callable[[object, Tell], None]) -> None:
+        reading, self._orders = os.pipe()
+
+        def serve(tell: Tell) -> None:
+            os.close(self._orders)
+            with os.fdopen(reading, "rb") as orders:
+                # Its master's end is its own.
+                while orders.peek(1):
+                    work(pickle.load(orders), tell)
+                    tell(_DONE)
+
+        self._child = Child(serve)
+        os.close(reading)
+
+    def do(self, order: object, within_s: float) -> list[object] | None:
+        """Give an order and wait for the answers; None: it died over it, or had to be killed."""
+        os.write(self._orders, pickle.dumps(order))
+        answers = self._child.answers(within_s)
+        if answers is None:
+            os.close(self._orders)
+            self._child.wait(0)
+        return answers
 
 
 def _live(work: Callable[[Tell], None], writing: int) -> None:

@@ -1,6 +1,7 @@
 """Plays one crash point: a server, a victim that dies on its way, and an heir of its file.
 
-Each is a process of its own, forked from one that has opened nothing.
+Each is a process of its own, forked from one that has opened nothing. Server and victim live for
+one point; the heir lives on and inherits the next one's file, too.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from sitpayd.simulator.faults import Fault, FaultKind
 from sitpayd.storage import outbox
 from sitpayd.storage.records import RowState
 from tests.support.waiting import eventually
-from tests.torture.children import Child, Tell
+from tests.torture.children import Child, Servant, Tell
 from tests.torture.death import DIED, Death, Place, Target, Tracer, Walk
 from tests.torture.house import House, open_house
 from tests.torture.scene import FRIEND, Scene, listen
@@ -125,6 +126,7 @@ class Play:
         maker = Child(lambda tell: trio.run(self._make_template, tell))
         assert maker.wait(CHILD_S) == 0
         (self._device,) = maker.told(Template)
+        self._heir = Servant(self._inherit)
 
     async def _make_template(self, tell: Tell) -> None:
         (device,) = await self._scene.move_in(f"sqlite:///{self._template}")
@@ -147,8 +149,9 @@ class Play:
         with self._server(silent=silent) as (server, url):
             victim = Child(partial(self._die, url, target))
             status = victim.wait(CHILD_S)
-            heir = Child(partial(self._live, url, self._finish))
-            heir.wait(CHILD_S)
+            inherited = self._heir.do(url, CHILD_S)
+            if inherited is None:
+                self._heir = Servant(self._inherit)
         log = self._log.read_text(encoding="utf-8").splitlines()
         complaints = [line for line in log if " level=error " in line or "level=" not in line]
         if status not in (0, DIED):
@@ -157,7 +160,7 @@ class Play:
         return Observed(
             target=next(iter(victim.told(Target)), None),
             answer=next((answered.status for answered in victim.told(Answered)), None),
-            finished=next(iter(heir.told(Finished)), None),
+            finished=next((f for f in inherited or () if isinstance(f, Finished)), None),
             witnessed=witnessed,
             complaints=tuple(complaints),
         )
@@ -187,7 +190,17 @@ class Play:
         trio.run(self._at_home, url, work, tell)
 
     async def _at_home(self, url: str, work: _Work, tell: Tell) -> None:
-        with self._log.open("a", encoding="utf-8") as log:
+        async with self._house(url, tell) as house:
+            await work(house, tell)
+            # Everything was told; closing in order is what other tests look at.
+            os._exit(0)
+
+    def _inherit(self, url: object, tell: Tell) -> None:
+        trio.run(self._finish, str(url), tell)
+
+    @asynccontextmanager
+    async def _house(self, url: str, tell: Tell) -> AsyncIterator[House]:
+        with self._log.open("a", encoding="utf-8", buffering=1) as log:
             configure("info", "text", log)
             async with open_house(
                 self._stage / "sitpayd.db",
@@ -197,10 +210,7 @@ class Play:
                 settings=self._settings,
             ) as house:
                 await house.connected()
-                await work(house, tell)
-                log.flush()
-                # Everything was told; closing in order is what other tests look at.
-                os._exit(0)
+                yield house
 
     async def _send(self, tracer: Tracer, house: House, tell: Tell) -> None:
         tracer.begin()
@@ -209,17 +219,19 @@ class Play:
         if isinstance(tracer, Walk):
             tell(tracer.way)
 
-    async def _finish(self, house: House, tell: Tell) -> None:
-        async def look() -> bool:
-            return all(row.state.is_settled for row in await self._rows(house))
+    async def _finish(self, url: str, tell: Tell) -> None:
+        async with self._house(url, tell) as house:
 
-        with suppress(AssertionError):  # the verdict says which row is not
-            await eventually(look, "every row is settled")
-        found = await self._rows(house)
-        answer = await house.send(self._device.token, KEY, TEXT)
-        body = await answer.get_json()
-        named = body.get("wa_message_id")
-        tell(Finished(found, answer.status_code, named, await self._rows(house)))
+            async def look() -> bool:
+                return all(row.state.is_settled for row in await self._rows(house))
+
+            with suppress(AssertionError):  # the verdict says which row is not
+                await eventually(look, "every row is settled")
+            found = await self._rows(house)
+            answer = await house.send(self._device.token, KEY, TEXT)
+            body = await answer.get_json()
+            named = body.get("wa_message_id")
+            tell(Finished(found, answer.status_code, named, await self._rows(house)))
 
     async def _rows(self, house: House) -> tuple[Row, ...]:
         page = await house.database.read(outbox.messages, self._device.device_id)
