@@ -138,3 +138,18 @@ async def test_drawer_on_a_phone_covers_the_list_and_the_back_button_leaves_it(
 
         await page.gone("#drawer")
         assert await page.evaluate("document.getElementById('list').inert") is False
+
+
+async def test_lost_feed_is_told_over_an_open_device_on_a_phone(
+    chromium: str, served: Served
+) -> None:
+    [actor] = await settle(served.front, [Planned("John iPhone")])
+    async with opened_page(chromium, 390, 844) as page:
+        visitor = Visitor(page, served.base_url)
+        await visitor.sign_in()
+        await visitor.choose(actor.handle.session_id)
+
+        served.stop.set()
+
+        await page.reads("#lost", "Live feed lost since ")
+        await page.click("#lost-now")
