@@ -124,7 +124,7 @@ async def test_page_without_an_end_is_cut_off() -> None:
             sent += 65536
 
     async with serving(pour) as (url, _):
-        with pytest.raises(RevisionUnknownError):
+        with pytest.raises(RevisionUnknownError), trio.fail_after(10.0):
             await look_up(url)
     # What was on its way, in the buffers of two sockets, comes on top.
     assert sent < 16 * MAX_BODY_LEN

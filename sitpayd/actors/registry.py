@@ -84,6 +84,7 @@ class DeviceHandle:
         proof: when WhatsApp's server was heard last, and what it sent; outlives the actor.
         row_in_hand: id of the row the actor is at work on; a crash is blamed on it.
         poison: id of the row that the actor's next life has to set aside first.
+        redialled: what a person last asked for that makes it log in anew, and when, clock seconds.
         record: as it was stored when the device came, with the number it was linked to since.
     """
 
@@ -103,6 +104,7 @@ class DeviceHandle:
         "qr",
         "record",
         "recorder",
+        "redialled",
         "row_in_hand",
     )
 
@@ -119,6 +121,7 @@ class DeviceHandle:
         self.proof: Proof | None = None
         self.row_in_hand: int | None = None
         self.poison: int | None = None
+        self.redialled: tuple[str, float] | None = None
         self.recorder = FlightRecorder()
         self._changed: trio.Event | None = None
         self._life: trio.CancelScope | None = None

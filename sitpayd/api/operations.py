@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, get_args
 
+import trio
+
 from sitpayd.actors.failures import BAN_GRACE_S
 from sitpayd.actors.messages import Logout, Pause, Reconnect, Resume
 from sitpayd.actors.phase import REVIVABLE, Phase
+from sitpayd.actors.registry import DeviceHandle
 from sitpayd.actors.status import DeviceStatus
 from sitpayd.api.admin import any_device
 from sitpayd.api.devices import own_device, tell
@@ -29,6 +32,10 @@ OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 
 # So long an answer waits for the status that the operation leads to.
 SEEN_WITHIN_S: Final = 1.0
+
+# Asked for again so soon, a device does not log in anew once more: a program that asks in a loop
+# would make a storm of logins, and those cost accounts.
+REDIAL_EVERY_S: Final = 10.0
 
 _UNLINKED: Final = frozenset({Phase.UNPAIRED, Phase.PAIRING})
 # From these nothing but linking it anew leads on.
@@ -62,6 +69,8 @@ async def operate(api: Services, device: DeviceRecord, operation: Operation) -> 
     handle = api.registry.get(device.session_id)
     if handle is None:
         raise ApiError("not_found", "There is no such device.")
+    if operation in ("reconnect", "restart") and _is_repetition(handle, operation):
+        return
     before = api.board.get(device.session_id)
     log.info("device.operation", session_id=device.session_id, operation=operation)
     match operation:
@@ -87,6 +96,14 @@ async def operate(api: Services, device: DeviceRecord, operation: Operation) -> 
         with api.drain.budget(SEEN_WITHIN_S):
             while api.board.get(device.session_id) is before:
                 await handle.changed()
+
+
+def _is_repetition(handle: DeviceHandle, operation: Operation) -> bool:
+    now, last = trio.current_time(), handle.redialled
+    if last is not None and last[0] == operation and now - last[1] < REDIAL_EVERY_S:
+        return True
+    handle.redialled = (operation, now)
+    return False
 
 
 def _check(known: DeviceStatus, device: DeviceRecord, operation: Operation) -> None:

@@ -12,7 +12,7 @@ from sitpayd.actors.failures import BAN_GRACE_S
 from sitpayd.actors.messages import Deliver
 from sitpayd.actors.phase import RESTING, REVIVABLE, Phase
 from sitpayd.actors.registry import MAILBOX_SIZE
-from sitpayd.api.operations import OPERATIONS
+from sitpayd.api.operations import OPERATIONS, REDIAL_EVERY_S
 from sitpayd.storage import devices
 from sitpayd.storage.records import DeviceRecord, Rest
 from tests.support.front import ADMIN_KEY, Front, Tenant
@@ -172,6 +172,23 @@ async def test_reconnect_of_a_faulted_device_is_a_restart(
         nursery.start_soon(delay)
         await wait_all_tasks_blocked()
         assert await operate(front, tenant, "reconnect") == done("Device reconnects", "connecting")
+
+
+async def test_device_does_not_log_in_anew_as_often_as_a_program_asks(
+    front: Front, tenant: Tenant, autojump_clock: MockClock
+) -> None:
+    tenant.actor.stop()
+    await wait_all_tasks_blocked()
+    mailbox = tenant.actor.handle.mailbox
+
+    async def asked(operation: str, times: int) -> int:
+        for _ in range(times):
+            assert (await operate(front, tenant, operation))[0] == 200
+        return mailbox.statistics().current_buffer_used
+
+    assert await asked("reconnect", 5) == 1
+    await trio.sleep(REDIAL_EVERY_S)
+    assert await asked("reconnect", 5) == 2
 
 
 async def test_wish_stands_although_the_mailbox_stays_full(
