@@ -260,6 +260,32 @@ async def test_ten_thousand_devices_leave_others_their_turn(front: Front) -> Non
     assert turns > 10_000 / LOOKED_AT
 
 
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+async def test_page_of_another_site_can_ask_for_nothing(
+    front: Front, tenant: Tenant, origin: str
+) -> None:
+    """T-41: no cookie says who asks, no header lets a page in, and JSON is not read from forms."""
+    page = {"origin": origin, "cookie": f"x-admin-key={ADMIN_KEY}"}
+    ours = [
+        ("POST", "/admin/tickets"),
+        ("GET", "/admin/devices"),
+        ("POST", f"/admin/devices/{tenant.session_id}/restart"),
+    ]
+    for method, path in ours:
+        answer = await front.ask(method, path, headers=page)
+        assert answer.status_code == 401
+        wish = {**page, "access-control-request-method": method}
+        preflight = await front.ask(
+            "OPTIONS", path, headers={**wish, "access-control-request-headers": "x-admin-key"}
+        )
+        for headers in (answer.headers, preflight.headers):
+            assert not [name for name, _ in headers.items() if name.lower().startswith("access-")]
+            assert "set-cookie" not in headers
+    form = {**tenant.headers, "content-type": "text/plain"}
+    answer = await front.ask("POST", tenant.send_path, b'{"to":"1","message":"x"}', form)
+    assert answer.status_code == 415
+
+
 async def test_operator_sees_the_code_the_partner_sees(front: Front) -> None:
     tenant = await front.tenant(linked=False)
     path = f"/partner/devices/{tenant.session_id}/qr"
