@@ -49,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     # Sizes that nobody gave are the lane's own.
     held = []
     for name, lane in LANES.items():
+        if options.share and not lane.in_share:
+            continue
         own = argparse.ArgumentParser()
         _configure(own)
         lane.configure(own)

@@ -46,7 +46,7 @@ from tests.torture.verdict import REUSED_TEXT, Broken, Finding
 WORKERS: Final = 3
 # On two processors that have nothing else to do, all bytecodes take fifteen.
 MINUTES: Final = 18.0
-SHARE_MINUTES: Final = 0.5
+SHARE_MINUTES: Final = 0.4
 TELL_EVERY_S: Final = 60.0
 MEMORY_DISK: Final = Path("/dev/shm")
 MAX_TOLD: Final = 20

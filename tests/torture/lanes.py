@@ -15,8 +15,10 @@ class Lane:
         summary: what it proves, in one line.
         configure: adds its options; those of every lane are `share` and `seed`.
         run: does it; whether everything it promises held.
+        in_share: whether it belongs to the small share of all lanes.
     """
 
     summary: str
     configure: Callable[[ArgumentParser], None]
     run: Callable[[Namespace], Awaitable[bool]]
+    in_share: bool = True
