@@ -26,6 +26,7 @@ PURE_ACTORS = {
         "failures",
         "explanations",
         "keepalive",
+        "linking",
         "login",
         "machine",
         "messages",

@@ -23,6 +23,7 @@ from functools import partial
 from random import Random
 from typing import Final, assert_never
 
+from sitpayd.actors import linking
 from sitpayd.actors.commands import (
     AskRevision,
     ClearRest,
@@ -33,7 +34,6 @@ from sitpayd.actors.commands import (
     HangUp,
     HideQr,
     MakeKeys,
-    SaveIdentity,
     SaveRest,
     Send,
     SettleLoggedOut,
@@ -66,6 +66,7 @@ from sitpayd.actors.failures import (
     verdict_of_stream_error,
 )
 from sitpayd.actors.keepalive import Keepalive
+from sitpayd.actors.linking import Over
 from sitpayd.actors.login import Errand, LoginMachine
 from sitpayd.actors.messages import (
     CancelPairing,
@@ -92,16 +93,13 @@ from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
 from sitpayd.actors.strangers import Barred, Strangers
 from sitpayd.actors.wishes import Step, Wishes
-from sitpayd.whatsapp.errors import PairingError, RemoteProtocolError
+from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import (
     failure,
-    ib,
     iq,
-    notification,
     pairing,
-    pairing_code,
 )
 from sitpayd.whatsapp.stanzas.iq import IqError
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
@@ -411,10 +409,9 @@ class DeviceMachine:
                     return self._lose(verdict_of_loss(Lost(LossKind.CLOSED, "")), now)
                 case _:
                     noted = self._notices.heard(node, self._paired, now)
-                    return [*noted, *self._about_linking(node, now)]
-        except PairingError as error:
-            refusal = Send(pairing.pairing_error(node, error))
-            return [refusal, *self._lose(Verdict(Phase.UNPAIRED, "pairing_refused"), now)]
+                    if self.phase is not Phase.PAIRING:
+                        return noted
+                    return [*noted, *self._unless_over(linking.heard(node, self._pairing), now)]
         except RemoteProtocolError:
             return []  # one malformed stanza: skipped, the connection is in step
 
@@ -436,37 +433,19 @@ class DeviceMachine:
 
     def _link(self, node: Node, now: float) -> list[Command]:
         assert self._keys is not None
-        paired, reply = pairing.accept_pair_success(node, self._keys)
-        self._pairing.check(paired)
-        number = paired.jid.user
-        if not self._pairing.may_link(number):
-            # As whatsmeow refuses for its application. Source: whatsmeow pair.go, PrePairCallback.
-            refusal = pairing.pairing_error(node, PairingError(500, "internal-error"))
-            other = Verdict(Phase.ACTION_REQUIRED, "other_number")
-            return [Send(refusal), *self._lose(other, now)]
-        self._paired, self._pairing.first_number = paired, number
+        linked = linking.link(node, self._keys, self._pairing)
+        if isinstance(linked, Over):
+            return self._unless_over(linked, now)
+        self._paired, self._pairing.first_number = linked.paired, linked.paired.jid.user
         self._pairing.end()
         self._first_stanza_by = now + FIRST_STANZA_S
         self._enter(Phase.PAIRED, None)
-        # After SaveIdentity: a confirmed device that we do not remember is lost for good.
-        return [HideQr(), SaveIdentity(paired), Send(reply)]
+        return list(linked.commands)
 
-    def _about_linking(self, node: Node, now: float) -> list[Command]:
-        """What the server may say while a device is being linked, and what the phone does."""
-        if self.phase is not Phase.PAIRING:
-            return []
-        try:
-            if node.tag == "notification":
-                match notification.parse_notification(node):
-                    case notification.OtherNotification(type=pairing_code.NOTIFICATION_TYPE):
-                        return self._pairing.typed(pairing_code.parse_primary_hello(node))
-                    case notification.PasskeyRequested():
-                        return self._lose(Verdict(Phase.ACTION_REQUIRED, "passkey"), now)
-            elif node.tag == "ib" and ib.DowngradeWebClient() in ib.parse_ib(node):
-                return self._lose(Verdict(Phase.ACTION_REQUIRED, "no_multi_device"), now)
-        except RemoteProtocolError:
-            pass  # it was acknowledged; nothing can be made of it
-        return []
+    def _unless_over(self, result: list[Command] | Over, now: float) -> list[Command]:
+        if isinstance(result, Over):
+            return [*result.last, *self._lose(result.verdict, now)]
+        return result
 
     def _agreed(self, event: CodeAgreed, now: float) -> list[Command]:
         if self.phase is not Phase.PAIRING or self._keys is None:
