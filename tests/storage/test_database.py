@@ -23,7 +23,7 @@ from sitpayd.errors import (
     WrongSecretError,
 )
 from sitpayd.storage import database as database_module
-from sitpayd.storage import devices, inbox, outbox, sessions
+from sitpayd.storage import deadlines, devices, inbox, outbox, sessions
 from sitpayd.storage.database import MAX_BATCH, Database, Unit, migrate, open_database
 from sitpayd.storage.outbox import accept, next_row
 from sitpayd.storage.partners import create_partner, partner_by_key
@@ -504,7 +504,10 @@ async def test_an_error_leaves_lock_and_connections_free(path: Path) -> None:
 async def test_hot_statements_read_no_more_rows_than_they_need(
     database: Database, tenant: Tenant
 ) -> None:
-    """Every statement of a message's life finds its rows by an index."""
+    """Every statement of a message's life finds its rows by an index.
+
+    One may go through all of an index that holds nothing but the few rows it is for.
+    """
     device_id, now = tenant.device.id, NOON
     operations: list[Callable[[Unit], object]] = [
         partial(outbox.accept, message=a_message(tenant.device, idempotency_key="k")),
@@ -515,6 +518,7 @@ async def test_hot_statements_read_no_more_rows_than_they_need(
         partial(outbox.messages, device_id=device_id, after=None),
         partial(outbox.message, device_id=device_id, message_id="x"),
         partial(outbox.expire, now=now),
+        partial(deadlines.shift_messages, by_s=1.0),
         partial(outbox.settle_logged_out, device_id=device_id),
         partial(outbox.forget_texts, before=now),
         partial(inbox.forget_texts, before=now),
@@ -541,5 +545,6 @@ async def test_hot_statements_read_no_more_rows_than_they_need(
 
     for operation in operations:
         for detail in await database.write(plans, operation):
-            assert not detail.startswith("SCAN") or "CONSTANT ROW" in detail, (operation, detail)
+            few = "CONSTANT ROW" in detail or detail.endswith("INDEX ix_outbox_missed")
+            assert not detail.startswith("SCAN") or few, (operation, detail)
             assert "TEMP B-TREE" not in detail, (operation, detail)
