@@ -149,11 +149,13 @@ class WebSocket:
 
     async def _write(self) -> None:
         """Write what the protocol has to say."""
+        data = b"".join(self._protocol.data_to_send())
+        if not data:
+            return  # a reader with nothing to say does not wait for a writer that is stuck
         while self._writing is not None:
             await self._writing.wait()
-        data = b"".join(self._protocol.data_to_send())
-        if not data or self._is_torn:
-            return
+        if self._is_torn:
+            raise self._closed()
         self._writing, is_whole = trio.Event(), False
         try:
             await self._stream.send_all(data)

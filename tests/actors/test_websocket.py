@@ -7,7 +7,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from trio.testing import MemoryReceiveStream, MemorySendStream, MockClock, memory_stream_pair
+from trio.testing import (
+    MemoryReceiveStream,
+    MemorySendStream,
+    MockClock,
+    memory_stream_pair,
+    wait_all_tasks_blocked,
+)
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
@@ -154,6 +160,44 @@ async def test_nothing_is_written_behind_a_write_that_was_cut_off(
         with trio.move_on_after(1.0):
             await server.take()
         assert [frame.data for frame in server.heard] == [b"cut off"]
+
+
+async def test_writer_that_is_stuck_does_not_hold_up_the_reader(
+    autojump_clock: MockClock,
+) -> None:
+    async with opened() as (websocket, server), trio.open_nursery() as nursery:
+
+        async def stall() -> None:
+            await trio.sleep_forever()
+
+        server.theirs.send_all_hook = stall
+        nursery.start_soon(websocket.send, b"stuck")
+        await wait_all_tasks_blocked()
+        server.protocol.send_binary(b"heard")
+        await server.flush()
+        with trio.fail_after(1.0):
+            assert await websocket.receive() == b"heard"
+        nursery.cancel_scope.cancel()
+
+
+async def test_writes_go_one_after_the_other(autojump_clock: MockClock) -> None:
+    async with opened() as (websocket, server):
+        last, pump = trio.Event(), server.theirs.send_all_hook
+        assert pump is not None
+
+        async def wait() -> None:
+            await last.wait()
+            await pump()
+
+        server.theirs.send_all_hook = wait
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(websocket.send, bytes([number]))
+            await wait_all_tasks_blocked()
+            last.set()
+        while len(server.heard) < 3:
+            await server.take()
+        assert {bytes(frame.data) for frame in server.heard} == {b"\x00", b"\x01", b"\x02"}
 
 
 async def test_closing_says_goodbye_and_waits_for_the_server(autojump_clock: MockClock) -> None:
