@@ -158,6 +158,7 @@ class World(RuleBasedStateMachine):
         self.in_flight: OutboxRow | None = None
         self.missing = False
         self.arms = True
+        self.falls_short = True
         self.known: Revised | None = None
 
     # --- the stage ---
@@ -378,6 +379,11 @@ class World(RuleBasedStateMachine):
     def store_changes(self, missing: bool, arms: bool) -> None:
         self.missing, self.arms = missing, arms
 
+    @rule(falls_short=st.booleans())
+    def lists_get_stale(self, falls_short: bool) -> None:
+        """Every message misses a device, or none does."""
+        self.falls_short = falls_short
+
     # --- the network ---
 
     @precondition(lambda self: not self.finished)
@@ -392,7 +398,7 @@ class World(RuleBasedStateMachine):
             self.hear(_answered(self.asked.pop(0)))
         elif self.in_flight is not None:
             row, self.in_flight = self.in_flight, None
-            self.hear(message_ack(row))
+            self.hear(message_ack(row, phash="2:other" if self.falls_short else None))
         elif self.machine.phase is Phase.WAITING:
             self.deadline_comes()
         elif self.machine.phase is Phase.PAIRING:
