@@ -167,3 +167,20 @@ async def test_probe_gives_a_dead_stream_up_at_once(
             with trio.fail_after(PROBE_S + CLOSE_S + 0.1):
                 await server.wires[0].closed.wait()
         nursery.cancel_scope.cancel()
+
+
+async def test_probe_leaves_a_live_stream_alone(
+    stage: Stage, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await stage.link()
+    async with trio.open_nursery() as nursery:
+        server = Server(nursery)
+        monkeypatch.setattr(transport, "open_stream", server.open_stream)
+        async with stage.life():
+            await wait_all_tasks_blocked()
+            stage.handle.post(Probe())
+            await trio.sleep(2 * PROBE_S)
+
+            assert len(server.wires) == 1
+            assert [node for node in server.heard[0] if node.text("xmlns") == "w:p"] != []
+        nursery.cancel_scope.cancel()
