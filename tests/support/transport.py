@@ -40,7 +40,6 @@ class Line:
     server: Connection
     report: Report
     heard: list[Node] = field(default_factory=list)
-    swallowed: list[Outgoing] = field(default_factory=list)
     lost: Lost | None = None
     ended: trio.Event = field(default_factory=trio.Event)
     _cut: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -73,7 +72,6 @@ class FakeTransport:
         answer: what the server says to a stanza of the device by itself.
         refusals: what the next dials get instead of a connection.
         stalled: while true, nothing that is written leaves the device.
-        hole: while true, what is written gets lost on its way, and nobody says so.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -81,7 +79,7 @@ class FakeTransport:
         self.routes: list[Route] = []
         self.open = 0
         self.refusals: list[Lost] = []
-        self.stalled = self.hole = False
+        self.stalled = False
         self.answer: Callable[[Node], list[Node]] = lambda node: []
         self._keys = ServerKeys.generate(ROOT, now())
         self._dialled = trio.Event()
@@ -137,9 +135,6 @@ class FakeTransport:
         async for item in outgoing:
             if self.stalled:
                 await trio.sleep(math.inf)
-            if self.hole:
-                line.swallowed.append(item)
-                continue
             if isinstance(item, bytes):
                 client.send_encoded(item)
             else:
