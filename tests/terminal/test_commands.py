@@ -84,6 +84,15 @@ def test_devices_of_a_partner_by_name_are_chosen_here(daemon: FakeDaemon, run: R
     assert "partner" not in daemon.asked[0]
 
 
+def test_admin_key_is_given_to_no_proxy_of_the_environment(
+    daemon: FakeDaemon, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+
+    assert run("devices")[0] == 0
+
+
 def test_nothing_found_is_said(daemon: FakeDaemon, run: Run) -> None:
     assert run("devices")[1] == "no devices\n"
 

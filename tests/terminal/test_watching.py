@@ -171,15 +171,16 @@ def test_proofs_on_the_screen_are_asked_for(
     fake, access = feed
     monkeypatch.setattr(watching, "PROOFS_EACH_S", 0.0)
     now = datetime.now(UTC)
-    old, new = (now - timedelta(days=9)).isoformat(), (now + timedelta(hours=1)).isoformat()
-    fake.device = told_device(verified_at=new)
-    first = {**SNAPSHOT, "devices": [told_device(verified_at=old)]}
+    old, new = (now - timedelta(days=9)).isoformat(), (now - timedelta(hours=5)).isoformat()
+    fake.device = told_device(since=now.isoformat(), verified_at=new)
+    before = told_device(since=now.isoformat(), verified_at=old)
+    first = {**SNAPSHOT, "devices": [before]}
     heartbeat: Json = {"type": "heartbeat", "cursor": "e-1"}
 
     fake.visits = [saying(first, heartbeat)]
     drawn = frames(access, monkeypatch)
 
-    assert drawn.index("9d") < drawn.index("0s")
+    assert drawn.index(" 9d") < drawn.index(" 5h")
 
 
 def test_watching_without_a_key_is_told_at_once() -> None:
