@@ -24,7 +24,11 @@ async def test_paused_device_is_away_for_whatsapp_until_it_is_resumed(
 ) -> None:
     device = await partner.linked(people, alice)
     assert (await operate(device, "pause"))["status"] == "paused"
-    assert not await is_connected(people, alice)
+
+    async def is_away() -> bool:
+        return not await is_connected(people, alice)
+
+    await eventually(is_away, "the socket is closed")
     refused = await device.send(bob, "too early")
     assert (refused.status_code, refused.json()["code"]) == (409, "device_paused")
     await operate(device, "resume")
