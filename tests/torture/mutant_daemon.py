@@ -74,7 +74,7 @@ def _forget_stanza(id_of: Callable[[OutboxRow], str]) -> None:
 
     def next_bare_row(unit: Unit, device_id: int, **more: bool) -> OutboxRow | None:
         row = next_row(unit, device_id, **more)
-        if row is None or row.stanza is None:
+        if row is None or row.stanza is None or row.missed_devices:
             return row
         return replace(row, stanza=None, wa_message_id=id_of(row))
 
