@@ -168,7 +168,9 @@ def test_person_without_a_known_lid_is_addressed_by_number() -> None:
     devices = (FRIEND_PN, FRIEND_PN.with_device(2))
     others = (OWN_PN.bare, OWN_PN.with_device(9))
     play.hears(devices_result("#3", friend, OURSELVES)).expects(LoadSessions(devices + others))
-    play.on(ALL_HERE).expects(Arm(ROW, FRIEND_PN, None, devices, others, phash({*devices, *others, OWN_PN}), {}))
+    play.on(ALL_HERE).expects(
+        Arm(ROW, FRIEND_PN, None, devices, others, phash({*devices, *others, OWN_PN}), {})
+    )
 
 
 def test_note_to_oneself_goes_to_the_own_other_devices() -> None:
