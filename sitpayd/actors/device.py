@@ -22,6 +22,7 @@ import trio
 
 from sitpayd.actors.alarms import Alarms
 from sitpayd.actors.chronicle import Chronicle
+from sitpayd.actors.comeback import Comeback
 from sitpayd.actors.commands import (
     AgreeOnCode,
     Arm,
@@ -59,7 +60,6 @@ from sitpayd.actors.commands import (
     ShowQr,
     Write,
 )
-from sitpayd.actors.comeback import Comeback
 from sitpayd.actors.connector import Route
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import (

@@ -4,8 +4,8 @@ Unlike Erlang's window for all children, each device has a growing delay of its 
 device must not take the others with it. Many devices crashing at once is another matter: then the
 fault is ours or the machine's, and the process ends so that systemd starts it anew.
 
-A row that is on top at one crash after another is taken for the cause: it is set aside, and the rest
-of the queue goes on.
+A row that is on top at one crash after another is taken for the cause: it is set aside, and the
+rest of the queue goes on.
 """
 
 from __future__ import annotations

@@ -243,9 +243,7 @@ class Database:
         await job.done.wait()
         return job.result()
 
-    async def write_last(
-        self, operation: Callable[[Unit], T], /, *, then: Callable[[], None]
-    ) -> T:
+    async def write_last(self, operation: Callable[[Unit], T], /, *, then: Callable[[], None]) -> T:
         """Run an operation as the last one of its batch; `then`, before any later one begins.
 
         For what has to change in the database and in memory at one moment.
