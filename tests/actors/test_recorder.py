@@ -33,11 +33,11 @@ def test_newest_is_told_first_with_its_time() -> None:
 @pytest.mark.parametrize("count", [EVENTS - 1, EVENTS, EVENTS + 1, 5 * EVENTS + 7])
 def test_oldest_makes_room(count: int) -> None:
     recorder = FlightRecorder()
-    for number in range(count):
-        recorder.note(Noted.BACKOFF, str(number))
+    noted = [(list(Noted)[number % 7], str(number)) for number in range(count)]
+    for kind, detail in noted:
+        recorder.note(kind, detail)
 
-    kept = min(count, EVENTS)
-    assert told(recorder) == [("backoff", str(count - 1 - n)) for n in range(kept)]
+    assert told(recorder) == noted[-EVENTS:][::-1]
 
 
 def test_detail_is_bounded() -> None:
