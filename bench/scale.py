@@ -108,8 +108,9 @@ async def measure_scale(
         scale.cpu_percent = 100 * spent.daemon_s / spent.seconds
         for seconds in away_s:
             await stand.control.delete("/load")
-            await stand.control.post("/outage", {"seconds": seconds})
+            # From before the request: it is answered when the last socket is cut.
             back = trio.current_time() + seconds
+            await stand.control.post("/outage", {"seconds": seconds})
             coming = await _all_connected(stand, processes, seeded, since=back)
             scale.storms.append(Storm(seconds, coming))
     began = trio.current_time()
