@@ -118,7 +118,10 @@ class Client:
             return str(self.device)
         if self.linking is not None and self.linking.offered is not None:
             return str(self.linking.offered)
-        address = self._websocket.remote_address
+        try:
+            address = self._websocket.remote_address
+        except OSError:
+            address = None  # its socket is gone already
         return f"{address[0]}:{address[1]}" if address else "unknown"
 
     # --- the shell ---

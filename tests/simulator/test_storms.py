@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import trio
+import trio.testing
 from websockets.exceptions import InvalidStatus
+from websockets.trio.client import connect
 
 from sitpayd.simulator.dials import Dials
 from sitpayd.simulator.main import Simulator
@@ -53,6 +55,24 @@ async def test_outage_cuts_everybody_and_lets_nobody_in_until_it_is_over(
         await trio.sleep_until(began + 0.5)
     async with companion.online():
         assert (await control.get("/load")).json()["connected"] == 1
+
+
+async def test_peer_that_is_gone_before_its_handshake_ends_nobody_but_itself(
+    sim: Simulator,
+) -> None:
+    async with connect(sim.url, compression=None, proxy=None):
+        await eventually_one(sim)
+        (client,) = sim.server.clients
+        client._websocket.stream.socket.close()
+        sim.server.look_at_deadlines(trio.current_time() + 2 * sim.server.options.handshake_s)
+    (violation,) = sim.server.violations.broken
+    assert violation.device == "unknown"
+
+
+async def eventually_one(sim: Simulator) -> None:
+    with trio.fail_after(PATIENCE_S):
+        while not sim.server.clients:
+            await trio.testing.wait_all_tasks_blocked(0.01)
 
 
 def test_peak_is_the_most_in_any_second_wherever_it_begins() -> None:
