@@ -63,7 +63,9 @@ async def test_peer_that_is_gone_before_its_handshake_ends_nobody_but_itself(
     async with connect(sim.url, compression=None, proxy=None):
         await eventually_one(sim)
         (client,) = sim.server.clients
-        client._websocket.stream.socket.close()
+        stream = client._websocket.stream
+        assert isinstance(stream, trio.SocketStream)
+        stream.socket.close()
         sim.server.look_at_deadlines(trio.current_time() + 2 * sim.server.options.handshake_s)
     (violation,) = sim.server.violations.broken
     assert violation.device == "unknown"
