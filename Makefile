@@ -10,17 +10,19 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
 
-# The package is installed from the lock with hashes first, then itself without touching the network.
+# The locks are complete: pip installs what stands in them and resolves nothing (with an extra such as
+# coverage[toml] it would take the newest version, find no hash and give up). Then the package itself,
+# without touching the network.
 $(VENV)/runtime: requirements.lock pyproject.toml
 	@echo "setting up $(VENV) (first time: about a minute)"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime requirements-dev.lock
-	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 demo: $(VENV)/runtime ## A partner's day against the bundled WhatsApp simulator (ONCE=1: leave at the end)
