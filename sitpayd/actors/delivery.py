@@ -8,9 +8,10 @@ waits for the server's ack. First messages to people have rules of their own (st
 passed over while they have to wait. One row is in flight per device, so order and replay need no
 further rule. Whatever is lost with a connection is loaded again from the row.
 
-An ack may say that a stale list left devices out. The row is sent all the same; before the next one
-it goes the same way once more, for the missed devices alone and under the same id. It keeps its
-state, and what cannot be had soon is let go: nobody waits for it, and others do.
+An ack may say that a stale list left devices out, and the server may have no keys for one at the
+moment. The row is sent all the same; before the next one it goes the same way once more, for the
+missed devices alone and under the same id. It keeps its state, and what cannot be had soon is let
+go: nobody waits for it, and others do.
 """
 
 from __future__ import annotations
@@ -303,7 +304,10 @@ class DeliveryMachine:
         self._writes = ("", 0)
         if row.missed_devices:
             # Whatever is missing now has been tried: what is never complete would go on for ever.
+            if self._left_out(row, now):
+                self.directory.give_up(pn(row.recipient))
             return self._let_missed_go(row, now)
+        missed = missed or self._left_out(row, now)
         self._pacing.sent(row.recipient, now)
         self._settle()
         mark = Mark(row, RowState.SENT, server_time=ack.t, missed=missed)
@@ -394,6 +398,18 @@ class DeliveryMachine:
             own_devices=tuple(jid for jid in target.own_devices if jid.device not in ours),
         )
 
+    def _left_out(self, row: OutboxRow, now: float) -> bool:
+        """Whether devices of its list had no keys for it, and it is not known that they have none.
+
+        Asked for again after the ack: a server that could not give them then may give them now.
+        """
+        assert self._own is not None
+        reached = participants_of(row)
+        if not reached or self.directory.is_given_up(pn(row.recipient), now):
+            return False
+        me = self._own.lid if reached[0].is_lid else self._own.jid
+        return phash({*reached, me}) != row.phash
+
     def _let_missed_go(self, row: OutboxRow, now: float) -> list[Command]:
         self._settle()
         return [ForgetMissed(row), *self.go(now)]
@@ -462,6 +478,7 @@ class DeliveryMachine:
         assert row is not None
         if row.missed_devices:
             # It was taken for the others.
+            self.directory.give_up(pn(row.recipient))
             return self._let_missed_go(row, now)
         self._settle()
         return [Mark(row, RowState.FAILED, reason), *self.go(now)]

@@ -200,6 +200,7 @@ class DeviceMemory:
         if armed is None:
             return NotArmed(row, "no_devices")
         had = participants_of(row) if row.missed_devices else ()
+        participants = " ".join(map(str, had + armed.devices)).encode()
         commit = arm_missed if row.missed_devices else partial(outbox.arm, again=command.again)
         committed = await self._database.write(
             commit,
@@ -208,13 +209,13 @@ class DeviceMemory:
             armed.stanza,
             sessions=_serialised(armed.sessions),
             identities=self._identities_news(armed.sessions),
-            participants=" ".join(map(str, had + armed.devices)).encode(),
+            participants=participants,
             phash=command.phash,
         )
         if not committed:
             return NotArmed(row, None)
         self._keep(armed.sessions)
-        return Armed(row, armed.stanza)
+        return Armed(replace(row, participants=participants, phash=command.phash), armed.stanza)
 
     async def forget_missed(self, row_id: int) -> None:
         """Note that the devices a sent row missed have it now, or will not get it."""

@@ -228,6 +228,54 @@ def test_missed_devices_wait_for_no_pace_and_count_as_no_first_contact() -> None
     play.hears(message_ack(first)).expects(ForgetMissed(first), NextRow(first_contacts=True))
 
 
+# --- devices without keys ---
+
+
+def short_of_one(row: OutboxRow) -> OutboxRow:
+    """A row that was armed while the server had no keys for the friend's second device."""
+    return replace(row, participants=told(FRIENDS_DEVICES[0], *OUR_OTHERS), phash=OUR_PHASH)
+
+
+def keyless_play(row: OutboxRow) -> Playbook:
+    """A row is on its way to all devices but one, which had no keys."""
+    play = connected_play().on(Deliver()).expects(NextRow())
+    play.on(RowLoaded(row)).expects(devices_query("#3", FRIEND_PN, OWN_PN.bare))
+    play.hears(devices_result("#3", user_devices(FRIEND_PN, (0, 2), lid=FRIEND_LID), OURSELVES))
+    play.said()
+    play.on(SessionsLoaded(frozenset())).said()
+    armed = Armed(short_of_one(row), b"stanza")
+    return play.on(armed).expects(Write(armed))
+
+
+def test_device_that_had_no_keys_is_asked_for_once_more() -> None:
+    play = keyless_play(ROW)
+    row = short_of_one(ROW)
+    play.hears(message_ack(ROW)).expects(sent(row, missed=True), NextRow())
+    play.on(RowLoaded(replace(row, state=RowState.SENT, missed_devices=True)))
+    play.expects(LoadSessions((FRIENDS_DEVICES[1],)))
+
+
+def test_device_that_had_no_keys_is_asked_for_behind_a_crash_too() -> None:
+    row = replace(short_of_one(ROW), stanza=b"stanza", state=RowState.ARMED)
+    play = connected_play().on(Deliver()).expects(NextRow())
+    play.on(RowLoaded(row)).said()
+    play.hears(message_ack(row)).expects(sent(row, missed=True), NextRow())
+
+
+def test_device_that_has_no_keys_is_let_go_until_the_list_is_new() -> None:
+    play = keyless_play(ROW)
+    play.hears(message_ack(ROW)).said()
+    play.on(RowLoaded(replace(short_of_one(ROW), state=RowState.SENT, missed_devices=True))).said()
+    play.on(SessionsLoaded(frozenset({FRIENDS_DEVICES[1]}))).said()
+    play.hears(bundles_result("#4", {})).said()
+    play.on(NotArmed(MISSED, "no_devices")).said()
+    # The next message is not asked about again.
+    play.on(RowLoaded(NEXT)).said()
+    play.on(SessionsLoaded(frozenset())).said()
+    play.on(Armed(short_of_one(NEXT), b"stanza")).said()
+    play.hears(message_ack(NEXT)).expects(sent(short_of_one(NEXT)), NextRow())
+
+
 # --- crashes, losses ---
 
 

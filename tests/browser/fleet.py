@@ -32,7 +32,7 @@ class Planned:
     reason: str | None = None
     partner: str = "ABC Reseller"
     phone: str | None = "919876543210"
-    age_s: float = 3600
+    age_s: float = 5400
     for_s: float = 0
     heard_s: float | None = None
 

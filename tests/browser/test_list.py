@@ -85,7 +85,7 @@ async def test_exact_time_is_told_on_hover(visitor: Visitor, served: Served) -> 
 
 
 async def test_ages_are_told_by_the_daemons_clock(visitor: Visitor, served: Served) -> None:
-    [actor] = await settle(served.front, [Planned("John iPhone", age_s=1800)])
+    [actor] = await settle(served.front, [Planned("John iPhone", age_s=1830)])
     await visitor.page.ask(
         "Page.addScriptToEvaluateOnNewDocument",
         source="Date.now = ((now) => () => now() - 7_200_000)(Date.now)",
