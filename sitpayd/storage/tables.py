@@ -143,6 +143,7 @@ class SignalSessionTable(SQLModel, table=True):
     user_digest: bytes = Field(primary_key=True)
     device_number: int = Field(primary_key=True)
     record_sealed: bytes
+    used_at: int = Field(sa_column_kwargs={"server_default": text("0")})
 
 
 class IdentityTable(SQLModel, table=True):
@@ -168,6 +169,68 @@ class LidMappingTable(SQLModel, table=True):
     lid_digest: bytes
     pn_sealed: bytes
     lid_sealed: bytes
+
+
+class ContactTable(SQLModel, table=True):
+    """What is known of people: by LID, or by number as long as no LID is known."""
+
+    __tablename__ = "contact"
+
+    device_id: int = Field(primary_key=True, foreign_key="device.id")
+    user_digest: bytes = Field(primary_key=True)
+    # As the person calls itself.
+    name_sealed: bytes | None
+    # It understands only what is addressed by number, although its LID is known.
+    by_number: bool = Field(sa_column_kwargs={"server_default": text("0")})
+    # Its privacy token, the server's time of that, and when it was given ours; UTC seconds.
+    token_sealed: bytes | None
+    token_t: int | None
+    token_given_t: int | None
+
+
+class AccountFactTable(SQLModel, table=True):
+    """What servers and phone tell about a linked account, by name."""
+
+    __tablename__ = "account_fact"
+
+    device_id: int = Field(primary_key=True, foreign_key="device.id")
+    name: str = Field(primary_key=True)
+    value_sealed: bytes
+
+
+class AppStateKeyTable(SQLModel, table=True):
+    """Keys of the account's app state, as the phone shares them."""
+
+    __tablename__ = "app_state_key"
+
+    device_id: int = Field(primary_key=True, foreign_key="device.id")
+    key_id: bytes = Field(primary_key=True)
+    key_data_sealed: bytes
+    timestamp: int
+
+
+class NumberCheckTable(SQLModel, table=True):
+    """Which numbers were looked up, and whether they have an account."""
+
+    __tablename__ = "number_check"
+    __table_args__ = (Index("ix_number_check_checked_at", "device_id", "checked_at"),)
+
+    device_id: int = Field(primary_key=True, foreign_key="device.id")
+    number_digest: bytes = Field(primary_key=True)
+    registered: bool
+    checked_at: int
+
+
+class RetryRequestTable(SQLModel, table=True):
+    """How often a message that could not be read was asked for again."""
+
+    __tablename__ = "retry_request"
+    __table_args__ = (Index("ix_retry_request_asked_at", "asked_at"),)
+
+    device_id: int = Field(primary_key=True, foreign_key="device.id")
+    message_digest: bytes = Field(primary_key=True)
+    count: int
+    asked_at: int
 
 
 class OutboxTable(SQLModel, table=True):
@@ -253,6 +316,12 @@ class InboxTable(SQLModel, table=True):
         UniqueConstraint("device_id", "seq"),
         Index("ix_inbox_text", "received_at", sqlite_where=text("text_sealed IS NOT NULL")),
         Index("ix_inbox_chat", "device_id", "chat_digest"),
+        Index(
+            "ix_inbox_read",
+            "device_id",
+            "seq",
+            sqlite_where=text("read_at IS NOT NULL AND NOT read_told"),
+        ),
     )
 
     id: int = Field(sa_column=_row_id())
@@ -269,6 +338,9 @@ class InboxTable(SQLModel, table=True):
     timestamp: int
     received_at: int
     chat_digest: bytes
+    # When it was marked as read here, and whether WhatsApp knows.
+    read_at: int | None
+    read_told: bool = Field(sa_column_kwargs={"server_default": text("0")})
 
 
 class SeenCiphertextTable(SQLModel, table=True):

@@ -67,7 +67,7 @@ def definitions_of(path: Path) -> dict[str, set[str]]:
     """
     with closing(sqlite3.connect(path)) as connection:
         return {
-            name: set(re.split(r",?\s*\n\s*(?:, )?|, (?=\w+ (?:BLOB|BOOLEAN))|(?=\)$)", sql or ""))
+            name: set(re.split(r",?\s*\n\s*(?:, )?|, (?=\w+ (?:BLOB|BOOLEAN|INTEGER))|(?=\)$)", sql or ""))
             for name, sql in connection.execute("SELECT name, sql FROM sqlite_schema")
         }
 
