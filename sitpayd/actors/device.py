@@ -90,6 +90,7 @@ from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.pairing import PairingBar
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.proxies import parse_proxy
+from sitpayd.actors.reception import Reception
 from sitpayd.actors.registry import DeviceHandle, Outlook, ShownCode, ShownQr
 from sitpayd.actors.revision import RevisionWatch
 from sitpayd.actors.status import DeviceStatus, StatusBoard
@@ -157,6 +158,7 @@ class DeviceActor:
         handle.outlook = self._outlook
         handle.pairing_bar = self._pairing_bar
         self._memory = DeviceMemory(world.database, world.outcomes, handle.record.id, world.keygen)
+        self._reception = Reception(world.database, world.outcomes, self._memory)
         self._chronicle = Chronicle(handle)
         self._log = _log.bind(session_id=handle.session_id)
         self._outgoing: trio.MemorySendChannel[Outgoing] | None = None
@@ -321,15 +323,15 @@ class DeviceActor:
             case MarkLate():
                 await memory.mark_late(command)
             case MarkReceipt():
-                return await memory.mark_receipt(command)
+                return await self._reception.mark_receipt(command)
             case Resend():
-                return await memory.resend(command)
+                return await self._reception.resend(command)
             case Receive():
-                return await memory.receive(command.node)
+                return await self._reception.receive(command.node)
             case Learn():
-                await memory.learn(command.pn, command.lid)
+                await self._reception.learn(command.pn, command.lid)
             case DropSessions():
-                await memory.drop_sessions(command.user)
+                await self._reception.drop_sessions(command.user)
             case Hold():
                 await memory.hold(command)
             case HoldFirstContacts():

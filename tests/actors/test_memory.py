@@ -12,16 +12,17 @@ import trio
 from sitpayd.actors.arming import participants_of
 from sitpayd.actors.commands import Arm, Hold, Mark, MarkLate, MarkReceipt, NextRow, Resend
 from sitpayd.actors.events import Answer, Armed, NotArmed
-from sitpayd.actors.memory import (
-    MAX_RESENDS,
-    MAX_RETRY_COUNT,
-    MAX_SESSIONS,
-    UNHANDLED,
-    UNPARSABLE,
-    DeviceMemory,
-)
+from sitpayd.actors.memory import DeviceMemory
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.phase import Phase
+from sitpayd.actors.reception import (
+    MAX_RESENDS,
+    MAX_RETRY_COUNT,
+    UNHANDLED,
+    UNPARSABLE,
+    Reception,
+)
+from sitpayd.actors.shelf import MAX_SESSIONS
 from sitpayd.storage import devices, inbox, outbox, sessions
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import Accepted, MessageView, OutboxRow, RowState
@@ -69,12 +70,17 @@ class Home:
         self.database = database
         self.device = tenant.device
         self.outcomes = Outcomes()
-        self.memory = self.anew()
+        self.restart()
 
     def anew(self) -> DeviceMemory:
         """The memory of the next life."""
         limiter = trio.CapacityLimiter(1)
         return DeviceMemory(self.database, self.outcomes, self.device.id, limiter)
+
+    def restart(self) -> None:
+        """Begin the next life, with nothing but what is stored."""
+        self.memory = self.anew()
+        self.reception = Reception(self.database, self.outcomes, self.memory)
 
     @property
     def keys(self) -> DeviceKeys:
@@ -270,7 +276,7 @@ async def test_armed_row_is_committed_with_its_sessions(home: Home) -> None:
 async def test_second_message_continues_the_session_after_a_restart(home: Home) -> None:
     friend = Party(1)
     await home.armed(friend)
-    home.memory = home.anew()
+    home.restart()
     await home.memory.load_credentials()
     assert (await home.memory.load_sessions((FRIEND_LID,))).missing == frozenset()
     row = await home.accepted()
@@ -309,7 +315,7 @@ async def test_cache_of_sessions_stays_small(home: Home) -> None:
     everybody = tuple(FRIEND_LID.with_device(number) for number in range(MAX_SESSIONS + 9))
     await home.armed(*(Party(1) for _ in everybody), devices=everybody)
     assert (await home.memory.load_sessions(everybody)).missing == frozenset()
-    assert len(home.memory._sessions) == MAX_SESSIONS
+    assert len(home.memory.shelf) == MAX_SESSIONS
 
 
 # --- what becomes of a row ---
@@ -440,7 +446,7 @@ async def test_logged_out_device_settles_what_waits(home: Home) -> None:
 
 
 async def sent_row(home: Home, party: Party | None = None, device: Jid = FRIEND_LID) -> OutboxRow:
-    await home.memory.learn(FRIEND_PN, FRIEND_LID)
+    await home.reception.learn(FRIEND_PN, FRIEND_LID)
     row = (await home.armed(party or Party(1), devices=(device,))).row
     await home.memory.mark(Mark(row, RowState.SENT, server_time=SERVER_T))
     return row
@@ -469,14 +475,14 @@ def receipt_for(row: OutboxRow, kind: str | None, from_: Jid = FRIEND_LID) -> Ma
 async def test_receipt_moves_its_row(home: Home, kind: str | None, state: str) -> None:
     row = await sent_row(home)
     got = receipt_for(row, kind)
-    assert await home.memory.mark_receipt(got) == Answer((got.ack,))
+    assert await home.reception.mark_receipt(got) == Answer((got.ack,))
     assert (await home.state_of(row))[0] == state
 
 
 @pytest.mark.parametrize("from_", [FRIEND_PN, FRIEND_LID, COMPANION], ids=str)
 async def test_receipt_counts_under_number_and_lid(home: Home, from_: Jid) -> None:
     row = await sent_row(home)
-    await home.memory.mark_receipt(receipt_for(row, None, from_))
+    await home.reception.mark_receipt(receipt_for(row, None, from_))
     assert (await home.state_of(row))[0] == "delivered"
 
 
@@ -484,15 +490,15 @@ async def test_receipt_counts_under_number_and_lid(home: Home, from_: Jid) -> No
 async def test_receipt_of_somebody_else_moves_nothing(home: Home, from_: Jid) -> None:
     row = await sent_row(home)
     got = receipt_for(row, "read", from_)
-    assert await home.memory.mark_receipt(got) == Answer((got.ack,))
+    assert await home.reception.mark_receipt(got) == Answer((got.ack,))
     assert (await home.state_of(row))[0] == "sent"
 
 
 async def test_receipt_before_the_ack_wakes_who_waits(home: Home) -> None:
-    await home.memory.learn(FRIEND_PN, FRIEND_LID)
+    await home.reception.learn(FRIEND_PN, FRIEND_LID)
     row = (await home.armed(Party(1))).row
     with home.outcomes.watch(row.message_id) as watch:
-        await home.memory.mark_receipt(receipt_for(row, None))
+        await home.reception.mark_receipt(receipt_for(row, None))
         assert watch.state is RowState.DELIVERED
         await home.memory.mark(Mark(row, RowState.SENT, server_time=SERVER_T))
         assert watch.state is RowState.DELIVERED
@@ -505,7 +511,7 @@ async def test_receipt_of_the_backlog_has_its_own_time(home: Home) -> None:
         {"id": row.wa_message_id, "from": FRIEND_LID, "t": str(SERVER_T - 60), "offline": "1"},
     )
     got = MarkReceipt(receipt.parse_receipt(node), receipt.ack(node, OWN_PN))
-    await home.memory.mark_receipt(got)
+    await home.reception.mark_receipt(got)
     view = await home.database.read(outbox.message, home.device.id, row.message_id)
     assert view is not None
     assert view.history[-1].at == NOON - timedelta(minutes=1)
@@ -515,7 +521,7 @@ async def test_receipt_from_behind_all_calendars_is_taken(home: Home) -> None:
     row = await sent_row(home)
     attrs = {"id": row.wa_message_id, "t": str(END_OF_TIME), "offline": "0"}
     node = Node("receipt", {**attrs, "from": FRIEND_LID})
-    await home.memory.mark_receipt(MarkReceipt(receipt.parse_receipt(node), node))
+    await home.reception.mark_receipt(MarkReceipt(receipt.parse_receipt(node), node))
     assert (await home.state_of(row))[0] == "delivered"
 
 
@@ -546,7 +552,7 @@ async def test_device_that_could_not_read_gets_new_bytes(home: Home) -> None:
     row = await sent_row(home, friend, COMPANION)
     fresh = Party(2)
     asked = asks_again(row, fresh)
-    answer = await home.memory.resend(asked)
+    answer = await home.reception.resend(asked)
     again, ack = answer.nodes
     assert ack == asked.ack
     ((_, got),) = parse_outgoing(again).participants
@@ -556,7 +562,7 @@ async def test_device_that_could_not_read_gets_new_bytes(home: Home) -> None:
 async def test_resend_steps_the_stored_session(home: Home) -> None:
     row = await sent_row(home, Party(1), COMPANION)
     before = await home.database.read(sessions.load_sessions, home.device.id, str(FRIEND_LID))
-    await home.memory.resend(asks_again(row, None))
+    await home.reception.resend(asks_again(row, None))
     after = await home.database.read(sessions.load_sessions, home.device.id, str(FRIEND_LID))
     assert before[2] != after[2]
 
@@ -564,44 +570,44 @@ async def test_resend_steps_the_stored_session(home: Home) -> None:
 async def test_device_that_was_not_written_to_gets_nothing(home: Home) -> None:
     row = await sent_row(home, Party(1), COMPANION)
     asked = asks_again(row, Party(2), from_=FRIEND_LID.with_device(3))
-    assert await home.memory.resend(asked) == Answer((asked.ack,))
+    assert await home.reception.resend(asked) == Answer((asked.ack,))
 
 
 async def test_message_that_is_unknown_is_not_sent_again(home: Home) -> None:
     row = await sent_row(home, Party(1), COMPANION)
     asked = asks_again(replace(row, wa_message_id="3EB0"), Party(2))
-    assert await home.memory.resend(asked) == Answer((asked.ack,))
+    assert await home.reception.resend(asked) == Answer((asked.ack,))
 
 
 async def test_device_without_session_and_keys_gets_nothing(home: Home) -> None:
     row = await sent_row(home, Party(1), COMPANION)
-    await home.memory.drop_sessions(FRIEND_LID)
+    await home.reception.drop_sessions(FRIEND_LID)
     asked = asks_again(row, None)
-    assert await home.memory.resend(asked) == Answer((asked.ack,))
+    assert await home.reception.resend(asked) == Answer((asked.ack,))
 
 
 async def test_resends_of_a_message_to_a_device_are_counted(home: Home) -> None:
     row = await sent_row(home, Party(1), COMPANION)
     for _ in range(MAX_RESENDS):
-        assert len((await home.memory.resend(asks_again(row, None))).nodes) == 2
+        assert len((await home.reception.resend(asks_again(row, None))).nodes) == 2
     asked = asks_again(row, None)
-    assert await home.memory.resend(asked) == Answer((asked.ack,))
+    assert await home.reception.resend(asked) == Answer((asked.ack,))
 
 
 async def test_device_that_said_it_has_the_message_gets_no_other(home: Home) -> None:
     row = await sent_row(home, Party(1), COMPANION)
-    await home.memory.mark_receipt(receipt_for(row, None, COMPANION))
+    await home.reception.mark_receipt(receipt_for(row, None, COMPANION))
     asked = asks_again(row, Party(2))
-    assert await home.memory.resend(asked) == Answer((asked.ack,))
+    assert await home.reception.resend(asked) == Answer((asked.ack,))
 
 
 async def test_count_of_resends_outlives_a_restart(home: Home) -> None:
     row = await sent_row(home, Party(1), COMPANION)
     for _ in range(MAX_RESENDS):
-        assert len((await home.memory.resend(asks_again(row, None))).nodes) == 2
-    home.memory = home.anew()
+        assert len((await home.reception.resend(asks_again(row, None))).nodes) == 2
+    home.restart()
     await home.memory.load_credentials()
-    assert len((await home.memory.resend(asks_again(row, None))).nodes) == 1
+    assert len((await home.reception.resend(asks_again(row, None))).nodes) == 1
 
 
 # --- names ---
@@ -612,8 +618,8 @@ async def test_learning_a_lid_moves_the_session_there(home: Home) -> None:
     row = await home.accepted()
     order = Arm(row, FRIEND_PN, None, (FRIEND_PN,), (), "2:", {FRIEND_PN: friend.bundle()})
     assert isinstance(await home.memory.arm(order), Armed)
-    await home.memory.learn(FRIEND_PN, FRIEND_LID)
-    await home.memory.learn(FRIEND_PN, FRIEND_LID)
+    await home.reception.learn(FRIEND_PN, FRIEND_LID)
+    await home.reception.learn(FRIEND_PN, FRIEND_LID)
     missing = (await home.memory.load_sessions((FRIEND_PN, FRIEND_LID))).missing
     assert missing == {FRIEND_PN}
 
@@ -622,17 +628,17 @@ async def test_learning_a_lid_moves_the_session_there(home: Home) -> None:
 async def test_changed_identity_drops_sessions_under_both_names(home: Home, user: Jid) -> None:
     everywhere = (FRIEND_PN, FRIEND_LID, COMPANION)
     await home.armed(Party(1), Party(2), devices=(FRIEND_LID, COMPANION))
-    await home.memory.learn(FRIEND_PN, FRIEND_LID)
+    await home.reception.learn(FRIEND_PN, FRIEND_LID)
     row = await home.accepted()
     order = Arm(row, FRIEND_PN, None, (FRIEND_PN,), (), "2:", {FRIEND_PN: Party(1).bundle()})
     await home.memory.arm(order)
-    await home.memory.drop_sessions(user)
+    await home.reception.drop_sessions(user)
     assert (await home.memory.load_sessions(everywhere)).missing == set(everywhere)
 
 
 @pytest.mark.parametrize("user", [FRIEND_PN, FRIEND_LID], ids=["number", "lid"])
 async def test_identity_of_somebody_without_other_name_may_change(home: Home, user: Jid) -> None:
-    await home.memory.drop_sessions(user)
+    await home.reception.drop_sessions(user)
 
 
 # --- receiving ---
@@ -641,7 +647,7 @@ async def test_identity_of_somebody_without_other_name_may_change(home: Home, us
 async def test_message_is_stored_and_then_confirmed(home: Home) -> None:
     friend = await home.a_friend()
     node = message(enc(friend.send(pad(HELLO))), notify="Friend", sender_pn=FRIEND_PN)
-    assert await home.memory.receive(node) == delivered(node)
+    assert await home.reception.receive(node) == delivered(node)
     (stored,) = await home.inbox()
     assert (stored.peer, stored.text, stored.direction) == (FRIEND_PN.user, "Hello!", "in")
     assert stored.timestamp == NOON
@@ -649,52 +655,52 @@ async def test_message_is_stored_and_then_confirmed(home: Home) -> None:
 
 async def test_spent_prekey_is_deleted_with_the_message(home: Home) -> None:
     friend = await home.a_friend()
-    await home.memory.receive(message(enc(friend.send(pad(HELLO)))))
+    await home.reception.receive(message(enc(friend.send(pad(HELLO)))))
     assert await home.database.read(sessions.prekey, home.device.id, 1) is None
 
 
 async def test_repeated_message_is_confirmed_and_stored_once(home: Home) -> None:
     friend = await home.a_friend()
     node = message(enc(friend.send(pad(HELLO))))
-    await home.memory.receive(node)
-    assert await home.memory.receive(node) == delivered(node)
-    home.memory = home.anew()
+    await home.reception.receive(node)
+    assert await home.reception.receive(node) == delivered(node)
+    home.restart()
     await home.memory.load_credentials()
-    assert await home.memory.receive(node) == delivered(node)
+    assert await home.reception.receive(node) == delivered(node)
     assert len(await home.inbox()) == 1
 
 
 async def test_conversation_goes_both_ways(home: Home) -> None:
     friend = await home.a_friend()
-    await home.memory.receive(message(enc(friend.send(pad(HELLO)))))
+    await home.reception.receive(message(enc(friend.send(pad(HELLO)))))
     row = await home.accepted()
     armed = await home.memory.arm(Arm(row, FRIEND_LID, FRIEND_PN, (FRIEND_LID,), (), "2:", {}))
     assert isinstance(armed, Armed)
     ((_, got),) = parse_outgoing(decode(armed.stanza)).participants
     assert (got.kind, read(friend, got)) == ("msg", "Hello!")
-    await home.memory.receive(message(enc(friend.send(pad(HELLO))), id="M2"))
+    await home.reception.receive(message(enc(friend.send(pad(HELLO))), id="M2"))
     assert len(await home.inbox()) == 2
 
 
 async def test_sender_without_a_known_number_is_named_by_lid(home: Home) -> None:
     friend = await home.a_friend()
-    await home.memory.receive(message(enc(friend.send(pad(HELLO)))))
+    await home.reception.receive(message(enc(friend.send(pad(HELLO)))))
     (stored,) = await home.inbox()
     assert stored.peer == str(FRIEND_LID)
 
 
 async def test_session_of_a_known_lid_serves_the_number(home: Home) -> None:
     friend = await home.a_friend()
-    await home.memory.receive(message(enc(friend.send(pad(HELLO))), sender_pn=FRIEND_PN))
+    await home.reception.receive(message(enc(friend.send(pad(HELLO))), sender_pn=FRIEND_PN))
     node = message(enc(friend.send(pad(HELLO))), from_=FRIEND_PN, id="M2")
-    assert await home.memory.receive(node) == delivered(node)
+    assert await home.reception.receive(node) == delivered(node)
     assert len(await home.inbox()) == 2
 
 
 async def test_message_from_behind_all_calendars_is_dated_today(home: Home) -> None:
     friend = await home.a_friend()
     node = message(enc(friend.send(pad(HELLO))), t=str(END_OF_TIME))
-    assert await home.memory.receive(node) == delivered(node)
+    assert await home.reception.receive(node) == delivered(node)
     assert len(await home.inbox()) == 1
 
 
@@ -702,7 +708,7 @@ async def test_own_message_on_another_device_is_stored_as_sent(home: Home) -> No
     phone = await home.a_friend()
     copy = pad(device_sent(FRIEND_PN, HELLO))
     node = message(enc(phone.send(copy)), from_=OUR_PHONE, recipient=FRIEND_LID)
-    assert await home.memory.receive(node) == delivered(node, from_me=True)
+    assert await home.reception.receive(node) == delivered(node, from_me=True)
     (stored,) = await home.inbox()
     assert (stored.direction, stored.peer, stored.text) == ("out", FRIEND_PN.user, "Hello!")
 
@@ -710,7 +716,9 @@ async def test_own_message_on_another_device_is_stored_as_sent(home: Home) -> No
 async def test_note_to_oneself_is_filed_under_the_own_number(home: Home) -> None:
     phone = await home.a_friend()
     copy = pad(device_sent(OWN_LID.bare, HELLO))
-    await home.memory.receive(message(enc(phone.send(copy)), from_=OUR_PHONE, recipient=OUR_PHONE))
+    await home.reception.receive(
+        message(enc(phone.send(copy)), from_=OUR_PHONE, recipient=OUR_PHONE)
+    )
     (stored,) = await home.inbox()
     assert stored.peer == OWN_PN.user
 
@@ -718,7 +726,7 @@ async def test_note_to_oneself_is_filed_under_the_own_number(home: Home) -> None
 async def test_stranger_cannot_speak_for_us(home: Home) -> None:
     stranger = await home.a_friend()
     node = message(enc(stranger.send(pad(device_sent(Jid("1", "s.whatsapp.net"), HELLO)))))
-    assert await home.memory.receive(node) == delivered(node)
+    assert await home.reception.receive(node) == delivered(node)
     assert await home.inbox() == []
 
 
@@ -730,7 +738,7 @@ async def test_stranger_cannot_speak_for_us(home: Home) -> None:
 async def test_what_is_no_text_is_confirmed_and_not_stored(home: Home, plaintext: bytes) -> None:
     friend = await home.a_friend()
     node = message(enc(friend.send(plaintext)))
-    assert await home.memory.receive(node) == delivered(node)
+    assert await home.reception.receive(node) == delivered(node)
     assert await home.inbox() == []
 
 
@@ -738,7 +746,7 @@ async def test_history_of_the_phone_is_confirmed_twice(home: Home) -> None:
     phone = await home.a_friend()
     history = pad(inline_history_sync(b""))
     node = message(enc(phone.send(history)), from_=OUR_PHONE, category="peer")
-    confirmed, second = (await home.memory.receive(node)).nodes
+    confirmed, second = (await home.reception.receive(node)).nodes
     assert confirmed == receipt.delivery(node, active=False, from_me=True)
     assert second == receipt.history_sync("M1", OWN_PN)
 
@@ -746,7 +754,7 @@ async def test_history_of_the_phone_is_confirmed_twice(home: Home) -> None:
 async def test_history_of_a_stranger_is_confirmed_once(home: Home) -> None:
     stranger = await home.a_friend()
     node = message(enc(stranger.send(pad(inline_history_sync(b"")))))
-    assert await home.memory.receive(node) == delivered(node)
+    assert await home.reception.receive(node) == delivered(node)
 
 
 @pytest.mark.parametrize("server", [GROUP_SERVER, "broadcast"])
@@ -755,19 +763,19 @@ async def test_text_that_is_not_to_us_is_not_stored(home: Home, server: str) -> 
     node = message(
         enc(friend.send(pad(HELLO))), from_=Jid("status", server), participant=FRIEND_LID
     )
-    assert await home.memory.receive(node) == delivered(node)
+    assert await home.reception.receive(node) == delivered(node)
     assert await home.inbox() == []
 
 
 async def test_text_of_a_group_is_only_acknowledged(home: Home) -> None:
     body = Node("enc", {"v": "2", "type": "skmsg"}, b"sealed")
     node = message(body, from_=Jid("1", GROUP_SERVER), participant=FRIEND_LID)
-    assert await home.memory.receive(node) == Answer((receipt.ack(node, OWN_PN),))
+    assert await home.reception.receive(node) == Answer((receipt.ack(node, OWN_PN),))
 
 
 async def test_placeholder_is_only_acknowledged(home: Home) -> None:
     node = message(Node("unavailable"))
-    assert await home.memory.receive(node) == Answer((receipt.ack(node, OWN_PN),))
+    assert await home.reception.receive(node) == Answer((receipt.ack(node, OWN_PN),))
 
 
 async def test_two_ciphertexts_of_one_stanza_are_both_opened(home: Home) -> None:
@@ -775,17 +783,17 @@ async def test_two_ciphertexts_of_one_stanza_are_both_opened(home: Home) -> None
     sealed = Node("enc", {"v": "2", "type": "skmsg"}, b"sealed")
     first, second = friend.send(pad(b"")), friend.send(pad(HELLO))
     node = message(enc(first), enc(second), sealed)
-    assert await home.memory.receive(node) == delivered(node)
+    assert await home.reception.receive(node) == delivered(node)
     assert len(await home.inbox()) == 1
 
 
 async def test_message_without_a_sender_cannot_be_answered(home: Home) -> None:
-    assert await home.memory.receive(Node("message", {"id": "M"})) == Answer(())
+    assert await home.reception.receive(Node("message", {"id": "M"})) == Answer(())
 
 
 async def test_message_that_cannot_be_parsed_is_refused(home: Home) -> None:
     node = message(Node("enc", {"v": "2"}, b""))
-    assert await home.memory.receive(node) == Answer((receipt.ack(node, OWN_PN, UNPARSABLE),))
+    assert await home.reception.receive(node) == Answer((receipt.ack(node, OWN_PN, UNPARSABLE),))
 
 
 # --- what cannot be read ---
@@ -793,7 +801,7 @@ async def test_message_that_cannot_be_parsed_is_refused(home: Home) -> None:
 
 async def test_message_without_session_is_asked_for_with_keys(home: Home) -> None:
     node = message(Node("enc", {"v": "2", "type": "msg"}, b"garbage"))
-    answer = await home.memory.receive(node)
+    answer = await home.reception.receive(node)
     again = retries(answer)
     assert answer.nodes[1] == receipt.ack(node, OWN_PN, UNHANDLED)
     got = receipt.parse_receipt(again).retry
@@ -805,25 +813,25 @@ async def test_message_without_session_is_asked_for_with_keys(home: Home) -> Non
 
 async def test_keys_of_a_retry_receipt_open_what_is_sent_again(home: Home) -> None:
     node = message(Node("enc", {"v": "2", "type": "msg"}, b"garbage"))
-    got = receipt.parse_receipt(retries(await home.memory.receive(node))).retry
+    got = receipt.parse_receipt(retries(await home.reception.receive(node))).retry
     assert got is not None
     assert got.bundle is not None
     friend = Party(1)
     friend.begin(got.bundle)
     again = message(enc(friend.send(pad(HELLO))))
-    assert await home.memory.receive(again) == delivered(again)
+    assert await home.reception.receive(again) == delivered(again)
     assert len(await home.inbox()) == 1
 
 
 async def test_spare_prekey_is_never_uploaded(home: Home) -> None:
-    await home.memory.receive(message(Node("enc", {"v": "2", "type": "msg"}, b"garbage")))
+    await home.reception.receive(message(Node("enc", {"v": "2", "type": "msg"}, b"garbage")))
     assert [p.key_id for p in (await home.memory.make_prekeys(1)).prekeys] == [2]
 
 
 async def test_broken_message_is_asked_for_without_keys_first(home: Home) -> None:
     node = message(Node("enc", {"v": "2", "type": "pkmsg"}, b"garbage"))
-    first = receipt.parse_receipt(retries(await home.memory.receive(node))).retry
-    second = receipt.parse_receipt(retries(await home.memory.receive(node))).retry
+    first = receipt.parse_receipt(retries(await home.reception.receive(node))).retry
+    second = receipt.parse_receipt(retries(await home.reception.receive(node))).retry
     assert first is not None
     assert second is not None
     assert (first.count, first.bundle) == (1, None)
@@ -834,33 +842,33 @@ async def test_broken_message_is_asked_for_without_keys_first(home: Home) -> Non
 async def test_message_is_let_go_after_some_requests(home: Home) -> None:
     node = message(Node("enc", {"v": "2", "type": "pkmsg"}, b"garbage"))
     for _ in range(MAX_RETRY_COUNT):
-        retries(await home.memory.receive(node))
-    assert await home.memory.receive(node) == Answer((receipt.ack(node, OWN_PN),))
+        retries(await home.reception.receive(node))
+    assert await home.reception.receive(node) == Answer((receipt.ack(node, OWN_PN),))
 
 
 async def test_count_of_the_sender_counts(home: Home) -> None:
     attrs = {"v": "2", "type": "pkmsg", "count": str(MAX_RETRY_COUNT)}
     node = message(Node("enc", attrs, b"garbage"))
-    assert await home.memory.receive(node) == Answer((receipt.ack(node, OWN_PN),))
+    assert await home.reception.receive(node) == Answer((receipt.ack(node, OWN_PN),))
 
 
 async def test_count_of_requests_forgets_the_oldest(home: Home) -> None:
     garbage = Node("enc", {"v": "2", "type": "pkmsg"}, b"garbage")
     for number in range(200):
-        await home.memory.receive(message(garbage, id=f"M{number}"))
-    again = receipt.parse_receipt(retries(await home.memory.receive(message(garbage, id="M0"))))
+        await home.reception.receive(message(garbage, id=f"M{number}"))
+    again = receipt.parse_receipt(retries(await home.reception.receive(message(garbage, id="M0"))))
     assert again.retry is not None
     assert again.retry.count == 1
 
 
 async def test_session_stays_as_it_was_behind_a_broken_message(home: Home) -> None:
     friend = await home.a_friend()
-    await home.memory.receive(message(enc(friend.send(pad(HELLO)))))
+    await home.reception.receive(message(enc(friend.send(pad(HELLO)))))
     before = await home.database.read(sessions.load_sessions, home.device.id, str(FRIEND_LID))
     encrypted = friend.send(pad(HELLO))
     broken = replace(encrypted, body=encrypted.body[:-20])
-    retries(await home.memory.receive(message(enc(broken), id="M2")))
+    retries(await home.reception.receive(message(enc(broken), id="M2")))
     after = await home.database.read(sessions.load_sessions, home.device.id, str(FRIEND_LID))
     assert before == after
     node = message(enc(encrypted), id="M2")
-    assert await home.memory.receive(node) == delivered(node)
+    assert await home.reception.receive(node) == delivered(node)

@@ -128,7 +128,7 @@ async def test_row_is_not_blamed_for_what_others_send(
             await wait_all_tasks_blocked()
             # The row is in flight, and something comes in whose handling crashes.
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("sitpayd.actors.memory.DeviceMemory.receive", die)
+                patch.setattr("sitpayd.actors.reception.Reception.receive", die)
                 await line.say(Node("message", {"id": "M", "from": FRIEND_LID, "t": str(SERVER_T)}))
                 await wait_all_tasks_blocked()
         assert await ward.told(row) == ("armed", None)

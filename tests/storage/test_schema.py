@@ -66,8 +66,9 @@ def definitions_of(path: Path) -> dict[str, set[str]]:
     Columns that a migration added stand behind everything else, all in one line.
     """
     with closing(sqlite3.connect(path)) as connection:
+        between = r",?\s*\n\s*(?:, )?|, (?=\w+ (?:BLOB|BOOLEAN|INTEGER))|(?=\)$)"
         return {
-            name: set(re.split(r",?\s*\n\s*(?:, )?|, (?=\w+ (?:BLOB|BOOLEAN|INTEGER))|(?=\)$)", sql or ""))
+            name: set(re.split(between, sql or ""))
             for name, sql in connection.execute("SELECT name, sql FROM sqlite_schema")
         }
 

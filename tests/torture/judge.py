@@ -13,8 +13,9 @@ from datetime import datetime
 from typing import Final
 
 from sitpayd.actors.device import DeviceActor
-from sitpayd.actors.memory import MAX_RETRIES, MAX_SESSIONS
 from sitpayd.actors.phase import NEEDS_A_PERSON, Phase
+from sitpayd.actors.reception import MAX_RETRIES
+from sitpayd.actors.shelf import MAX_SESSIONS
 from sitpayd.simulator.phone import Phone
 from sitpayd.simulator.server import Server
 from sitpayd.storage import outbox
@@ -110,9 +111,8 @@ class Judge:
         for handle in life.registry:
             actor = getattr(handle.outlook, "__self__", None)
             if isinstance(actor, DeviceActor):
-                memory = actor._memory
-                found["sessions"] = max(0, len(memory._sessions) - MAX_SESSIONS)
-                found["retries"] = max(0, len(memory._asked_again) - MAX_RETRIES)
+                found["sessions"] = max(0, len(actor._memory.shelf) - MAX_SESSIONS)
+                found["retries"] = max(0, len(actor._reception._asked_again) - MAX_RETRIES)
         found["tasks"] = max(0, life.tasks - _TASKS_BESIDES - _TASKS_PER_DEVICE * len(self.records))
         for name, size in found.items():
             if size:
