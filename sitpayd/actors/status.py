@@ -35,7 +35,7 @@ class Evidence(StrEnum):
     LOGIN = "login"  # it took the login
     STANZA = "stanza"  # anything else it sends by itself
     PONG = "pong"  # an answer to a question of ours, such as a ping
-    ACK = "ack"  # it took a message
+    ACK = "ack"  # it took a message or a receipt
 
 
 @dataclass(frozen=True, slots=True)

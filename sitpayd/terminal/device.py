@@ -91,7 +91,7 @@ def _proof(device: DeviceView, now: datetime) -> str:
         "login": "WhatsApp took the login",
         "stanza": "WhatsApp sent something",
         "pong": "WhatsApp answered a ping",
-        "ack": "WhatsApp took a message",
+        "ack": "WhatsApp took a message or a receipt",
     }.get(device.evidence or "", clean(device.evidence or NOTHING))
     return f"{heard} {age(device.verified_at, now)} ago, {moment(device.verified_at, now)} UTC"
 

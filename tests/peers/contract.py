@@ -22,7 +22,7 @@ from tests.peers.process import (
 )
 from tests.peers.simulator import Person, SimulatedWhatsApp
 
-DEADLINE_S = 30
+DEADLINE_S = 60
 LOGGED_OUT = 401
 
 Start = Callable[[str], AbstractAsyncContextManager[Peer]]

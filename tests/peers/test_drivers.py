@@ -19,7 +19,7 @@ from tests.peers.baileys import BaileysPeer, ensure_baileys
 from tests.peers.process import ConnectionChanged, PeerError
 from tests.peers.whatsmeow import WhatsmeowPeer, ensure_whatsmeow
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 ROOT_KEY = "00" * 32
 NOWHERE = "ws://127.0.0.1:9/ws/chat"
 # The prologue, then one frame: HandshakeMessage{2: ClientHello{1: 32 bytes}}.

@@ -29,7 +29,7 @@ from sitpayd.whatsapp.stanzas import pairing
 from tests.peers.process import ConnectionChanged, ErrorReported, QrShown, Registered
 from tests.peers.whatsmeow import WhatsmeowPeer, ensure_whatsmeow
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 YEAR_S = 365 * 86400
 ROOT = KeyPair.generate()
 ACCOUNT = KeyPair.generate()
