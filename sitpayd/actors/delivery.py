@@ -112,6 +112,9 @@ class DeliveryMachine:
         self._step = _Step.IDLE
         self._row: OutboxRow | None = None
         self._target: _Target | None = None
+        # What the target was made of, and what was fetched for it.
+        self._lists: tuple[usync.UserDevices | None, ...] = ()
+        self._bundles: dict[Jid, PreKeyBundle] = {}
         self._ack_deadline: float | None = None
         self._paused_until: float | None = None
         self._look_again_at: float | None = None
@@ -200,10 +203,11 @@ class DeliveryMachine:
         """Ask for bundles where sessions are missing, or arm."""
         if self._step is not _Step.SESSIONS:
             return []
-        if not event.missing:
-            return self._arm({})
+        missing = event.missing - self._bundles.keys()
+        if not missing:
+            return self._arm(now)
         self._step = _Step.BUNDLES
-        devices = sorted(event.missing, key=str)
+        devices = sorted(missing, key=str)
         build = partial(prekeys.bundles_query, devices=devices)
         return [self._queries.ask(Question.BUNDLES, build, now)]
 
@@ -257,9 +261,10 @@ class DeliveryMachine:
                 return self._fail("not_on_whatsapp" if missing else "no_devices", now)
             case Question.BUNDLES:
                 answers = prekeys.parse_bundles(node)
-                return self._arm(
-                    {jid: b for jid, b in answers.items() if isinstance(b, PreKeyBundle)}
-                )
+                self._bundles |= {
+                    jid: b for jid, b in answers.items() if isinstance(b, PreKeyBundle)
+                }
+                return self._arm(now)
             case _:
                 assert_never(question)
 
@@ -381,6 +386,7 @@ class DeliveryMachine:
             if not target.devices + target.own_devices:
                 return self._let_missed_go(self._row, now)
         self._target = target
+        self._lists = self._known_lists(self._row, now)
         self._step = _Step.SESSIONS
         return [LoadSessions(target.devices + target.own_devices)]
 
@@ -414,9 +420,19 @@ class DeliveryMachine:
         self._settle()
         return [ForgetMissed(row), *self.go(now)]
 
-    def _arm(self, bundles: Mapping[Jid, PreKeyBundle]) -> list[Command]:
+    def _known_lists(self, row: OutboxRow, now: float) -> tuple[usync.UserDevices | None, ...]:
+        assert self._own is not None
+        people = (pn(row.recipient), self._own.jid.bare)
+        return tuple(self.directory.get(jid, now) for jid in people)
+
+    def _arm(self, now: float) -> list[Command]:
         assert self._row is not None
         assert self._target is not None
+        if self._known_lists(self._row, now) != self._lists:
+            # Somebody linked or removed a device meanwhile, and we were told.
+            return self._resolve(self._row, now)
+        # Spent with this arming: a one-time prekey serves once.
+        bundles, self._bundles = self._bundles, {}
         self._step = _Step.ARMING
         self._failed_queries = 0
         target = self._target
@@ -511,4 +527,5 @@ class DeliveryMachine:
         self._step = _Step.IDLE
         self._row = None
         self._target = None
+        self._bundles = {}
         self._ack_deadline = None

@@ -214,6 +214,35 @@ def test_list_that_changes_while_another_is_asked_for_is_not_missed() -> None:
     play.hears(answer).expects(LoadSessions((stranger, *others)))
 
 
+def test_list_that_changes_while_bundles_are_asked_for_is_not_missed() -> None:
+    """And no bundle is asked for twice: each costs the other side a prekey."""
+    play = unknown_bundles_play()
+    joined = notification.notification("N", notification.OwnDevices(()), t=1, from_=OWN_PN.bare)
+    play.hears(joined).said()
+    theirs, ours, new = FRIEND_LID, OWN_LID.with_device(9), OWN_LID.with_device(11)
+    got = {jid: bundle_of(KeyPair.generate()) for jid in (theirs, ours)}
+    play.hears(bundles_result("#4", dict(got))).expects(devices_query("#5", FRIEND_PN, OWN_PN.bare))
+    ourselves = user_devices(OWN_PN.bare, (0, 7, 9, 11), lid=OWN_LID.bare)
+    _, loads = play.hears(devices_result("#5", FRIEND, ourselves)).said()
+    assert loads == LoadSessions((*FRIENDS_DEVICES, *OUR_OTHERS, new))
+    play.on(SessionsLoaded(frozenset({theirs, ours, new}))).expects(bundles_query("#6", new))
+    late = bundle_of(KeyPair.generate())
+    (arm,) = play.hears(bundles_result("#6", {new: late})).said()
+    assert isinstance(arm, Arm)
+    assert (arm.bundles, arm.own_devices) == ({**got, new: late}, (*OUR_OTHERS, new))
+
+
+def test_bundle_serves_one_arming_alone() -> None:
+    """Its one-time prekey is gone with that, also where WhatsApp refuses the message."""
+    play = unknown_bundles_play()
+    got = {FRIEND_LID: bundle_of(KeyPair.generate())}
+    play.hears(bundles_result("#4", dict(got))).expects(arm_command(ROW, got))
+    play.on(Armed(ROW, b"stanza")).said()
+    play.hears(message_ack(ROW, error=479)).said()
+    play.hears(devices_result("#5", FRIEND, OURSELVES)).said()
+    play.on(SessionsLoaded(frozenset({FRIEND_LID}))).expects(bundles_query("#6", FRIEND_LID))
+
+
 # --- who cannot be reached ---
 
 
