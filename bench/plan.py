@@ -11,6 +11,7 @@ from bench.feed import Flood
 from bench.lives import Idle, Pairing, Reconnect
 from bench.machine import Machine
 from bench.peer import PeerCrowd
+from bench.protocol import Protocol
 from bench.scale import Scale
 from bench.sends import Sends
 
@@ -36,6 +37,7 @@ class Plan:
         scale_devices: seeded ones of the stage `scale`; scale_tls_devices: of its part with TLS.
         scale_away_s: how long the server is away, one outage after the other.
         scale_peers: connections of another library, in one process.
+        protocol_blocks: of each row and side, one after the other; protocol_block_s: each, about.
     """
 
     durable: tuple[int, ...] = (1, 16, 64)
@@ -65,6 +67,8 @@ class Plan:
     scale_idle_s: float = 60.0
     scale_away_s: tuple[float, ...] = (60.0, 10.0)
     scale_peers: int = 50
+    protocol_blocks: int = 9
+    protocol_block_s: float = 0.025
 
 
 FULL: Final = Plan()
@@ -91,6 +95,8 @@ QUICK: Final = Plan(
     scale_idle_s=5.0,
     scale_away_s=(2.0,),
     scale_peers=10,
+    protocol_blocks=5,
+    protocol_block_s=0.01,
 )
 
 
@@ -112,5 +118,6 @@ class Result:
     reconnect: Reconnect | None = None
     scales: list[Scale] = field(default_factory=list)
     peers: PeerCrowd | None = None
+    protocol: Protocol | None = None
     violations: int | None = None
     seconds: float = 0.0

@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from bench.baileys import NoNode
 from bench.durability import measure_durability
 from bench.fairness import measure_fairness
 from bench.feed import measure_flood
@@ -21,6 +22,7 @@ from bench.lives import come_back, pair, rest
 from bench.peer import crowd_of_peers
 from bench.plan import Plan, Result
 from bench.processes import BenchError, cpu_s, rss_kib
+from bench.protocol import measure_protocol
 from bench.scale import empty_daemon_kib, measure_scale, seeded_scale
 from bench.sends import send_closed, send_once, send_paced
 from bench.spending import Processes
@@ -37,6 +39,17 @@ class Stage:
 
     run: Callable[[Plan, Result, Path], Awaitable[None]]
     within_s: float
+
+
+async def run_protocol(plan: Plan, result: Result, directory: Path) -> None:
+    """The protocol's functions beside Baileys' own, in this process and one of Node."""
+    _say("comparing with Baileys' functions")
+    try:
+        result.protocol = await measure_protocol(
+            directory, plan.protocol_blocks, plan.protocol_block_s
+        )
+    except NoNode as missing:
+        _say(f"nothing to compare with: {missing}")
 
 
 async def run_durability(plan: Plan, result: Result, directory: Path) -> None:
@@ -137,6 +150,7 @@ async def run_scale(plan: Plan, result: Result, directory: Path) -> None:
 
 
 STAGES: Final[Mapping[str, Stage]] = {
+    "protocol": Stage(run_protocol, 115.0),
     "durability": Stage(run_durability, 45.0),
     "fairness": Stage(run_fairness, 75.0),
     "feed": Stage(run_feed, 95.0),
