@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import re
 import zlib
-from typing import Final
+from binascii import hexlify, unhexlify
+from collections.abc import Callable
+from typing import Final, NoReturn
 
 from .errors import LocalProtocolError, RemoteProtocolError
 from .jid import (
@@ -56,6 +58,8 @@ _LIST_TAGS: Final = frozenset((_LIST_EMPTY, _LIST_8, _LIST_16))
 _BINARY_TAGS: Final = frozenset((_BINARY_8, _BINARY_20, _BINARY_32))
 
 _MAX_LIST_LEN: Final = 0xFFFF
+# A tag, names and values, and content.
+_MAX_NODE_SIZE: Final = 1 + 2 * MAX_ATTRIBUTES + 1
 _MAX_PACKED_LEN: Final = 127
 _ODD_LENGTH: Final = 0x80
 
@@ -63,12 +67,15 @@ _ODD_LENGTH: Final = 0x80
 # "agent" of a phone number) and means PN_SERVER.
 _AD_DOMAINS: Final = {PN_SERVER: 0, LID_SERVER: 1, HOSTED_SERVER: 128, HOSTED_LID_SERVER: 129}
 _AD_SERVERS: Final = {domain: server for server, domain in _AD_DOMAINS.items()}
+# Where the device stands in the JID also if it is 0.
+_DEVICE_SERVERS: Final = frozenset((HOSTED_SERVER, HOSTED_LID_SERVER, FB_SERVER, INTEROP_SERVER))
 
 # Made once: the encoder spends its time on small pieces like these.
 _SHORT_LIST_STARTS: Final = (
     bytes((_LIST_EMPTY,)),
     *(bytes((_LIST_8, size)) for size in range(1, 2**8)),
 )
+_JID_PAIR_START: Final = bytes((_JID_PAIR,))
 _SHORT_BINARY_STARTS: Final = tuple(bytes((_BINARY_8, length)) for length in range(2**8))
 _STRING_BYTES: Final[dict[str, bytes]] = {
     "": _SHORT_BINARY_STARTS[0],
@@ -86,9 +93,20 @@ _TEXT_OF_BYTE: Final[tuple[str | None, ...]] = SINGLE_BYTE_TOKENS + (None,) * (
 
 _is_nibbles = re.compile(r"[0-9.\-]{1,127}").fullmatch
 _is_hex = re.compile(r"[0-9A-F]{1,127}").fullmatch
-_NIBBLES_TO_HEX: Final = str.maketrans("-.", "ab")
-# 12 to 14 have no meaning and 15 is filler: all become NUL, which no packed text may hold.
-_HEX_TO_NIBBLES: Final = str.maketrans("abcdef", "-.\0\0\0\0")
+# What begins a packed text of so many characters; half a byte is filled up.
+_NIBBLE_STARTS, _HEX_STARTS = (
+    tuple(
+        bytes((tag, (length + 1) // 2 | (_ODD_LENGTH if length % 2 else 0)))
+        for length in range(_MAX_PACKED_LEN + 1)
+    )
+    for tag in (_NIBBLE_8, _HEX_8)
+)
+# Hexadecimal digits to what they stand for. As nibbles 12 to 14 have no meaning and 15 is filler:
+# all become NUL, which no packed text may hold.
+_UNPACKED: Final = {
+    _NIBBLE_8: bytes.maketrans(b"abcdef", b"-.\0\0\0\0"),
+    _HEX_8: bytes.maketrans(b"abcdef", b"ABCDEF"),
+}
 
 
 def encode(node: Node) -> bytes:
@@ -104,37 +122,44 @@ def encode(node: Node) -> bytes:
         LocalProtocolError: If the node holds what cannot be written: a wrong type, an empty tag or
             attribute name, a device without a place on the wire, or too much of anything.
     """
-    out = bytearray(1)
-    _write_node(out, node, 1)
-    return bytes(out)
+    pieces = [b"\0"]
+    _write_node(pieces, node, 1)
+    return b"".join(pieces)
 
 
-def _write_node(out: bytearray, node: Node, depth: int) -> None:
+def _write_node(pieces: list[bytes], node: Node, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise LocalProtocolError(f"a stanza is deeper than {MAX_DEPTH}")
-    attrs, content = node.attrs, node.content
+    tag, attrs, content = node.tag, node.attrs, node.content
     if len(attrs) > MAX_ATTRIBUTES:
-        raise LocalProtocolError(f"<{node.tag}> has more than {MAX_ATTRIBUTES} attributes")
-    if not node.tag:
+        raise LocalProtocolError(f"<{tag}> has more than {MAX_ATTRIBUTES} attributes")
+    if not tag:
         raise LocalProtocolError("a node needs a tag")
-    out += _list_start(1 + 2 * len(attrs) + (content is not None))
-    out += _string(node.tag)
+    known = _STRING_BYTES
+    size = 1 + 2 * len(attrs) + (content is not None)
+    pieces.append(_SHORT_LIST_STARTS[size] if size < 2**8 else _list_start(size))
+    pieces.append(known.get(tag) or _string(tag))
     for name, value in attrs.items():
         if not name:
-            raise LocalProtocolError(f"<{node.tag}> has an attribute without a name")
-        out += _string(name)
-        out += _jid(value) if isinstance(value, Jid) else _string(value)
+            raise LocalProtocolError(f"<{tag}> has an attribute without a name")
+        pieces.append(known.get(name) or _string(name))
+        if isinstance(value, str):
+            pieces.append(known.get(value) or _string(value))
+        elif isinstance(value, Jid):
+            pieces.append(_jid(value))
+        else:
+            raise _no_text(value)
     if content is None:
         return
     if isinstance(content, tuple):
-        out += _list_start(len(content))
+        pieces.append(_list_start(len(content)))
         for child in content:
-            _write_node(out, child, depth + 1)
+            _write_node(pieces, child, depth + 1)
     elif isinstance(content, bytes):
-        out += _binary_start(len(content))
-        out += content
+        pieces.append(_binary_start(len(content)))
+        pieces.append(content)
     else:
-        out += _string(content)
+        pieces.append(_string(content))
 
 
 def _list_start(size: int) -> bytes:
@@ -155,16 +180,17 @@ def _binary_start(length: int) -> bytes:
 
 def _string(text: str) -> bytes:
     if not isinstance(text, str):
-        # A number that slipped through would shift everything behind it.
-        raise LocalProtocolError(f"{type(text).__name__} where a stanza needs text")
+        raise _no_text(text)
     token = _STRING_BYTES.get(text)
     if token is not None:
         return token
-    if len(text) <= _MAX_PACKED_LEN:
+    length = len(text)
+    if length <= _MAX_PACKED_LEN:
         if _is_nibbles(text):
-            return _packed(_NIBBLE_8, text.translate(_NIBBLES_TO_HEX))
+            digits = text.replace("-", "a").replace(".", "b")
+            return _NIBBLE_STARTS[length] + unhexlify(digits + "f" if length % 2 else digits)
         if _is_hex(text):
-            return _packed(_HEX_8, text)
+            return _HEX_STARTS[length] + unhexlify(text + "f" if length % 2 else text)
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
@@ -172,11 +198,9 @@ def _string(text: str) -> bytes:
     return _binary_start(len(data)) + data
 
 
-def _packed(tag: int, digits: str) -> bytes:
-    byte_count = (len(digits) + 1) // 2
-    if len(digits) % 2:
-        return bytes((tag, byte_count | _ODD_LENGTH)) + bytes.fromhex(digits + "f")
-    return bytes((tag, byte_count)) + bytes.fromhex(digits)
+def _no_text(value: object) -> LocalProtocolError:
+    """A number that slipped through would shift everything behind it."""
+    return LocalProtocolError(f"{type(value).__name__} where a stanza needs text")
 
 
 def _jid(jid: Jid) -> bytes:
@@ -185,19 +209,18 @@ def _jid(jid: Jid) -> bytes:
         raise LocalProtocolError("a JID needs a server")
     if jid.integrator and server != INTEROP_SERVER:
         raise LocalProtocolError(f"a JID at {server} has no integrator")
-    if server in (HOSTED_SERVER, HOSTED_LID_SERVER) or (
-        device and server in (PN_SERVER, LID_SERVER)
-    ):
-        return bytes((_AD_JID, _AD_DOMAINS[server])) + _number(device, 1) + _string(jid.user)
+    if not device and server not in _DEVICE_SERVERS:
+        user = _string(jid.user) if jid.user else _SHORT_LIST_STARTS[0]
+        return b"".join((_JID_PAIR_START, user, _string(server)))
+    domain = _AD_DOMAINS.get(server)
+    if domain is not None:
+        return bytes((_AD_JID, domain)) + _number(device, 1) + _string(jid.user)
     if server == FB_SERVER:
         return bytes((_FB_JID,)) + _string(jid.user) + _number(device, 2) + _string(server)
     if server == INTEROP_SERVER:
         numbers = _number(device, 2) + _number(jid.integrator, 2)
         return bytes((_INTEROP_JID,)) + _string(jid.user) + numbers + _string(server)
-    if device:
-        raise LocalProtocolError(f"a JID at {server} has no device on the wire")
-    user = _string(jid.user) if jid.user else bytes((_LIST_EMPTY,))
-    return bytes((_JID_PAIR,)) + user + _string(server)
+    raise LocalProtocolError(f"a JID at {server} has no device on the wire")
 
 
 def _number(value: int, length: int) -> bytes:
@@ -220,9 +243,9 @@ def decode(data: bytes) -> Node:
         RemoteProtocolError: If a token is unknown, a length passes the end, or a limit is exceeded.
     """
     try:
-        is_compressed = data[0] & _FLAG_ZLIB
-        reader = _Reader(_inflate(data[1:]), 0) if is_compressed else _Reader(data, 1)
-        return reader.node(1)
+        if data[0] & _FLAG_ZLIB:
+            return _read_node(_inflate(data[1:]), 0)
+        return _read_node(data, 1)
     except IndexError as error:
         raise RemoteProtocolError("a stanza ends early") from error
 
@@ -241,138 +264,239 @@ def _inflate(body: bytes) -> bytes:
     return inflated
 
 
-class _Reader:
-    """A position in the bytes of one stanza.
+# What reads takes the bytes of the stanza and a position, and returns the value and the position
+# behind it. Reading a single byte past the end raises IndexError, which `decode` translates; a
+# slice would only come out shorter, so every slice is checked.
 
-    Reading a single byte past the end raises IndexError, which `decode` translates; a slice would
-    only come out shorter, so every slice is checked here.
+
+def _read_node(data: bytes, pos: int) -> Node:
+    """Read the node at this position, with all that is in it.
+
+    One loop with a stack instead of a call for each node, and what is most frequent (short lists,
+    single-byte tokens, short bytes) read in place: calls take most of the time there is to save.
     """
-
-    __slots__ = ("_data", "_nodes_left", "_pos")
-
-    def __init__(self, data: bytes, pos: int) -> None:
-        self._data = data
-        self._pos = pos
-        self._nodes_left = MAX_NODES
-
-    def node(self, depth: int) -> Node:
-        if depth > MAX_DEPTH:
-            raise RemoteProtocolError(f"a stanza is deeper than {MAX_DEPTH}")
-        self._nodes_left -= 1
-        if self._nodes_left < 0:
-            raise RemoteProtocolError(f"a stanza has more than {MAX_NODES} nodes")
-        size = self._list_size()
-        if size == 0:
-            raise RemoteProtocolError("a node of size 0")
-        attr_count = (size - 1) >> 1
-        if attr_count > MAX_ATTRIBUTES:
-            raise RemoteProtocolError(f"a node has more than {MAX_ATTRIBUTES} attributes")
-        tag = self._text()
-        if not tag:
-            raise RemoteProtocolError("a node has no tag")
-        attrs: dict[str, Attr] = {}
-        for _ in range(attr_count):
-            name = self._text()
-            if not name:
-                raise RemoteProtocolError("an attribute has no name")
-            is_jid = self._data[self._pos] in _JID_TAGS
-            attrs[name] = self._jid() if is_jid else self._text()
-        return Node(tag, attrs, None if size % 2 else self._content(depth))
-
-    def _content(self, depth: int) -> Content:
-        tag = self._data[self._pos]
-        if tag in _LIST_TAGS:
-            return tuple([self.node(depth + 1) for _ in range(self._list_size())])
-        if tag in _BINARY_TAGS:
-            return self._binary()
-        if tag in _JID_TAGS:
-            return str(self._jid())
-        return self._text()
-
-    def _list_size(self) -> int:
-        data, pos = self._data, self._pos
-        tag = data[pos]
-        if tag == _LIST_8:
-            self._pos = pos + 2
-            return data[pos + 1]
-        if tag == _LIST_16:
-            self._pos = pos + 3
-            return data[pos + 1] << 8 | data[pos + 2]
-        if tag == _LIST_EMPTY:
-            self._pos = pos + 1
-            return 0
-        raise RemoteProtocolError(f"byte {tag} where a list begins")
-
-    def _text(self) -> str:
-        data, pos = self._data, self._pos
-        tag = data[pos]
-        token = _TEXT_OF_BYTE[tag]
-        if token is not None:
-            self._pos = pos + 1
-            return token
-        if tag in _BINARY_TAGS:
-            return self._binary().decode("utf-8", "replace")
-        if tag in (_NIBBLE_8, _HEX_8):
-            return self._packed()
-        if _DICTIONARY_0 <= tag <= _DICTIONARY_3:
-            self._pos = pos + 2
-            return DOUBLE_BYTE_TOKENS[tag - _DICTIONARY_0][data[pos + 1]]
-        raise RemoteProtocolError(f"byte {tag} where text begins")
-
-    def _binary(self) -> bytes:
-        data, pos = self._data, self._pos
-        tag = data[pos]
-        if tag == _BINARY_8:
-            start = pos + 2
-            end = start + data[pos + 1]
-        elif tag == _BINARY_20:
-            start = pos + 4
-            # Only the low 20 of these 24 bits count.
-            end = start + (int.from_bytes(data[pos + 1 : start], "big") & 0xFFFFF)
+    end = len(data)
+    texts, text_readers, value_readers = _TEXT_OF_BYTE, _TEXT_READERS, _VALUE_READERS
+    nodes_left = MAX_NODES - 1
+    # The elements whose children are being read, outermost first: tag and attributes, and of the
+    # list that the element stands in itself what was read before it, and how many are missing.
+    parents: list[tuple[str, dict[str, Attr], list[Node], int]] = []
+    siblings: list[Node] = []
+    missing = 1
+    while True:
+        if data[pos] == _LIST_8:
+            size = data[pos + 1]
+            pos += 2
         else:
-            start = pos + 5
-            end = start + int.from_bytes(data[pos + 1 : start], "big")
-        return self._slice(start, end)
+            size, pos = _read_list_size(data, pos)
+            if size > _MAX_NODE_SIZE:
+                raise RemoteProtocolError(f"a node has more than {MAX_ATTRIBUTES} attributes")
+        if not size:
+            raise RemoteProtocolError("a node of size 0")
+        lead = data[pos]
+        tag = texts[lead]
+        if tag:
+            pos += 1
+        else:
+            tag, pos = text_readers[lead](data, pos)
+            if not tag:
+                raise RemoteProtocolError("a node has no tag")
 
-    def _slice(self, start: int, end: int) -> bytes:
-        if end > len(self._data):
-            raise RemoteProtocolError("a length passes the end of the stanza")
-        self._pos = end
-        return self._data[start:end]
+        attrs: dict[str, Attr] = {}
+        if size > 2:
+            for _ in range((size - 1) >> 1):
+                lead = data[pos]
+                name = texts[lead]
+                if name:
+                    pos += 1
+                else:
+                    name, pos = text_readers[lead](data, pos)
+                    if not name:
+                        raise RemoteProtocolError("an attribute has no name")
+                lead = data[pos]
+                value = texts[lead]
+                if value is not None:
+                    pos += 1
+                    attrs[name] = value
+                else:
+                    attrs[name], pos = value_readers[lead](data, pos)
 
-    def _packed(self) -> str:
-        pos = self._pos
-        tag, count = self._data[pos], self._data[pos + 1]
+        content: Content = None
+        if not size & 1:
+            lead = data[pos]
+            if lead == _BINARY_8:
+                start = pos + 2
+                pos = start + data[pos + 1]
+                if pos > end:
+                    raise _passes_the_end()
+                content = data[start:pos]
+            elif lead in _LIST_TAGS:
+                count, pos = _read_list_size(data, pos)
+                if count:
+                    nodes_left -= count
+                    if nodes_left < 0:
+                        raise RemoteProtocolError(f"a stanza has more than {MAX_NODES} nodes")
+                    parents.append((tag, attrs, siblings, missing))
+                    if len(parents) >= MAX_DEPTH:
+                        raise RemoteProtocolError(f"a stanza is deeper than {MAX_DEPTH}")
+                    siblings, missing = [], count
+                    continue
+                content = ()
+            else:
+                content, pos = _read_content(data, pos)
+
+        siblings.append(Node(tag, attrs, content))
+        missing -= 1
+        while not missing:
+            if not parents:
+                return siblings[0]
+            children = tuple(siblings)
+            tag, attrs, siblings, missing = parents.pop()
+            siblings.append(Node(tag, attrs, children))
+            missing -= 1
+
+
+def _read_list_size(data: bytes, pos: int) -> tuple[int, int]:
+    lead = data[pos]
+    if lead == _LIST_8:
+        return data[pos + 1], pos + 2
+    if lead == _LIST_16:
+        return data[pos + 1] << 8 | data[pos + 2], pos + 3
+    if lead == _LIST_EMPTY:
+        return 0, pos + 1
+    raise RemoteProtocolError(f"byte {lead} where a list begins")
+
+
+def _read_content(data: bytes, pos: int) -> tuple[bytes | str, int]:
+    """Read content that is no list."""
+    lead = data[pos]
+    if lead in _BINARY_TAGS:
+        return _read_binary(data, pos)
+    if lead in _JID_TAGS:
+        jid, pos = _VALUE_READERS[lead](data, pos)
+        return str(jid), pos
+    return _read_text(data, pos)
+
+
+def _read_text(data: bytes, pos: int) -> tuple[str, int]:
+    return _TEXT_READERS[data[pos]](data, pos)
+
+
+def _read_token(data: bytes, pos: int) -> tuple[str, int]:
+    token = _TEXT_OF_BYTE[data[pos]]
+    assert token is not None
+    return token, pos + 1
+
+
+def _read_double_token(data: bytes, pos: int) -> tuple[str, int]:
+    return DOUBLE_BYTE_TOKENS[data[pos] - _DICTIONARY_0][data[pos + 1]], pos + 2
+
+
+def _read_binary_text(data: bytes, pos: int) -> tuple[str, int]:
+    content, pos = _read_binary(data, pos)
+    return content.decode("utf-8", "replace"), pos
+
+
+def _read_packed(data: bytes, pos: int) -> tuple[str, int]:
+    lead, count = data[pos], data[pos + 1]
+    start = pos + 2
+    pos = start + (count & ~_ODD_LENGTH)
+    if pos > len(data):
+        raise _passes_the_end()
+    digits = hexlify(data[start:pos])
+    if count & _ODD_LENGTH:
+        if not digits:
+            raise RemoteProtocolError("a packed text of no bytes has an odd length")
+        digits = digits[:-1]
+    text = digits.translate(_UNPACKED[lead])
+    if 0 in text:
+        raise RemoteProtocolError("a packed text holds an invalid nibble")
+    return text.decode(), pos
+
+
+def _read_no_text(data: bytes, pos: int) -> NoReturn:
+    raise RemoteProtocolError(f"byte {data[pos]} where text begins")
+
+
+def _read_binary(data: bytes, pos: int) -> tuple[bytes, int]:
+    lead = data[pos]
+    if lead == _BINARY_8:
         start = pos + 2
-        digits = self._slice(start, start + (count & ~_ODD_LENGTH)).hex()
-        if count & _ODD_LENGTH:
-            if not digits:
-                raise RemoteProtocolError("a packed text of no bytes has an odd length")
-            digits = digits[:-1]
-        if tag == _HEX_8:
-            return digits.upper()
-        text = digits.translate(_HEX_TO_NIBBLES)
-        if "\0" in text:
-            raise RemoteProtocolError("a packed text holds an invalid nibble")
-        return text
+        pos = start + data[pos + 1]
+    elif lead == _BINARY_20:
+        start = pos + 4
+        # Only the low 20 of these 24 bits count.
+        pos = start + (int.from_bytes(data[pos + 1 : start], "big") & 0xFFFFF)
+    else:
+        start = pos + 5
+        pos = start + int.from_bytes(data[pos + 1 : start], "big")
+    if pos > len(data):
+        raise _passes_the_end()
+    return data[start:pos], pos
 
-    def _number(self, length: int) -> int:
-        return int.from_bytes(self._slice(self._pos, self._pos + length), "big")
 
-    def _jid(self) -> Jid:
-        tag = self._data[self._pos]
-        self._pos += 1
-        if tag == _JID_PAIR:
-            user, server = self._text(), self._text()
-            if not server:
-                raise RemoteProtocolError("a JID has no server")
-            return Jid(user, PN_SERVER if server == LEGACY_PN_SERVER else server)
-        if tag == _AD_JID:
-            domain, device = self._number(1), self._number(1)
-            return Jid(self._text(), _AD_SERVERS.get(domain, PN_SERVER), device)
-        user, device = self._text(), self._number(2)
-        integrator = self._number(2) if tag == _INTEROP_JID else 0
-        server = INTEROP_SERVER if tag == _INTEROP_JID else FB_SERVER
-        if self._text() != server:
-            raise RemoteProtocolError(f"a JID of the form for {server} names another server")
-        return Jid(user, server, device, integrator)
+def _read_jid_pair(data: bytes, pos: int) -> tuple[Jid, int]:
+    user, pos = _TEXT_READERS[data[pos + 1]](data, pos + 1)
+    server, pos = _TEXT_READERS[data[pos]](data, pos)
+    if not server:
+        raise RemoteProtocolError("a JID has no server")
+    return Jid(user, PN_SERVER if server == LEGACY_PN_SERVER else server), pos
+
+
+def _read_ad_jid(data: bytes, pos: int) -> tuple[Jid, int]:
+    server, device = _AD_SERVERS.get(data[pos + 1], PN_SERVER), data[pos + 2]
+    user, pos = _TEXT_READERS[data[pos + 3]](data, pos + 3)
+    return Jid(user, server, device), pos
+
+
+def _read_fb_jid(data: bytes, pos: int) -> tuple[Jid, int]:
+    user, pos = _read_text(data, pos + 1)
+    device, pos = _read_number(data, pos)
+    return Jid(user, FB_SERVER, device), _read_server(data, pos, FB_SERVER)
+
+
+def _read_interop_jid(data: bytes, pos: int) -> tuple[Jid, int]:
+    user, pos = _read_text(data, pos + 1)
+    device, pos = _read_number(data, pos)
+    integrator, pos = _read_number(data, pos)
+    jid = Jid(user, INTEROP_SERVER, device, integrator)
+    return jid, _read_server(data, pos, INTEROP_SERVER)
+
+
+def _read_number(data: bytes, pos: int) -> tuple[int, int]:
+    return data[pos] << 8 | data[pos + 1], pos + 2
+
+
+def _read_server(data: bytes, pos: int, wanted: str) -> int:
+    server, pos = _read_text(data, pos)
+    if server != wanted:
+        raise RemoteProtocolError(f"a JID of the form for {wanted} names another server")
+    return pos
+
+
+def _passes_the_end() -> RemoteProtocolError:
+    return RemoteProtocolError("a length passes the end of the stanza")
+
+
+# By the first byte: what reads a text, and what reads the value of an attribute.
+_TEXT_READERS: Final[tuple[Callable[[bytes, int], tuple[str, int]], ...]] = tuple(
+    _read_token
+    if _TEXT_OF_BYTE[lead] is not None
+    else _read_double_token
+    if _DICTIONARY_0 <= lead <= _DICTIONARY_3
+    else _read_binary_text
+    if lead in _BINARY_TAGS
+    else _read_packed
+    if lead in (_NIBBLE_8, _HEX_8)
+    else _read_no_text
+    for lead in range(2**8)
+)
+_JID_READERS: Final = {
+    _JID_PAIR: _read_jid_pair,
+    _AD_JID: _read_ad_jid,
+    _FB_JID: _read_fb_jid,
+    _INTEROP_JID: _read_interop_jid,
+}
+_VALUE_READERS: Final[tuple[Callable[[bytes, int], tuple[Attr, int]], ...]] = tuple(
+    _JID_READERS.get(lead, _TEXT_READERS[lead]) for lead in range(2**8)
+)

@@ -5,7 +5,7 @@ Only the value and its text form. How it stands on the wire is codec.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from .errors import RemoteProtocolError
@@ -26,7 +26,7 @@ LEGACY_PN_SERVER: Final = "c.us"
 MAX_DEVICE: Final = 0xFFFF
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Jid:
     """An address.
 
@@ -41,8 +41,15 @@ class Jid:
 
     user: str
     server: str
-    device: int = 0
-    integrator: int = 0
+    device: int
+    integrator: int
+
+    def __init__(self, user: str, server: str, device: int = 0, integrator: int = 0) -> None:
+        # As in node.py, and for the same reason.
+        _set_user(self, user)
+        _set_server(self, server)
+        _set_device(self, device)
+        _set_integrator(self, integrator)
 
     def __str__(self) -> str:
         user = f"{self.integrator}-{self.user}" if self.integrator else self.user
@@ -82,11 +89,11 @@ class Jid:
     @property
     def bare(self) -> Jid:
         """The user without the device."""
-        return replace(self, device=0) if self.device else self
+        return self.with_device(0) if self.device else self
 
     def with_device(self, device: int) -> Jid:
         """Name a device of this user."""
-        return replace(self, device=device)
+        return Jid(self.user, self.server, device, self.integrator)
 
     @property
     def is_lid(self) -> bool:
@@ -103,6 +110,10 @@ class Jid:
             HOSTED_LID_SERVER,
         )
 
+
+_set_user, _set_server, _set_device, _set_integrator = (
+    Jid.__dict__[name].__set__ for name in Jid.__slots__
+)
 
 SERVER_JID: Final = Jid("", PN_SERVER)
 

@@ -6,7 +6,7 @@ The value and the questions asked of it. Its bytes are codec.py; its meaning is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .errors import RemoteProtocolError
 from .jid import Jid
@@ -15,7 +15,7 @@ Attr = str | Jid
 Content = bytes | str | tuple["Node", ...] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Node:
     """An element: a tag, attributes in order, and bytes, text, children or nothing.
 
@@ -24,8 +24,17 @@ class Node:
     """
 
     tag: str
-    attrs: Mapping[str, Attr] = field(default_factory=dict)
-    content: Content = None
+    attrs: Mapping[str, Attr]
+    content: Content
+
+    def __init__(
+        self, tag: str, attrs: Mapping[str, Attr] | None = None, content: Content = None
+    ) -> None:
+        # As the generated one does it, but without a search by name for each field: a stanza may
+        # have hundreds of nodes, and most of the time to read it would go into that.
+        _set_tag(self, tag)
+        _set_attrs(self, {} if attrs is None else attrs)
+        _set_content(self, content)
 
     @property
     def children(self) -> tuple[Node, ...]:
@@ -131,3 +140,6 @@ class Node:
         if length is not None and len(data) != length:
             raise RemoteProtocolError(f"<{tag}> has {len(data)} bytes instead of {length}")
         return data
+
+
+_set_tag, _set_attrs, _set_content = (Node.__dict__[name].__set__ for name in Node.__slots__)

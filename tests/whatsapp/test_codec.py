@@ -314,6 +314,8 @@ def test_broken_attribute_value_is_refused(value: str) -> None:
         "00f80100",  # no tag
         "00f801fa0003",  # an address as tag
         "00f803fc0178fc00fc0176",  # an attribute without a name
+        "00f802fc0178fc0241",  # short content past the end
+        "00f802fc0178fd00000241",  # longer content past the end
     ],
 )
 def test_broken_node_is_refused(stanza: str) -> None:

@@ -104,7 +104,8 @@ class Content:
 
 def pad(data: bytes, n: int | None = None) -> bytes:
     """Append n bytes of value n, by default 1 to 16 at random."""
-    count = 1 + secrets.randbelow(MAX_PADDING) if n is None else n
+    # One byte at random: 16 goes into 256, so that each count is as likely.
+    count = 1 + secrets.token_bytes(1)[0] % MAX_PADDING if n is None else n
     if not 1 <= count <= MAX_PADDING:
         raise LocalProtocolError("padding is 1 to 16 bytes")
     return data + bytes((count,)) * count
