@@ -119,6 +119,8 @@ def _install() -> None:
         raise NoNode(str(missing)) from missing
     except pytest.fail.Exception as demanded:
         raise BenchError(str(demanded)) from demanded
+    except subprocess.CalledProcessError as error:
+        raise BenchError("npm cannot install Baileys") from error
 
 
 def bytes_of(value: object) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import Final
 
 from bench.durability import Durability
@@ -11,7 +10,7 @@ from bench.feed import Flood
 from bench.lives import Idle, Pairing, Reconnect
 from bench.peer import PeerCrowd
 from bench.plan import Result
-from bench.protocol import Protocol
+from bench.ratios import show_ratios
 from bench.scale import Coming, Scale
 from bench.sends import Sends
 
@@ -30,9 +29,9 @@ def show(result: Result) -> None:
         f" {about.filesystem}, Python {about.python}, load {about.load:.1f}; daemon, simulator and"
         f" load generator share it\n"
     )
-    rows: list[Row] = [("", "reached", "aim")]
     for protocol in filter(None, [result.protocol]):
-        rows += _protocol(protocol)
+        show_ratios(protocol)
+    rows: list[Row] = [("", "reached", "aim")]
     for durability in result.durability:
         rows += _durability(durability)
     for fairness in filter(None, [result.fairness]):
@@ -62,24 +61,10 @@ def show(result: Result) -> None:
     if result.violations is not None:
         rows.append(("protocol violations seen", str(result.violations), "0"))
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for name, reached, aim in rows:
+    # Where the protocol alone was measured there is nothing but the heading.
+    for name, reached, aim in rows if len(rows) > 1 else []:
         print(f"{name:<{widths[0]}}  {reached:>{widths[1]}}  {aim:<{widths[2]}}".rstrip())
     print(f"\n{result.seconds:.0f} s in all")
-
-
-def _protocol(it: Protocol) -> list[Row]:
-    rows: list[Row] = []
-    for group, compared in groupby(it.rows, key=lambda row: row.group):
-        title = f"{group} beside Baileys {it.baileys}, Node {it.node}"
-        rows.append((title, "ours /s, us / theirs us, ratio", ""))
-        for row in compared:
-            low, high = row.ratio_spread
-            times = f"{row.ours_per_second:.0f} /s, {row.ours_us:.1f} / {row.theirs_us:.1f} us"
-            rows.append(
-                (f"  {row.name}", f"{times}, {row.ratio:.2f} ({low:.2f}-{high:.2f})", "> 1")
-            )
-    rows.append(("  all rows, geometric mean", f"{it.ratio:.2f}", "> 1"))
-    return rows
 
 
 def _durability(it: Durability) -> list[Row]:

@@ -144,7 +144,7 @@ def _write_node(pieces: list[bytes], node: Node, depth: int) -> None:
             raise LocalProtocolError(f"<{tag}> has an attribute without a name")
         pieces.append(known.get(name) or _string(name))
         if isinstance(value, str):
-            pieces.append(known.get(value) or _string(value))
+            pieces.append(known.get(value) or _spelled(value))
         elif isinstance(value, Jid):
             pieces.append(_jid(value))
         else:
@@ -181,9 +181,11 @@ def _binary_start(length: int) -> bytes:
 def _string(text: str) -> bytes:
     if not isinstance(text, str):
         raise _no_text(text)
-    token = _STRING_BYTES.get(text)
-    if token is not None:
-        return token
+    return _STRING_BYTES.get(text) or _spelled(text)
+
+
+def _spelled(text: str) -> bytes:
+    """Text that is no token: packed, if that is possible."""
     length = len(text)
     if length <= _MAX_PACKED_LEN:
         if _is_nibbles(text):
@@ -211,7 +213,7 @@ def _jid(jid: Jid) -> bytes:
         raise LocalProtocolError(f"a JID at {server} has no integrator")
     if not device and server not in _DEVICE_SERVERS:
         user = _string(jid.user) if jid.user else _SHORT_LIST_STARTS[0]
-        return b"".join((_JID_PAIR_START, user, _string(server)))
+        return _JID_PAIR_START + user + (_STRING_BYTES.get(server) or _string(server))
     domain = _AD_DOMAINS.get(server)
     if domain is not None:
         return bytes((_AD_JID, domain)) + _number(device, 1) + _string(jid.user)
