@@ -67,8 +67,8 @@ class Plan:
     scale_idle_s: float = 60.0
     scale_away_s: tuple[float, ...] = (60.0, 10.0)
     scale_peers: int = 50
-    protocol_blocks: int = 9
-    protocol_block_s: float = 0.025
+    protocol_blocks: int = 15
+    protocol_block_s: float = 0.015
 
 
 FULL: Final = Plan()

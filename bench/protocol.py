@@ -9,6 +9,7 @@ what the other one made (agreement.py).
 from __future__ import annotations
 
 import gc
+import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -76,17 +77,29 @@ async def measure_protocol(directory: Path, blocks: int, block_s: float) -> Prot
     """
     inputs = make_inputs()
     rows = make_rows(inputs)
-    async with baileys(inputs, directory) as other:
-        await check_agreement(inputs, rows, other)
-        with _as_the_daemon_collects():
-            compared = [await _compare(row, other, blocks, block_s) for row in rows]
-        return Protocol(
-            baileys=other.version,
-            node=other.node,
-            blocks=blocks,
-            rows=compared,
-            ratio=statistics.geometric_mean(row.ratio for row in compared),
-        )
+    with _on_one_core():
+        async with baileys(inputs, directory) as other:
+            await check_agreement(inputs, rows, other)
+            with _as_the_daemon_collects():
+                compared = [await _compare(row, other, blocks, block_s) for row in rows]
+            return Protocol(
+                baileys=other.version,
+                node=other.node,
+                blocks=blocks,
+                rows=compared,
+                ratio=statistics.geometric_mean(row.ratio for row in compared),
+            )
+
+
+@contextmanager
+def _on_one_core() -> Iterator[None]:
+    """Keep this process and its children on one core: another may have a busier neighbour."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 @contextmanager
@@ -95,9 +108,11 @@ def _as_the_daemon_collects() -> Iterator[None]:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    yield
-    gc.set_threshold(*before)
-    gc.unfreeze()
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 async def _compare(row: Row, other: Baileys, blocks: int, block_s: float) -> Comparison:

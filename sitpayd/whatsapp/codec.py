@@ -9,7 +9,6 @@ Source: whatsmeow binary/encoder.go, binary/decoder.go, binary/unpack.go.
 
 from __future__ import annotations
 
-import re
 import zlib
 from binascii import hexlify, unhexlify
 from collections.abc import Callable
@@ -91,8 +90,6 @@ _TEXT_OF_BYTE: Final[tuple[str | None, ...]] = SINGLE_BYTE_TOKENS + (None,) * (
     256 - len(SINGLE_BYTE_TOKENS)
 )
 
-_is_nibbles = re.compile(r"[0-9.\-]{1,127}").fullmatch
-_is_hex = re.compile(r"[0-9A-F]{1,127}").fullmatch
 # What begins a packed text of so many characters; half a byte is filled up.
 _NIBBLE_STARTS, _HEX_STARTS = (
     tuple(
@@ -101,8 +98,17 @@ _NIBBLE_STARTS, _HEX_STARTS = (
     )
     for tag in (_NIBBLE_8, _HEX_8)
 )
-# Hexadecimal digits to what they stand for. As nibbles 12 to 14 have no meaning and 15 is filler:
-# all become NUL, which no packed text may hold.
+# Characters to hexadecimal digits: what packing cannot write becomes `_NO_DIGIT`.
+_NO_DIGIT: Final = ord("x")
+_NIBBLES_TO_HEX, _HEX_TO_HEX = (
+    bytes(
+        b"0123456789abcdef"[characters.index(byte)] if byte in characters else _NO_DIGIT
+        for byte in range(2**8)
+    )
+    for characters in (b"0123456789-.", b"0123456789ABCDEF")
+)
+# And back. As nibbles 12 to 14 have no meaning and 15 is filler: all become NUL, which no packed
+# text may hold.
 _UNPACKED: Final = {
     _NIBBLE_8: bytes.maketrans(b"abcdef", b"-.\0\0\0\0"),
     _HEX_8: bytes.maketrans(b"abcdef", b"ABCDEF"),
@@ -137,7 +143,7 @@ def _write_node(pieces: list[bytes], node: Node, depth: int) -> None:
         raise LocalProtocolError("a node needs a tag")
     known = _STRING_BYTES
     size = 1 + 2 * len(attrs) + (content is not None)
-    pieces.append(_SHORT_LIST_STARTS[size] if size < 2**8 else _list_start(size))
+    pieces.append(_SHORT_LIST_STARTS[size] if size < 2**8 else _long_list_start(size))
     pieces.append(known.get(tag) or _string(tag))
     for name, value in attrs.items():
         if not name:
@@ -152,7 +158,8 @@ def _write_node(pieces: list[bytes], node: Node, depth: int) -> None:
     if content is None:
         return
     if isinstance(content, tuple):
-        pieces.append(_list_start(len(content)))
+        size = len(content)
+        pieces.append(_SHORT_LIST_STARTS[size] if size < 2**8 else _long_list_start(size))
         for child in content:
             _write_node(pieces, child, depth + 1)
     elif isinstance(content, bytes):
@@ -162,9 +169,8 @@ def _write_node(pieces: list[bytes], node: Node, depth: int) -> None:
         pieces.append(_string(content))
 
 
-def _list_start(size: int) -> bytes:
-    if size < 2**8:
-        return _SHORT_LIST_STARTS[size]
+def _long_list_start(size: int) -> bytes:
+    """The start of a list that is not short."""
     if size <= _MAX_LIST_LEN:
         return bytes((_LIST_16, size >> 8, size & 0xFF))
     raise LocalProtocolError(f"a list of {size} does not fit into a stanza")
@@ -186,18 +192,19 @@ def _string(text: str) -> bytes:
 
 def _spelled(text: str) -> bytes:
     """Text that is no token: packed, if that is possible."""
-    length = len(text)
-    if length <= _MAX_PACKED_LEN:
-        if _is_nibbles(text):
-            digits = text.replace("-", "a").replace(".", "b")
-            return _NIBBLE_STARTS[length] + unhexlify(digits + "f" if length % 2 else digits)
-        if _is_hex(text):
-            return _HEX_STARTS[length] + unhexlify(text + "f" if length % 2 else text)
     try:
         data = text.encode()
     except UnicodeEncodeError as error:
         raise LocalProtocolError("text that UTF-8 cannot write") from error
-    return _binary_start(len(data)) + data
+    length = len(data)
+    if length <= _MAX_PACKED_LEN:
+        digits = data.translate(_NIBBLES_TO_HEX)
+        if _NO_DIGIT not in digits:
+            return _NIBBLE_STARTS[length] + unhexlify(digits + b"f" if length % 2 else digits)
+        digits = data.translate(_HEX_TO_HEX)
+        if _NO_DIGIT not in digits:
+            return _HEX_STARTS[length] + unhexlify(digits + b"f" if length % 2 else digits)
+    return _binary_start(length) + data
 
 
 def _no_text(value: object) -> LocalProtocolError:
