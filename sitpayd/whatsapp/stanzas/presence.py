@@ -6,12 +6,17 @@ Source: whatsmeow presence.go; Baileys lib/Socket/chats.js.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-from ..errors import RemoteProtocolError
+from ..errors import LocalProtocolError, RemoteProtocolError
 from ..jid import Jid
 from ..node import Node
 from .wire import attributes
+
+TypingState = Literal["composing", "recording", "paused"]
+
+# What somebody records in a chat is always a voice message. Source: whatsmeow types/presence.go.
+_RECORDED: Final = "audio"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,64 @@ class Presence:
     kind: Literal["available", "unavailable", "subscribe", "unsubscribe"]
     to: Jid | None = None
     name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatState:
+    """A client's chat state, as the server reads it.
+
+    Attributes:
+        to: the chat, without device.
+    """
+
+    to: Jid
+    state: TypingState
+
+
+def own_presence(name: str, *, available: bool) -> Node:
+    """Tell whether we are online.
+
+    Args:
+        name: the push name, which others see; "@" is dropped, as Baileys does.
+
+    Raises:
+        LocalProtocolError: If nothing is left of the name: others would see a dash.
+    """
+    name = name.replace("@", "").strip()
+    if not name:
+        raise LocalProtocolError("a presence without a name")
+    return Node("presence", {"name": name, "type": "available" if available else "unavailable"})
+
+
+def own_chat_state(to: Jid, state: TypingState) -> Node:
+    """Tell a chat that we type, record, or do so no more; shown only while we are online."""
+    if state == "recording":
+        child = Node("composing", {"media": _RECORDED})
+    else:
+        child = Node(state)
+    return Node("chatstate", {"to": to.bare}, (child,))
+
+
+def parse_chat_state(node: Node) -> ChatState:
+    """Read a client's chat state.
+
+    Raises:
+        RemoteProtocolError: If it is for nobody, or tells not exactly one state that is known.
+    """
+    to, children = node.required_jid("to"), node.children
+    if not to.user:
+        raise RemoteProtocolError("a chat state for nobody")
+    if len(children) != 1:
+        raise RemoteProtocolError(f"a chat state with {len(children)} states")
+    match children[0].tag, children[0].text("media"):
+        case "composing", None:
+            return ChatState(to.bare, "composing")
+        case "composing", media if media == _RECORDED:
+            return ChatState(to.bare, "recording")
+        case "paused", None:
+            return ChatState(to.bare, "paused")
+        case tag, media:
+            raise RemoteProtocolError(f"a chat state {tag} of media {media}")
 
 
 def parse_presence(node: Node) -> Presence:

@@ -22,6 +22,8 @@ from .wire import attributes, leaf, text_content
 HOSTED_DEVICE: Final = 99
 # Error of a `UserDevices` or `Contact` of our own making: neither an answer nor an error came.
 NO_ANSWER: Final = 0
+# What is said of a checked number that has an account, or has none; anything else says nothing.
+_HAS_ACCOUNT: Final = {"in": True, "out": False, "invalid": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class UserAnswer:
         jid: as asked, or the account of a checked number.
         devices: None if unknown: an error 404 then.
         key_index_list: serialised ADVSignedKeyIndexList and its time in UTC seconds.
-        contact: the checked text and whether it has an account.
+        contact: the checked text and whether it has an account; None: an error stands there.
     """
 
     jid: Jid | None
@@ -113,7 +115,7 @@ class UserAnswer:
     lid: Jid | None = None
     devices: tuple[Device, ...] | None = None
     key_index_list: tuple[bytes, int] | None = None
-    contact: tuple[str, bool] | None = None
+    contact: tuple[str, bool | None] | None = None
 
 
 def device_jid(user: Jid, device: Device) -> Jid:
@@ -211,10 +213,13 @@ def _contact(user: Node) -> Contact | None:
         number = next((address.user for address in (pn_jid, jid) if address), "")
     if contact.child("error") is not None:
         return Contact(number, False, error=_error_of(contact))
+    exists = _HAS_ACCOUNT.get(contact.text("type") or "")
+    if exists is None:
+        return Contact(number, False, error=NO_ANSWER)
     addresses = [address.bare for address in (jid, pn_jid, _lid_of(user)) if address]
     return Contact(
         number,
-        contact.text("type") == "in",
+        exists,
         jid=next((address for address in addresses if address.server == PN_SERVER), None),
         lid=next((address for address in addresses if address.server == LID_SERVER), None),
     )
@@ -277,9 +282,15 @@ def _answer_node(user: UserAnswer, protocols: frozenset[str]) -> Node:
     if "lid" in protocols and user.lid is not None:
         children.append(Node("lid", {"val": user.lid}))
     if "contact" in protocols and user.contact is not None:
-        text, exists = user.contact
-        children.append(Node("contact", {"type": "in" if exists else "out"}, text.encode()))
+        children.append(_contact_node(*user.contact))
     return Node("user", attributes({"jid": user.jid, "pn_jid": user.pn}), tuple(children))
+
+
+def _contact_node(text: str, exists: bool | None) -> Node:
+    if exists is None:
+        error = Node("error", {"code": "429", "text": "rate-overlimit"})
+        return Node("contact", {}, (error,))
+    return Node("contact", {"type": "in" if exists else "out"}, text.encode())
 
 
 def _devices_node(user: UserAnswer) -> Node:

@@ -3,10 +3,20 @@ from __future__ import annotations
 import pytest
 
 from sitpayd.whatsapp.codec import decode, encode
-from sitpayd.whatsapp.errors import RemoteProtocolError
-from sitpayd.whatsapp.jid import lid
+from sitpayd.whatsapp.errors import LocalProtocolError, RemoteProtocolError
+from sitpayd.whatsapp.jid import SERVER_JID, lid
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.stanzas.presence import Presence, chat_state, parse_presence, presence
+from sitpayd.whatsapp.stanzas.presence import (
+    ChatState,
+    Presence,
+    TypingState,
+    chat_state,
+    own_chat_state,
+    own_presence,
+    parse_chat_state,
+    parse_presence,
+    presence,
+)
 
 PEER = lid("123456789012345")
 
@@ -45,3 +55,51 @@ def test_chat_state_reaches_the_other_side_as_it_was_sent() -> None:
     handed = chat_state(typing, PEER)
     assert handed.attrs == {"from": PEER}
     assert handed.content == typing.content
+
+
+@pytest.mark.parametrize(
+    ("available", "kind"), [(True, "available"), (False, "unavailable")], ids=["on", "off"]
+)
+def test_own_presence_names_us_without_an_at_sign(available: bool, kind: str) -> None:
+    node = decode(encode(own_presence(" Ada@shop ", available=available)))
+    assert node == Node("presence", {"name": "Adashop", "type": kind})
+    read = parse_presence(node)
+    assert (read.kind, read.name) == (kind, "Adashop")
+
+
+@pytest.mark.parametrize("name", ["", "@", " @ "])
+def test_presence_is_never_without_a_name(name: str) -> None:
+    with pytest.raises(LocalProtocolError):
+        own_presence(name, available=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "child"),
+    [
+        ("composing", Node("composing")),
+        ("recording", Node("composing", {"media": "audio"})),
+        ("paused", Node("paused")),
+    ],
+)
+def test_own_chat_state_goes_to_the_chat(state: TypingState, child: Node) -> None:
+    node = decode(encode(own_chat_state(PEER.with_device(3), state)))
+    assert node == Node("chatstate", {"to": PEER}, (child,))
+    assert parse_chat_state(node) == ChatState(PEER, state)
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        Node("chatstate", {}, (Node("composing"),)),
+        Node("chatstate", {"to": SERVER_JID}, (Node("composing"),)),
+        Node("chatstate", {"to": PEER}),
+        Node("chatstate", {"to": PEER}, (Node("composing"), Node("paused"))),
+        Node("chatstate", {"to": PEER}, (Node("dancing"),)),
+        Node("chatstate", {"to": PEER}, (Node("composing", {"media": "video"}),)),
+        Node("chatstate", {"to": PEER}, (Node("paused", {"media": "audio"}),)),
+    ],
+    ids=["no chat", "the server", "nothing", "two", "unknown", "of a film", "paused audio"],
+)
+def test_malformed_chat_state_is_refused(node: Node) -> None:
+    with pytest.raises(RemoteProtocolError):
+        parse_chat_state(node)

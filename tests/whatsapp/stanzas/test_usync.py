@@ -184,6 +184,34 @@ def test_failed_check_is_no_missing_account() -> None:
     assert usync.parse_contacts(answer)["15557654321"].error == 429
 
 
+@pytest.mark.parametrize("word", ["out", "invalid"])
+def test_checked_number_without_an_account(word: str) -> None:
+    contact = Node("contact", {"type": word}, b"+15557654321")
+    answer = answer_of(Node("user", {}, (contact,)))
+    assert usync.parse_contacts(answer) == {"15557654321": Contact("15557654321", False)}
+
+
+@pytest.mark.parametrize("attrs", [{}, {"type": "maybe"}])
+def test_word_that_nobody_knows_is_no_answer_to_a_check(attrs: dict[str, str]) -> None:
+    contact = Node("contact", attrs, b"+15557654321")
+    answer = answer_of(Node("user", {}, (contact,)))
+    assert usync.parse_contacts(answer)["15557654321"].error == usync.NO_ANSWER
+
+
+def test_server_may_answer_one_number_with_an_error() -> None:
+    query = sent(usync.contact_query("5", ["15557654321", "1555"], sid="6"))
+    answer = usync.answer(
+        query,
+        [
+            UserAnswer(PEER_PN, contact=("15557654321", None)),
+            UserAnswer(None, contact=("+1555", False)),
+        ],
+    )
+    found = usync.parse_contacts(sent(answer))
+    assert (found["15557654321"].error, found["15557654321"].exists) == (429, False)
+    assert found["1555"].error is None
+
+
 def test_user_without_contact_is_no_answer_to_a_check() -> None:
     assert usync.parse_contacts(answer_of(Node("user", {"jid": PEER_PN}))) == {}
 
