@@ -57,3 +57,9 @@ def welcome(unit: Unit, device_id: int, digest: bytes) -> None:
         " AND first_contact > 0",
         (device_id, digest),
     )
+    # Whoever writes has an account, whatever WhatsApp said of the number before.
+    unit.run(
+        "UPDATE number_check SET registered = 1 WHERE device_id = ? AND number_digest = ?"
+        " AND registered IS NOT 1",
+        (device_id, digest),
+    )

@@ -6,6 +6,7 @@ twice. What the server sends again is recognised by either and only acknowledged
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -16,7 +17,9 @@ from sitpayd.storage.database import Unit
 from sitpayd.storage.records import (
     Address,
     Incoming,
+    MarkedRead,
     MessageView,
+    ReadMark,
     RowState,
     StateChange,
     from_micros,
@@ -31,11 +34,16 @@ from sitpayd.storage.sessions import (
 from sitpayd.storage.vault import new_message_id
 
 RECEIVED: Final = "received"
+READ: Final = "read"
+# So many are marked as read at a time; in a chat with more the oldest stay as they are.
+MAX_MARKED: Final = 1000
 
 _COLUMNS: Final = (
     "device_id, seq, message_id, wa_message_id, chat_sealed, text_sealed, from_me, timestamp,"
-    " received_at"
+    " received_at, read_at"
 )
+# What WhatsApp is not told yet; the words of the index that holds no others.
+_UNTOLD: Final = "read_at IS NOT NULL AND NOT read_told"
 
 _INSERT: Final = """
 INSERT INTO inbox (device_id, seq, message_id, wa_message_id, dedupe_digest, chat_sealed,
@@ -114,6 +122,95 @@ def messages_after(
     return [(row["seq"], _view(unit, row)) for row in rows]
 
 
+def mark_read(unit: Unit, device_id: int, message_id: str, *, only: bool) -> MarkedRead | None:
+    """Mark an incoming message as read, and with it the unread ones before it in its chat.
+
+    Args:
+        only: leave those before it alone.
+
+    Returns:
+        None if the inbox has no such message.
+    """
+    row = unit.row(
+        "SELECT id, seq, from_me, chat_digest, read_at FROM inbox"
+        " WHERE message_id = ? AND device_id = ?",
+        (message_id, device_id),
+    )
+    if row is None:
+        return None
+    if row["from_me"]:
+        return MarkedRead(None)
+    marked = unit.run(
+        "UPDATE inbox SET read_at = ? WHERE id IN"
+        " (SELECT id FROM inbox WHERE device_id = ? AND chat_digest = ? AND seq >= ? AND seq <= ?"
+        " AND read_at IS NULL AND NOT from_me ORDER BY seq DESC LIMIT ?)",
+        (
+            to_micros(unit.now),
+            device_id,
+            row["chat_digest"],
+            row["seq"] if only else 0,
+            row["seq"],
+            MAX_MARKED,
+        ),
+    )
+    return MarkedRead(unit.now if row["read_at"] is None else from_micros(row["read_at"]), marked)
+
+
+def untold_reads(
+    unit: Unit, device_id: int, limit: int, without: Iterable[int] = ()
+) -> list[ReadMark]:
+    """List read messages that WhatsApp does not know of, oldest first.
+
+    Args:
+        without: ids of rows that are being told.
+    """
+    rows = unit.rows(
+        "SELECT id, message_id, wa_message_id, sender_sealed, read_at FROM inbox"
+        f" WHERE device_id = ? AND {_UNTOLD} AND id NOT IN (SELECT value FROM json_each(?))"
+        " ORDER BY seq LIMIT ?",
+        (device_id, json.dumps(list(without)), limit),
+    )
+    return [
+        ReadMark(
+            row["id"],
+            row["wa_message_id"],
+            unit.vault.open(
+                "inbox", device_id, "sender", row["message_id"], row["sender_sealed"]
+            ).decode(),
+            from_micros(row["read_at"]),
+        )
+        for row in rows
+    ]
+
+
+def owes_reads(unit: Unit, device_id: int) -> bool:
+    """Whether there are read messages that WhatsApp does not know of."""
+    found = unit.row(f"SELECT 1 FROM inbox WHERE device_id = ? AND {_UNTOLD} LIMIT 1", (device_id,))
+    return found is not None
+
+
+def devices_that_owe_reads(unit: Unit) -> list[str]:
+    """List the session ids of devices that have read messages to tell WhatsApp of."""
+    rows = unit.rows(
+        f"SELECT session_id FROM device WHERE id IN (SELECT device_id FROM inbox WHERE {_UNTOLD})"
+    )
+    return [row["session_id"] for row in rows]
+
+
+def mark_reads_told(unit: Unit, device_id: int, row_ids: Iterable[int]) -> None:
+    """Note that WhatsApp knows that these messages were read."""
+    unit.run(
+        "UPDATE inbox SET read_told = 1 WHERE device_id = ?"
+        " AND id IN (SELECT value FROM json_each(?))",
+        (device_id, json.dumps(list(row_ids))),
+    )
+
+
+def let_read_marks_go(unit: Unit, device_id: int) -> None:
+    """Give up telling what was read: the account that read it is gone from the device."""
+    unit.run(f"UPDATE inbox SET read_told = 1 WHERE device_id = ? AND {_UNTOLD}", (device_id,))
+
+
 def forget_texts(unit: Unit, before: datetime, limit: int = 1000) -> int:
     """Delete texts received before that time; returns how many, at most `limit`."""
     return unit.run(
@@ -170,16 +267,19 @@ def _view(unit: Unit, row: sqlite3.Row) -> MessageView:
         value = unit.vault.open("inbox", row["device_id"], column, row["message_id"], sealed)
         return value.decode()
 
+    received_at = from_micros(row["received_at"])
     # What the account wrote on another device of its own is outgoing to whoever reads this.
-    state = RowState.SENT if row["from_me"] else RECEIVED
+    history = [StateChange(RowState.SENT if row["from_me"] else RECEIVED, received_at)]
+    if row["read_at"] is not None:
+        history.append(StateChange(READ, from_micros(row["read_at"])))
     return MessageView(
         message_id=row["message_id"],
         wa_message_id=row["wa_message_id"],
         direction="out" if row["from_me"] else "in",
         peer=opened("chat", row["chat_sealed"]),
         text=None if row["text_sealed"] is None else opened("text", row["text_sealed"]),
-        state=state,
+        state=history[-1].state,
         reason=None,
         timestamp=from_micros(row["timestamp"]),
-        history=(StateChange(state, from_micros(row["received_at"])),),
+        history=tuple(history),
     )

@@ -341,6 +341,56 @@ class MessagePage:
 
 
 @dataclass(frozen=True, slots=True)
+class NumberStanding:
+    """What is known about a number, and whether WhatsApp may be asked about it.
+
+    Attributes:
+        registered: whether it has an account; None: not known.
+        checked_at: when WhatsApp was asked; None: never, or a chat shows that it has one.
+        held_by: why it is not asked about now; None: it may be, where it is not known.
+        held_until: until when that holds.
+    """
+
+    registered: bool | None
+    checked_at: datetime | None = None
+    held_by: Literal["check_limit", "no_answer"] | None = None
+    held_until: datetime | None = None
+
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether a look-up would tell something, and is allowed."""
+        return self.registered is None and self.held_by is None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMark:
+    """An incoming message that was read here, and WhatsApp does not know yet.
+
+    Attributes:
+        id: of the row.
+        sender: address it came from, without device: the chat as it was addressed.
+    """
+
+    id: int
+    wa_message_id: str
+    sender: str = field(repr=False)
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedRead:
+    """What came of marking a message as read.
+
+    Attributes:
+        read_at: when it was marked first; None: it is no incoming message.
+        count: how many messages were marked now.
+    """
+
+    read_at: datetime | None
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """A row that came to its end without its actor, for those who wait for it."""
 

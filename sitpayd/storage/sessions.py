@@ -165,6 +165,15 @@ def load_sessions_of(
     return _load_of(unit, _SESSION, device_id, addresses)
 
 
+def has_session(unit: Unit, device_id: int, user_key: str) -> bool:
+    """Whether there is a session with any device of this user."""
+    found = unit.row(
+        "SELECT 1 FROM signal_session WHERE device_id = ? AND user_digest = ? LIMIT 1",
+        (device_id, _user_digest(unit, device_id, user_key)),
+    )
+    return found is not None
+
+
 def save_sessions(unit: Unit, device_id: int, sessions: Mapping[Address, bytes]) -> None:
     """Store sessions, each in place of the one before."""
     _save(unit, _SESSION, device_id, sessions)

@@ -210,14 +210,14 @@ class AppStateKeyTable(SQLModel, table=True):
 
 
 class NumberCheckTable(SQLModel, table=True):
-    """Which numbers were looked up, and whether they have an account."""
+    """Which numbers were looked up, and whether they have an account; NULL: nobody said."""
 
     __tablename__ = "number_check"
     __table_args__ = (Index("ix_number_check_checked_at", "device_id", "checked_at"),)
 
     device_id: int = Field(primary_key=True, foreign_key="device.id")
     number_digest: bytes = Field(primary_key=True)
-    registered: bool
+    registered: bool | None
     checked_at: int
 
 

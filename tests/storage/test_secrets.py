@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from sitpayd.errors import SealError
+from sitpayd.storage import checks
+from sitpayd.storage.account import set_fact
 from sitpayd.storage.database import Database, Unit, open_database
 from sitpayd.storage.devices import forget_keys, remove_device, set_phone
 from sitpayd.storage.inbox import forget_texts as forget_incoming_texts
@@ -40,6 +42,7 @@ CANARIES = {
     "identity": "canary of an identity",
     "credentials": "canary of the credentials",
     "prekey": "canary of a prekey",
+    "account fact": "canary of an account fact",
     "phone": PHONE,
     "recipient": PN,
     "lid": LID,
@@ -53,6 +56,8 @@ def live(unit: Unit, tenant: Tenant) -> None:
     set_phone(unit, device.id, PHONE)
     add_prekeys(unit, device.id, [(1, CANARIES["prekey"].encode())])
     learn_mapping(unit, device.id, PN, LID)
+    set_fact(unit, device.id, "push_name", CANARIES["account fact"].encode())
+    checks.note(unit, device.id, {PN: True})
     message = a_message(
         device,
         recipient=PN,

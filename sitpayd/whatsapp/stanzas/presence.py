@@ -63,10 +63,7 @@ def own_presence(name: str, *, available: bool) -> Node:
 
 def own_chat_state(to: Jid, state: TypingState) -> Node:
     """Tell a chat that we type, record, or do so no more; shown only while we are online."""
-    if state == "recording":
-        child = Node("composing", {"media": _RECORDED})
-    else:
-        child = Node(state)
+    child = Node("composing", {"media": _RECORDED}) if state == "recording" else Node(state)
     return Node("chatstate", {"to": to.bare}, (child,))
 
 

@@ -45,7 +45,7 @@ def upgrade() -> None:
         "number_check",
         _device(),
         sa.Column("number_digest", sa.LargeBinary(), nullable=False),
-        sa.Column("registered", sa.Boolean(), nullable=False),
+        sa.Column("registered", sa.Boolean(), nullable=True),
         sa.Column("checked_at", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("device_id", "number_digest", name="pk_number_check"),
     )
