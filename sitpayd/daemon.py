@@ -58,6 +58,8 @@ GC_THRESHOLDS: Final = (10_000, 10, 10)
 LAG_INTERVAL_S: Final = 0.25
 # An event loop that comes round so late is told: every device and every request waited for it.
 STALL_S: Final = 1.0
+# Devices that others see online go offline before they are gone, if that does not take long.
+LEAVE_WITHIN_S: Final = 2.0
 # A heartbeat older than this means that the event loop or the supervisor is stuck.
 FRESH_S: Final = 5.0
 
@@ -129,6 +131,8 @@ async def _run(settings: Settings) -> None:
                     await stopping.wait()
                     systemd.notify("STOPPING=1")
                     front.cancel_scope.deadline = trio.current_time() + STOP_WITHIN_S
+            with trio.move_on_after(LEAVE_WITHIN_S):
+                await registry.take_leave()
             nursery.cancel_scope.cancel()
     _log.info("daemon.stopped")
 
@@ -156,7 +160,10 @@ def _spare_collector() -> None:
 def _limits(settings: Settings) -> PacingLimits | None:
     if not settings.is_paced:
         return None
-    return PacingLimits(first_contacts_per_day=settings.first_contacts_per_day)
+    return PacingLimits(
+        first_contacts_per_day=settings.first_contacts_per_day,
+        number_checks_per_hour=settings.number_checks_per_hour,
+    )
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event) -> None:

@@ -56,6 +56,9 @@ class Metrics:
             "Seconds from accepting a message to WhatsApp's acknowledgement.",
             SEND_BUCKETS,
         )
+        self._number_checks = self._counter(
+            "sitpayd_number_checks", "Numbers that WhatsApp was asked about for a check."
+        )
         self._outbox_rows = self._gauge(
             "sitpayd_outbox_rows", "Messages that are not settled yet, by state.", "state"
         )
@@ -106,6 +109,10 @@ class Metrics:
         """Note how long an acknowledged message took."""
         # The wall clock may have been set back meanwhile.
         self._send_seconds.observe(max(seconds, 0.0))
+
+    def number_checks(self, count: int) -> None:
+        """Count numbers that WhatsApp is asked about."""
+        self._number_checks.inc(count)
 
     def outdated(self, alarm: bool) -> None:
         """Note whether WhatsApp refuses what the fleet announces."""

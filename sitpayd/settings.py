@@ -131,6 +131,7 @@ class Settings(BaseSettings):
         pacing: whether sends are slowed down to a person's pace; "auto" is on for WhatsApp's own
             host only, since a simulated server has no account to protect.
         first_contacts_per_day: items, for each device: how many numbers it may write to first.
+        number_checks_per_hour: items, for each device: how many numbers are looked up on request.
         send_wait_s: seconds a send waits for WhatsApp's acknowledgement, unless the request says.
         message_ttl_s: seconds after which a message that was not sent expires.
         registrations_per_address: new partners an hour from one IPv4 address or IPv6 /64.
@@ -164,6 +165,7 @@ class Settings(BaseSettings):
     revision_source: Annotated[str | None, AfterValidator(_revision_source)] = None
     pacing: Literal["auto", "on", "off"] = "auto"
     first_contacts_per_day: Annotated[int, Field(ge=0)] = 10
+    number_checks_per_hour: Annotated[int, Field(ge=0)] = 10
     send_wait_s: Annotated[float, Field(ge=1, le=75)] = 25
     message_ttl_s: Annotated[float, Field(ge=60)] = 24 * 3600
     registrations_per_address: Annotated[int, Field(ge=1)] = 100

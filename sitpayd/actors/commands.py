@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sitpayd.actors.events import Armed
+from sitpayd.actors.messages import Reaction, Reply
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.strangers import Barred
 from sitpayd.storage.records import OutboxRow, RowState
@@ -287,6 +288,61 @@ class Receive:
 
 
 @dataclass(frozen=True, slots=True)
+class Respond:
+    """Answer a question."""
+
+    reply: Reply
+    reaction: Reaction
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Answer a question once all that was sent before is written."""
+
+    reply: Reply
+    reaction: Reaction
+
+
+@dataclass(frozen=True, slots=True)
+class TakeChecks:
+    """Choose which numbers WhatsApp is asked about, and note that; back as `ChecksTaken`."""
+
+    numbers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SaveChecks:
+    """Save which numbers have an account; None: WhatsApp is being asked, or did not say."""
+
+    answers: Mapping[str, bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class TellPresence:
+    """Write that we are online, or are no more; the name that goes with it is looked up."""
+
+    available: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReads:
+    """Load read messages that WhatsApp does not know of; back as `ReadsLoaded`.
+
+    Attributes:
+        without: ids of rows that are being told.
+    """
+
+    without: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MarkReadsTold:
+    """WhatsApp knows that the messages in these rows were read."""
+
+    row_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SettleLoggedOut:
     """The device is logged out: nothing of its queue will go."""
 
@@ -295,6 +351,8 @@ class SettleLoggedOut:
 class Finish:
     """The removed device is logged out: end the actor for good."""
 
+
+AboutPeople = TakeChecks | SaveChecks | LoadReads | MarkReadsTold
 
 Command = (
     Dial
@@ -329,6 +387,10 @@ Command = (
     | MarkReceipt
     | Resend
     | Receive
+    | Respond
+    | Confirm
+    | AboutPeople
+    | TellPresence
     | SettleLoggedOut
     | Finish
 )

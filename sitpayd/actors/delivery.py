@@ -35,6 +35,7 @@ from sitpayd.actors.commands import (
     Mark,
     MarkLate,
     NextRow,
+    SaveChecks,
     SaveNewChatHold,
     Write,
 )
@@ -193,6 +194,10 @@ class DeliveryMachine:
         if row.missed_devices:
             self._row = row
             return self._resolve(row, now)
+        if event.absent:
+            # Asked again so soon WhatsApp would say the same, and takes it amiss.
+            self._row = row
+            return self._fail("not_on_whatsapp", now)
         until = self._pacing.wait_until(row.recipient, now)
         if until > now:
             return self._hold(row, until, "paced")
@@ -257,8 +262,11 @@ class DeliveryMachine:
                 return self._devices(self._row, usync.parse_devices(node), now)
             case Question.ACCOUNT:
                 contact = usync.parse_contacts(node).get(self._row.recipient)
-                missing = contact is not None and contact.error is None and not contact.exists
-                return self._fail("not_on_whatsapp" if missing else "no_devices", now)
+                if contact is None or contact.error is not None:
+                    return self._fail("no_devices", now)
+                reason = "no_devices" if contact.exists else "not_on_whatsapp"
+                told = SaveChecks({self._row.recipient: contact.exists})
+                return [told, *self._fail(reason, now)]
             case Question.BUNDLES:
                 answers = prekeys.parse_bundles(node)
                 self._bundles |= {
@@ -350,6 +358,8 @@ class DeliveryMachine:
             )
             return [
                 *commands,
+                # It counts as a look-up of this hour, but the hour does not hold it up.
+                SaveChecks({row.recipient: None}),
                 self._queries.ask(Question.ACCOUNT, build, now, within_s=CHECK_WITHIN_S),
             ]
         return [*commands, *self._load_sessions(recipient, now)]

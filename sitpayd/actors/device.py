@@ -20,15 +20,18 @@ from typing import Final, assert_never
 
 import trio
 
+from sitpayd.actors.acquaintances import Acquaintances
 from sitpayd.actors.alarms import Alarms
 from sitpayd.actors.chronicle import Chronicle
 from sitpayd.actors.comeback import Comeback
 from sitpayd.actors.commands import (
+    AboutPeople,
     AgreeOnCode,
     Arm,
     AskRevision,
     ClearRest,
     Command,
+    Confirm,
     CountAttempt,
     Dial,
     DropSessions,
@@ -51,6 +54,7 @@ from sitpayd.actors.commands import (
     NextRow,
     Receive,
     Resend,
+    Respond,
     SaveIdentity,
     SaveNewChatHold,
     SaveRest,
@@ -58,6 +62,7 @@ from sitpayd.actors.commands import (
     SettleLoggedOut,
     ShowCode,
     ShowQr,
+    TellPresence,
     Write,
 )
 from sitpayd.actors.connector import Route
@@ -82,8 +87,11 @@ from sitpayd.actors.messages import (
     Message,
     Network,
     PairingWish,
+    Question,
+    Reply,
     Revised,
     StartPairing,
+    TellReads,
 )
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
@@ -95,7 +103,15 @@ from sitpayd.actors.registry import DeviceHandle, Outlook, ShownCode, ShownQr
 from sitpayd.actors.revision import RevisionWatch
 from sitpayd.actors.status import DeviceStatus, StatusBoard
 from sitpayd.actors.strangers import Barred
-from sitpayd.actors.transport import MAX_OUTGOING, Converse, Outgoing, Report, converse
+from sitpayd.actors.transport import (
+    MAX_OUTGOING,
+    Converse,
+    Outgoing,
+    Report,
+    converse,
+    refuse,
+    refuse_what_is_left,
+)
 from sitpayd.errors import StorageBusyError, StorageFullError
 from sitpayd.log import get_logger
 from sitpayd.metrics import Metrics
@@ -159,6 +175,14 @@ class DeviceActor:
         handle.pairing_bar = self._pairing_bar
         self._memory = DeviceMemory(world.database, world.outcomes, handle.record.id, world.keygen)
         self._reception = Reception(world.database, world.outcomes, self._memory)
+        self._acquaintances = Acquaintances(
+            world.database,
+            handle.record.id,
+            None if world.limits is None else world.limits.number_checks_per_hour,
+            world.metrics,
+        )
+        # Questions that were taken and not answered; closed with this life.
+        self._open: set[Reply] = set()
         self._chronicle = Chronicle(handle)
         self._log = _log.bind(session_id=handle.session_id)
         self._outgoing: trio.MemorySendChannel[Outgoing] | None = None
@@ -188,7 +212,12 @@ class DeviceActor:
                     if self._handle.doorbell and not self._finished:
                         self._handle.doorbell = False
                         await self._take(Deliver())
+                    if self._handle.read_bell and not self._finished:
+                        self._handle.read_bell = False
+                        await self._take(TellReads())
             finally:
+                for reply in self._open:
+                    reply.close()
                 self._handle.show_qr(None)
                 self._handle.show_code(None)
                 self._handle.pairs = False
@@ -219,6 +248,7 @@ class DeviceActor:
             first_contacts=await self._memory.first_contacts(),
             new_chats=_barred(record.new_chats),
             phone=record.phone,
+            owes_reads=await self._acquaintances.owes_reads(),
         )
 
     async def _next(self) -> Event | Message:
@@ -263,6 +293,8 @@ class DeviceActor:
                 continue
             self._tell(event)
             self._handle.row_in_hand = self._row_of(event)
+            if isinstance(event, Question):
+                self._open.add(event.reply)
             before = self._machine.phase
             commands = self._machine.handle(event, trio.current_time())
             if isinstance(event, StartPairing) or before is Phase.PAIRING:
@@ -295,6 +327,8 @@ class DeviceActor:
 
     async def _perform(self, command: Command, following: Command | None) -> Event | Message | None:
         memory = self._memory
+        if isinstance(command, AboutPeople):
+            return await self._acquaintances.perform(command)
         match command:
             case Send():
                 return self._put(command.node)
@@ -373,6 +407,14 @@ class DeviceActor:
                 return Revised() if self._world.revision.refused(self._announced) else None
             case ClearRest():
                 await memory.save_rest(None)
+            case Respond():
+                command.reply.put(command.reaction)
+                self._open.discard(command.reply)
+            case Confirm():
+                self._open.discard(command.reply)
+                return self._put(command)
+            case TellPresence():
+                return await self._tell_presence(available=command.available)
             case SettleLoggedOut():
                 await memory.settle_logged_out()
             case Finish():
@@ -385,6 +427,7 @@ class DeviceActor:
 
     def _dial(self, registration: bool) -> None:
         self._handle.generation += 1
+        self._handle.is_available = self._reception.is_available = False
         self._dialled = self._handle.generation
         if not registration:
             self._world.metrics.reconnect(self._machine.reason or "started")
@@ -408,7 +451,10 @@ class DeviceActor:
             # the one before may itself wait for room in the mailbox.
             await before.wait()
             with outgoing:
-                await world.converse(self._way, make, outgoing, world.bucket, report)
+                try:
+                    await world.converse(self._way, make, outgoing, world.bucket, report)
+                finally:
+                    refuse_what_is_left(outgoing)
         finally:
             ended.set()
 
@@ -464,17 +510,25 @@ class DeviceActor:
     def _put(self, item: Outgoing) -> Network | None:
         """Hand something to the writer; a writer that does not keep up has lost its socket."""
         if self._outgoing is None:
+            refuse(item)
             return None
         try:
             self._outgoing.send_nowait(item)
         except trio.WouldBlock:
+            refuse(item)
             self._hang_up()
             lost = Lost(LossKind.NETWORK, "the socket does not take what is written")
             # Counted as the next generation: void if the same event goes on to hang up or dial.
             return Network(self._handle.generation, lost)
         except trio.BrokenResourceError:
-            pass  # the connection has ended; its Lost is on the way
+            refuse(item)  # the connection has ended; its Lost is on the way
         return None
+
+    async def _tell_presence(self, *, available: bool) -> Network | None:
+        device_name = self._handle.record.name
+        node = await self._acquaintances.presence(device_name, available=available)
+        self._handle.is_available = self._reception.is_available = available
+        return self._put(node)
 
     def _hang_up(self) -> None:
         if self._dialled is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sitpayd.actors.strangers import Barred
-from sitpayd.storage.records import OutboxRow, Rest
+from sitpayd.storage.records import OutboxRow, ReadMark, Rest
 from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.keys import DeviceKeys, PreKey
 from sitpayd.whatsapp.node import Node
@@ -75,6 +75,7 @@ class Started:
         first_contacts: when first messages left in the last day, clock seconds.
         new_chats: why nobody may be written to first, if so.
         phone: digits of the number it was linked to, also before; None: never linked.
+        owes_reads: messages were read that WhatsApp was not told of.
     """
 
     keys: DeviceKeys | None
@@ -87,6 +88,7 @@ class Started:
     first_contacts: tuple[float, ...] = ()
     new_chats: Barred | None = None
     phone: str | None = None
+    owes_reads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +134,12 @@ class RowLoaded:
 
     Attributes:
         first_contacts_wait: there are first messages, which were passed over.
+        absent: WhatsApp said, not long ago, that the recipient has no account.
     """
 
     row: OutboxRow | None
     first_contacts_wait: bool = False
+    absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +183,21 @@ class Answer:
     nodes: tuple[Node, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ChecksTaken:
+    """The numbers that WhatsApp is to be asked about; None: the look-ups could not be noted."""
+
+    numbers: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadsLoaded:
+    """Read messages to tell WhatsApp of, oldest first; more: there may be others."""
+
+    marks: tuple[ReadMark, ...]
+    more: bool = False
+
+
 Result = (
     KeysMade
     | CodeMade
@@ -190,6 +209,8 @@ Result = (
     | NotArmed
     | StorageFailed
     | Answer
+    | ChecksTaken
+    | ReadsLoaded
 )
 
 Event = Opened | Received | Lost | Started | Tick | Result

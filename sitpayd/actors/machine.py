@@ -24,6 +24,7 @@ from random import Random
 from typing import Final, assert_never
 
 from sitpayd.actors import linking
+from sitpayd.actors.checking import LookUp
 from sitpayd.actors.commands import (
     AskRevision,
     ClearRest,
@@ -42,6 +43,7 @@ from sitpayd.actors.delivery import DeliveryMachine, Question
 from sitpayd.actors.events import (
     Answer,
     Armed,
+    ChecksTaken,
     CodeAgreed,
     CodeMade,
     Event,
@@ -51,6 +53,7 @@ from sitpayd.actors.events import (
     NotArmed,
     Opened,
     PreKeysMade,
+    ReadsLoaded,
     Received,
     RowLoaded,
     SessionsLoaded,
@@ -70,6 +73,7 @@ from sitpayd.actors.linking import Over
 from sitpayd.actors.login import Errand, LoginMachine
 from sitpayd.actors.messages import (
     CancelPairing,
+    CheckNumbers,
     Deliver,
     Logout,
     Message,
@@ -83,11 +87,15 @@ from sitpayd.actors.messages import (
     Reroute,
     Resume,
     Revised,
+    SetPresence,
+    ShowTyping,
     StartPairing,
+    TellReads,
 )
 from sitpayd.actors.notices import Notices
 from sitpayd.actors.pacing import Pacing, PacingLimits
 from sitpayd.actors.pairing import CodeErrand, PairingBar, PairingMachine
+from sitpayd.actors.people import People
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
@@ -137,7 +145,8 @@ class DeviceMachine:
         per_day = None if limits is None else limits.first_contacts_per_day
         self._strangers = Strangers(per_day, random)
         self._delivery = DeliveryMachine(self._queries, Pacing(limits, random), self._strangers)
-        self._notices = Notices(self._queries, self._login, self._delivery)
+        self._people = People(self._queries)
+        self._notices = Notices(self._queries, self._login, self._delivery, self._people)
         self._keys: DeviceKeys | None = None
         self._paired: PairedIdentity | None = None
         self._wishes = Wishes()
@@ -176,6 +185,15 @@ class DeviceMachine:
             case Answer():
                 answers = [Send(node) for node in event.nodes]
                 return [*answers, *self._delivery.look_again(now)]
+            case (
+                CheckNumbers()
+                | SetPresence()
+                | ShowTyping()
+                | TellReads()
+                | ChecksTaken()
+                | ReadsLoaded()
+            ):
+                return self._people.handle(event, now)
             case PreKeysMade():
                 return self._login.made(event.prekeys, self._keys, now)
             case KeysMade():
@@ -282,6 +300,7 @@ class DeviceMachine:
             self._queries.deadline(),
             self._pairing.deadline(),
             self._delivery.deadline(),
+            self._people.deadline(),
         )
         return min((t for t in times if t is not None), default=None)
 
@@ -293,6 +312,8 @@ class DeviceMachine:
         self._unix_offset_s = event.unix_offset_s
         self._strangers.restore(event.first_contacts, event.new_chats)
         self._pairing.first_number = event.phone
+        if event.owes_reads:
+            self._people.reading.owes()
         if event.leaving and (event.paired is None or event.rest is not None):
             return self._gone()
         if event.rest is not None:
@@ -338,7 +359,7 @@ class DeviceMachine:
             case Step.STAY:
                 return []
             case Step.PAUSE:
-                commands = self._hang_up(now)
+                commands = self._take_leave(now)
                 self._enter(Phase.PAUSED, None)
                 return commands
             case Step.WAKE:
@@ -349,14 +370,14 @@ class DeviceMachine:
                 return self._end_rest(Phase.PAUSED)
             case Step.REDIAL:
                 reason = "logging_out" if self._wishes.logging_out else None
-                return [*self._hang_up(now), *self._dial(reason)]
+                return [*self._take_leave(now), *self._dial(reason)]
             case Step.LEAVE:
                 self._enter(self.phase, "logging_out")
-                return [self._ask_logout(now)] if self._keepalive.running else []
+                return self._ask_logout(now) if self._keepalive.running else []
             case Step.DIAL_TO_LEAVE:
-                return [*self._hang_up(now), *self._dial("logging_out")]
+                return [*self._take_leave(now), *self._dial("logging_out")]
             case Step.END:
-                return [*self._hang_up(now), *self._logged_out()]
+                return [*self._take_leave(now), *self._logged_out()]
             case _:
                 assert_never(step)
 
@@ -389,7 +410,7 @@ class DeviceMachine:
         if (look_at := self._delivery.deadline()) is not None and now >= look_at:
             # Only then: a look costs a read, and most ticks of an idle device are for its ping.
             commands += self._delivery.go(now)
-        return commands
+        return [*commands, *self._people.tick(now)]
 
     # --- stanzas ---
 
@@ -473,6 +494,8 @@ class DeviceMachine:
                 return self._delivery.answered(purpose, node, now)
             if isinstance(purpose, CodeErrand):
                 return self._code_answered(purpose, node, now)
+            if purpose is LookUp.NUMBERS:
+                return self._people.checking.answered(node, now)
             if isinstance(purpose, Errand):
                 return self._if_ready(self._login.answered(purpose, node, now), now)
             if purpose is _Purpose.LOGOUT and iq.parse_iq_error(node) is None:
@@ -491,6 +514,8 @@ class DeviceMachine:
                 return self._if_ready(self._login.unanswered(purpose, now), now)
             case CodeErrand():
                 return self._code_refused(None, now)
+            case LookUp.NUMBERS:
+                return self._people.checking.unanswered(now)
             case _Purpose.LOGOUT:
                 return self._lose(verdict_of_loss(Lost(LossKind.SILENT, "")), now)
             case _:
@@ -509,7 +534,7 @@ class DeviceMachine:
         if t is not None:
             self._server_offset_s = t - (now + self._unix_offset_s)
         if self._wishes.ends:
-            return [self._ask_logout(now)]
+            return self._ask_logout(now)
         return self._login.begin(now)
 
     def _if_ready(self, commands: list[Command], now: float) -> list[Command]:
@@ -522,13 +547,15 @@ class DeviceMachine:
         self._enter(Phase.CONNECTED, None)
         now_ms = int((now + self._unix_offset_s) * 1000)
         announce = Send(iq.unified_session(now_ms, int(self._server_offset_s * 1000)))
-        return [announce, *self._delivery.online(self._paired, now, self._unix_offset_s)]
+        delivery = self._delivery.online(self._paired, now, self._unix_offset_s)
+        return [announce, *delivery, *self._people.online()]
 
-    def _ask_logout(self, now: float) -> Command:
+    def _ask_logout(self, now: float) -> list[Command]:
         assert self._paired is not None
         # What is in flight is settled with the logout: nothing more is sent.
         self._delivery.offline(now)
-        return self._queries.ask(_Purpose.LOGOUT, partial(iq.logout, device=self._paired.jid), now)
+        ask = self._queries.ask(_Purpose.LOGOUT, partial(iq.logout, device=self._paired.jid), now)
+        return [*self._people.leave(), *self._people.offline(), ask]
 
     # --- losing a connection ---
 
@@ -582,6 +609,10 @@ class DeviceMachine:
         dial = Dial(registration=False)
         return [ClearRest(), dial] if self._rest_lingers else [dial]
 
+    def _take_leave(self, now: float) -> list[Command]:
+        """End the connection since people want that, not since it is lost or the server ends it."""
+        return [*self._people.leave(), *self._hang_up(now)]
+
     def _hang_up(self, now: float) -> list[Command]:
         return [HangUp(), *self._disconnected(now)]
 
@@ -593,7 +624,8 @@ class DeviceMachine:
         self._queries.reset()
         self._delivery.offline(now)
         self._pairing.end()
-        return [HideQr()] if self.phase is Phase.PAIRING else []
+        told = self._people.offline()
+        return [HideQr(), *told] if self.phase is Phase.PAIRING else told
 
     def _end_again(self) -> list[Command]:
         """Store the end of the device, which could not be stored before."""

@@ -35,7 +35,7 @@ from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.shelf import SessionShelf, serialised
 from sitpayd.actors.strangers import DAY_S
 from sitpayd.log import get_logger
-from sitpayd.storage import contacts, devices, outbox, sessions
+from sitpayd.storage import checks, contacts, devices, outbox, sessions
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.missed import arm_missed, forget_missed
 from sitpayd.storage.poison import set_aside
@@ -306,8 +306,11 @@ def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None
 
 def _next_row(unit: Unit, device_id: int, command: NextRow) -> RowLoaded:
     row = outbox.next_row(unit, device_id, first_contacts=command.first_contacts)
-    passed_over = row is None and not command.first_contacts
-    return RowLoaded(row, passed_over and outbox.waiting_count(unit, device_id) > 0)
+    if row is None:
+        passed_over = not command.first_contacts
+        return RowLoaded(None, passed_over and outbox.waiting_count(unit, device_id) > 0)
+    is_new = row.stanza is None and not row.missed_devices
+    return RowLoaded(row, absent=is_new and checks.is_absent(unit, device_id, row.recipient))
 
 
 def _mark_sent(

@@ -1,14 +1,18 @@
 """What may be put into a device's mailbox.
 
-Messages have no answers: who wants to know looks where the result will stand (the row, the handle,
-the status board), so a crash loses no reply. Events of the machine are events.py.
+Most messages have no answers: who wants to know looks where the result will stand (the row, the
+handle, the status board), so a crash loses no reply. Three are questions: nothing of them is kept,
+so they bring the way back to who asks. Events of the machine are events.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sitpayd.actors.events import NetworkEvent
+from sitpayd.whatsapp.jid import Jid
+from sitpayd.whatsapp.stanzas.presence import TypingState
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,91 @@ class Network:
     event: NetworkEvent
 
 
+@dataclass(frozen=True, slots=True)
+class TellReads:
+    """The doorbell for read marks: there may be messages that were read, to tell WhatsApp of."""
+
+
+# --- questions ---
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It is done.
+
+    Attributes:
+        until: when it ends by itself, clock seconds; None: it does not.
+    """
+
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NotNow:
+    """Nothing was done: the device is not connected, or is no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Nothing was done, and nothing will be before that time, clock seconds."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class TooManyChats:
+    """Nothing was done: it types in as many chats as may be."""
+
+
+Reaction = Done | NotNow | Later | TooManyChats
+
+
+class Reply(Protocol):
+    """The way back to who asked. replies.py has the real one."""
+
+    def put(self, reaction: Reaction, /) -> None:
+        """Answer; nobody may be waiting any more."""
+
+    def close(self) -> None:
+        """There will be no answer, or there was one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckNumbers:
+    """Find out which of these numbers have an account. Done: what is known now is stored.
+
+    Attributes:
+        numbers: digits; of those that are known nothing is asked.
+    """
+
+    numbers: tuple[str, ...] = field(repr=False)
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class SetPresence:
+    """Appear online for so many seconds, or offline. Done: it was written."""
+
+    available: bool
+    seconds: float
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class ShowTyping:
+    """Show a chat that we type, record, or do so no more. Done: it was written."""
+
+    chat: Jid = field(repr=False)
+    state: TypingState
+    reply: Reply
+
+
+Question = CheckNumbers | SetPresence | ShowTyping
+
 Message = (
-    Deliver
+    Question
+    | TellReads
+    | Deliver
     | StartPairing
     | CancelPairing
     | Pause

@@ -16,6 +16,7 @@ from functools import partial
 from sitpayd.actors.commands import Command, DropSessions, MarkReceipt, Receive, Resend, Send
 from sitpayd.actors.delivery import DeliveryMachine
 from sitpayd.actors.login import LoginMachine
+from sitpayd.actors.people import People
 from sitpayd.actors.queries import Queries
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import SERVER_JID
@@ -37,14 +38,19 @@ class Notices:
         queries: of the connection; purposes asked for here are `Courtesy`s.
     """
 
-    __slots__ = ("_delivery", "_login", "_queries")
+    __slots__ = ("_delivery", "_login", "_people", "_queries")
 
     def __init__(
-        self, queries: Queries[object], login: LoginMachine, delivery: DeliveryMachine
+        self,
+        queries: Queries[object],
+        login: LoginMachine,
+        delivery: DeliveryMachine,
+        people: People,
     ) -> None:
         self._queries = queries
         self._login = login
         self._delivery = delivery
+        self._people = people
 
     def heard(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
         """Take a stanza that answers no question.
@@ -61,7 +67,7 @@ class Notices:
             case "receipt":
                 return self._receipt(node, own)
             case "ack":
-                return self._message_ack(node, now)
+                return self._acked(node, now)
             case "notification":
                 return [Send(_ack(node, own)), *self._notified(node, own, now)]
             case "ib":
@@ -69,7 +75,9 @@ class Notices:
             case "call":
                 return [Send(_ack(node, own))]
             case _:
-                return []  # presence, chatstate and what we do not know need no answer
+                # Presence and chat states of others need no answer, and nobody here asked for them;
+                # what we do not know gets none.
+                return []
 
     def _receipt(self, node: Node, own: PairedIdentity | None) -> list[Command]:
         answer = _ack(node, own)
@@ -81,10 +89,14 @@ class Notices:
             return [Send(answer)]
         return [MarkReceipt(got, answer) if got.retry is None else Resend(got, answer)]
 
-    def _message_ack(self, node: Node, now: float) -> list[Command]:
-        if node.text("class") != "message":
-            return []
-        return self._delivery.acked(message.parse_message_ack(node), now)
+    def _acked(self, node: Node, now: float) -> list[Command]:
+        match node.text("class"):
+            case "message":
+                return self._delivery.acked(message.parse_message_ack(node), now)
+            case "receipt":
+                return self._people.reading.acked(node)
+            case _:
+                return []
 
     def _notified(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
         try:

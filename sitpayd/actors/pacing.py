@@ -24,6 +24,7 @@ class PacingLimits:
         same_chat_s: least and most seconds between two messages of one chat.
         other_chat_s: the same between messages of different chats.
         first_contacts_per_day: first messages to people in any 24 hours; 0: none.
+        number_checks_per_hour: numbers looked up for who asks, in any hour; 0: none.
     """
 
     same_chat_s: tuple[float, float] = (1.0, 2.0)
@@ -31,6 +32,7 @@ class PacingLimits:
     per_minute: int = 20
     per_hour: int = 200
     first_contacts_per_day: int = 10
+    number_checks_per_hour: int = 10
 
 
 class Pacing:

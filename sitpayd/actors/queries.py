@@ -20,10 +20,11 @@ PurposeT = TypeVar("PurposeT")
 class Queries(Generic[PurposeT]):
     """The unanswered queries of one connection."""
 
-    __slots__ = ("_ids", "_waiting")
+    __slots__ = ("_asked_at", "_ids", "_waiting")
 
     def __init__(self) -> None:
         self._ids = IqIds()
+        self._asked_at: dict[PurposeT, float] = {}
         self._waiting: dict[str, tuple[PurposeT, float]] = {}
 
     def ask(
@@ -36,7 +37,12 @@ class Queries(Generic[PurposeT]):
         """Make a query: `build` gets the id."""
         query_id = self._ids.next()
         self._waiting[query_id] = (purpose, now + within_s)
+        self._asked_at[purpose] = now
         return Send(build(query_id))
+
+    def asked_at(self, purpose: PurposeT) -> float | None:
+        """When something was asked last for this purpose, clock seconds; None: not yet."""
+        return self._asked_at.get(purpose)
 
     def next_id(self) -> str:
         """An id for a stanza whose answer nobody waits for."""

@@ -65,6 +65,8 @@ class Reception:
         self._memory = memory
         self._shelf = memory.shelf
         self._device_id = memory.device_id
+        # Whether we said that we are online: our receipts say so, too.
+        self.is_available = False
         self._asked_again: OrderedDict[str, int] = OrderedDict()
         self._resent: deque[float] = deque()
 
@@ -174,7 +176,7 @@ class Reception:
         self._asked_again.pop(message.id, None)
         if not any(enc.kind in receiving.PAIRWISE for enc in message.encs):
             return Answer((receipt.ack(node, paired.jid),))
-        confirmation = receipt.delivery(node, active=False, from_me=message.from_me)
+        confirmation = receipt.delivery(node, active=self.is_available, from_me=message.from_me)
         return Answer((confirmation, *answers))
 
     async def _open(self, enc: Enc, sender: Address) -> Opening | Repeated | Unreadable:

@@ -15,9 +15,17 @@ from typing import Final
 import trio
 
 from sitpayd.actors.events import Tick
-from sitpayd.actors.messages import Deliver, Message, PairingWish, StartPairing
+from sitpayd.actors.messages import (
+    Deliver,
+    Message,
+    PairingWish,
+    SetPresence,
+    StartPairing,
+    TellReads,
+)
 from sitpayd.actors.pairing import PairingBar
 from sitpayd.actors.recorder import FlightRecorder
+from sitpayd.actors.replies import ReplyChannel
 from sitpayd.actors.status import Proof
 from sitpayd.errors import SitpaydError
 from sitpayd.storage.records import DeviceRecord
@@ -73,6 +81,8 @@ class DeviceHandle:
 
     Attributes:
         doorbell: set by `ring`, cleared by the actor; true means there may be a row to send.
+        read_bell: the same, set by `ring_for_reads`, for read marks to tell.
+        is_available: whether others see it online. Set by the actor.
         qr: the QR code on show, if any; code: the pairing code.
         pairs: whether a round of linking is under way, or asked for.
         pairing_bar: tells why a wish to link would come to nothing now. Set by the actor.
@@ -95,6 +105,7 @@ class DeviceHandle:
         "code",
         "doorbell",
         "generation",
+        "is_available",
         "mailbox",
         "outlook",
         "pairing_bar",
@@ -102,6 +113,7 @@ class DeviceHandle:
         "poison",
         "proof",
         "qr",
+        "read_bell",
         "record",
         "recorder",
         "redialled",
@@ -111,7 +123,8 @@ class DeviceHandle:
     def __init__(self, record: DeviceRecord) -> None:
         self.record = record
         self._mail, self.mailbox = trio.open_memory_channel[Message | Tick](MAILBOX_SIZE)
-        self.doorbell = False
+        self.doorbell = self.read_bell = False
+        self.is_available = False
         self.generation = 0
         self.outlook: Callable[[str, bool], Outlook | None] = _no_outlook
         self.qr: ShownQr | None = None
@@ -137,6 +150,12 @@ class DeviceHandle:
         # If the mailbox is full, the actor will look at the flag soon anyway.
         with suppress(trio.WouldBlock):
             self._mail.send_nowait(Deliver())
+
+    def ring_for_reads(self) -> None:
+        """Say that there may be read marks to tell. Cannot fail, as `ring`."""
+        self.read_bell = True
+        with suppress(trio.WouldBlock):
+            self._mail.send_nowait(TellReads())
 
     @property
     def is_idle(self) -> bool:
@@ -242,6 +261,19 @@ class DeviceRegistry:
         for handle in handles:
             await self._arriving.send(handle)
 
+    async def take_leave(self) -> None:
+        """Let no device appear online that is about to be gone; the caller brings the deadline."""
+        async with trio.open_nursery() as nursery:
+            for handle in self:
+                if handle.is_available:
+                    nursery.start_soon(_take_leave, handle)
+
     def release(self, session_id: str) -> None:
         """Forget a device whose actor has ended for good."""
         self._handles.pop(session_id, None)
+
+
+async def _take_leave(handle: DeviceHandle) -> None:
+    with ReplyChannel() as reply, suppress(DeviceBusyError):
+        handle.post(SetPresence(available=False, seconds=0.0, reply=reply))
+        await reply.wait()

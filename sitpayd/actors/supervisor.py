@@ -25,6 +25,7 @@ from sitpayd.errors import (
     StorageFullError,
 )
 from sitpayd.log import get_logger
+from sitpayd.storage.inbox import devices_that_owe_reads
 from sitpayd.storage.outbox import devices_that_wait
 
 HEARTBEAT_S: Final = 1.0
@@ -126,7 +127,7 @@ class DeviceSupervisor:
         return False
 
     async def _remind(self) -> None:
-        """Ring for rows whose caller was gone before their commit, and with it the one who rings.
+        """Ring for what was stored when its caller was gone before the commit, and nobody rang.
 
         One question for all devices: each asking for itself costs a thread's turn per device.
         """
@@ -134,6 +135,7 @@ class DeviceSupervisor:
             await trio.sleep(REMIND_S)
             try:
                 waiting = await self._world.database.read(devices_that_wait)
+                owing = await self._world.database.read(devices_that_owe_reads)
             except (StorageBusyError, StorageFullError) as error:
                 _log.warning("reminder.failed", error=str(error))
                 continue
@@ -141,6 +143,10 @@ class DeviceSupervisor:
                 handle = self._registry.get(session_id)
                 if handle is not None:
                     handle.ring()
+            for session_id in owing:
+                handle = self._registry.get(session_id)
+                if handle is not None:
+                    handle.ring_for_reads()
 
     async def _doubt(self) -> None:
         """Look again and again whether connected devices still prove that they are."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 import trio
 
+from sitpayd.actors.commands import Confirm
 from sitpayd.actors.connector import (
     ProxyRefusedError,
     ProxyUnreachableError,
@@ -44,7 +45,7 @@ CLOSE_S: Final = 2.0
 # Stanzas that wait for the writer; a full queue means that the socket is stuck.
 MAX_OUTGOING: Final = 256
 
-Outgoing = Node | bytes
+Outgoing = Node | bytes | Confirm
 Report = Callable[[NetworkEvent], Awaitable[None]]
 Converse = Callable[
     [
@@ -72,8 +73,9 @@ async def converse(
     Args:
         way: where it leads, asked when its turn to dial has come.
         make_connection: makes the protocol's side then.
-        outgoing: nodes, and encoded stanzas as bytes; closing it at the other end hangs up after
-            what is in it was written, and then nothing is reported.
+        outgoing: nodes, encoded stanzas as bytes, and what to answer once all before it is written;
+            closing it at the other end hangs up after what is in it was written, and then nothing
+            is reported.
     """
     lost: Lost | None = None
     try:
@@ -116,6 +118,19 @@ async def converse(
         lost = Lost(kind, type(error).__name__)
     if lost is not None:
         await report(lost)
+
+
+def refuse(item: Outgoing) -> None:
+    """Something will not be written: who waits for that learns it."""
+    if isinstance(item, Confirm):
+        item.reply.close()
+
+
+def refuse_what_is_left(outgoing: trio.MemoryReceiveChannel[Outgoing]) -> None:
+    """The connection is over, and nobody writes what was handed over last."""
+    with suppress(trio.WouldBlock, trio.EndOfChannel):
+        while True:
+            refuse(outgoing.receive_nowait())
 
 
 async def _open(way: Callable[[], Route]) -> tuple[str, trio.SocketStream]:
@@ -193,6 +208,9 @@ async def _write(
 ) -> Lost | None:
     try:
         async for item in outgoing:
+            if isinstance(item, Confirm):
+                item.reply.put(item.reaction)
+                continue
             try:
                 if isinstance(item, bytes):
                     connection.send_encoded(item)

@@ -13,6 +13,7 @@ from sitpayd.actors.commands import (
     MakeKeys,
     Mark,
     NextRow,
+    SaveChecks,
     Send,
     Write,
 )
@@ -185,6 +186,11 @@ def devices_result(query_id: str, *answers: usync.UserAnswer) -> Node:
 
 def contact_query(query_id: str, number: str = FRIEND_PN.user) -> Send:
     return Send(usync.contact_query(query_id, [number], sid="sid"))
+
+
+def noted(registered: bool | None, number: str = FRIEND_PN.user) -> SaveChecks:
+    """What a look-up told; None: it is about to be made."""
+    return SaveChecks({number: registered})
 
 
 def contact_result(query_id: str, *, exists: bool) -> Node:

@@ -80,6 +80,7 @@ from tests.actors.builders import (
     known,
     known_friend_play,
     message_ack,
+    noted,
     refused,
     result,
     success,
@@ -249,9 +250,24 @@ def test_bundle_serves_one_arming_alone() -> None:
 def test_number_without_account_fails_the_row() -> None:
     play = asked_play()
     answer = devices_result("#3", user_devices(FRIEND_PN, None), OURSELVES)
-    play.hears(answer).expects(contact_query("#4"))
+    play.hears(answer).expects(noted(None), contact_query("#4"))
     play.hears(contact_result("#4", exists=False)).expects(
+        noted(False), Mark(ROW, RowState.FAILED, "not_on_whatsapp"), NextRow()
+    )
+
+
+def test_number_that_was_absent_a_while_ago_fails_the_row_at_once() -> None:
+    play = connected_play().on(Deliver()).expects(NextRow())
+    play.on(RowLoaded(ROW, absent=True)).expects(
         Mark(ROW, RowState.FAILED, "not_on_whatsapp"), NextRow()
+    )
+
+
+def test_armed_row_goes_out_whatever_was_said_of_the_number() -> None:
+    armed = a_row(stanza=b"armed")
+    play = connected_play().on(Deliver()).expects(NextRow())
+    play.on(RowLoaded(armed, absent=True)).expects(
+        Write(Armed(armed, b"armed")), CountAttempt(armed)
     )
 
 
@@ -259,22 +275,22 @@ def test_number_without_account_fails_the_row() -> None:
 def test_account_without_devices_fails_the_row(devices: tuple[int, ...] | None) -> None:
     play = asked_play()
     answer = devices_result("#3", user_devices(FRIEND_PN, devices), OURSELVES)
-    play.hears(answer).expects(contact_query("#4"))
+    play.hears(answer).expects(noted(None), contact_query("#4"))
     play.hears(contact_result("#4", exists=True)).expects(
-        Mark(ROW, RowState.FAILED, "no_devices"), NextRow()
+        noted(True), Mark(ROW, RowState.FAILED, "no_devices"), NextRow()
     )
 
 
 def test_check_that_says_nothing_of_the_number_does_not_tell_it_is_absent() -> None:
     play = asked_play()
-    play.hears(devices_result("#3", OURSELVES)).expects(contact_query("#4"))
+    play.hears(devices_result("#3", OURSELVES)).expects(noted(None), contact_query("#4"))
     nothing = result("#4", Node("usync", {}, (Node("list", {}, ()),)))
     play.hears(nothing).expects(Mark(ROW, RowState.FAILED, "no_devices"), NextRow())
 
 
 def test_check_that_failed_does_not_tell_the_number_is_absent() -> None:
     play = asked_play()
-    play.hears(devices_result("#3", OURSELVES)).expects(contact_query("#4"))
+    play.hears(devices_result("#3", OURSELVES)).expects(noted(None), contact_query("#4"))
     error = Node("contact", {}, (Node("error", {"code": "429"}),))
     user = Node("user", {"jid": FRIEND_PN}, (error,))
     answer = result("#4", Node("usync", {}, (Node("list", {}, (user,)),)))
@@ -348,7 +364,7 @@ def test_refused_bundle_query_is_asked_again_after_a_pause(answer: Node) -> None
 
 def test_unanswered_number_check_is_given_up_after_ten_seconds() -> None:
     play = asked_play()
-    play.hears(devices_result("#3", OURSELVES)).expects(contact_query("#4"))
+    play.hears(devices_result("#3", OURSELVES)).expects(noted(None), contact_query("#4"))
     assert play.waits_s == CHECK_WITHIN_S
     play.tick()
     paused_for(play, PAUSE_AFTER_QUERY_S)

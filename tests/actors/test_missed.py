@@ -57,6 +57,7 @@ from tests.actors.builders import (
     devices_result,
     in_flight,
     message_ack,
+    noted,
     refused,
     result,
     success,
@@ -356,8 +357,10 @@ def test_device_that_cannot_be_reached_is_let_go() -> None:
 def test_person_that_is_gone_is_let_go() -> None:
     play = missed_play()
     play.hears(devices_result("#4", user_devices(FRIEND_PN, None), OURSELVES))
-    play.expects(contact_query("#5"))
-    play.hears(contact_result("#5", exists=False)).expects(ForgetMissed(MISSED), NextRow())
+    play.expects(noted(None), contact_query("#5"))
+    play.hears(contact_result("#5", exists=False)).expects(
+        noted(False), ForgetMissed(MISSED), NextRow()
+    )
 
 
 def test_questions_that_fail_again_and_again_let_it_go() -> None:

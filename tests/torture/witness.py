@@ -17,7 +17,6 @@ from typing import Final
 
 import trio
 
-from sitpayd.actors.transport import Outgoing
 from sitpayd.simulator.routing import LEAVES_OUT
 from sitpayd.simulator.violations import Kind, Violation
 from sitpayd.storage.records import CAME_FROM, RowState, to_micros
@@ -167,7 +166,7 @@ class Witness:
         """See what a daemon writes before it is encrypted for the wire."""
         return _Tap(connection, owner, self)  # type: ignore[return-value]  # the same shape
 
-    def written(self, owner: str, item: Outgoing) -> None:
+    def written(self, owner: str, item: Node | bytes) -> None:
         """Judge what is about to be written."""
         node = decode(item) if isinstance(item, bytes) else item
         if self.is_verbose:

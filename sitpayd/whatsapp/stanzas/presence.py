@@ -46,19 +46,24 @@ class ChatState:
     state: TypingState
 
 
+def shown_name(name: str) -> str:
+    """What others see of a push name: "@" is dropped, as Baileys does. "" is no name."""
+    return name.replace("@", "").strip()
+
+
 def own_presence(name: str, *, available: bool) -> Node:
     """Tell whether we are online.
 
     Args:
-        name: the push name, which others see; "@" is dropped, as Baileys does.
+        name: the push name.
 
     Raises:
-        LocalProtocolError: If nothing is left of the name: others would see a dash.
+        LocalProtocolError: If nothing of the name is shown: others would see a dash.
     """
-    name = name.replace("@", "").strip()
-    if not name:
+    shown = shown_name(name)
+    if not shown:
         raise LocalProtocolError("a presence without a name")
-    return Node("presence", {"name": name, "type": "available" if available else "unavailable"})
+    return Node("presence", {"name": shown, "type": "available" if available else "unavailable"})
 
 
 def own_chat_state(to: Jid, state: TypingState) -> Node:
