@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from sitpayd.actors.commands import (
@@ -25,7 +25,7 @@ from sitpayd.actors.events import (
     SessionsLoaded,
     Started,
 )
-from sitpayd.actors.messages import Deliver, StartPairing
+from sitpayd.actors.messages import Deliver, Reaction, StartPairing
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import Phase
 from sitpayd.storage.records import DeviceRecord, OutboxRow, Rest, RowState
@@ -97,8 +97,11 @@ def started(
     leaving: bool = False,
     paused: bool = False,
     logout_wanted: bool = False,
+    owes_reads: bool = False,
 ) -> Started:
-    return Started(keys, paired, rest, leaving, paused, UNIX_OFFSET_S, logout_wanted)
+    return Started(
+        keys, paired, rest, leaving, paused, UNIX_OFFSET_S, logout_wanted, owes_reads=owes_reads
+    )
 
 
 def rest(phase: Phase, reason: str = "because") -> Rest:
@@ -139,6 +142,20 @@ def bundle_of(identity: KeyPair, *, forged: bool = False) -> PreKeyBundle:
         prekey_id=None,
         prekey=None,
     )
+
+
+@dataclass(eq=False)
+class Ear:
+    """Who waits for the answer to a question."""
+
+    heard: list[Reaction] = field(default_factory=list)
+    is_closed: bool = False
+
+    def put(self, reaction: Reaction, /) -> None:
+        self.heard.append(reaction)
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 # --- the server's stanzas ---

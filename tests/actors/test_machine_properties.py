@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 from random import Random
+from typing import get_args
 
 import pytest
 from hypothesis import settings
@@ -16,12 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from sitpayd.actors.backoff import CAP_S
+from sitpayd.actors.checking import MAX_WAITING
 from sitpayd.actors.commands import (
     AgreeOnCode,
     Arm,
     AskRevision,
     ClearRest,
     Command,
+    Confirm,
     Dial,
     DropSessions,
     Finish,
@@ -31,28 +34,35 @@ from sitpayd.actors.commands import (
     HideQr,
     Hold,
     Learn,
+    LoadReads,
     LoadSessions,
     MakeCode,
     MakeKeys,
     MakePreKeys,
     Mark,
     MarkLate,
+    MarkReadsTold,
     MarkReceipt,
     MarkUploaded,
     NextRow,
     Receive,
     Resend,
+    Respond,
+    SaveChecks,
     SaveIdentity,
     SaveRest,
     Send,
     SettleLoggedOut,
     ShowCode,
     ShowQr,
+    TakeChecks,
+    TellPresence,
     Write,
 )
 from sitpayd.actors.events import (
     Answer,
     Armed,
+    ChecksTaken,
     CodeAgreed,
     CodeMade,
     Event,
@@ -62,6 +72,7 @@ from sitpayd.actors.events import (
     NotArmed,
     Opened,
     PreKeysMade,
+    ReadsLoaded,
     Received,
     RowLoaded,
     SessionsLoaded,
@@ -71,21 +82,26 @@ from sitpayd.actors.failures import CONNECT_FAILURES, STREAM_ERRORS
 from sitpayd.actors.machine import DeviceMachine
 from sitpayd.actors.messages import (
     CancelPairing,
+    CheckNumbers,
     Deliver,
     Logout,
     Message,
     PairingWish,
     Pause,
+    Question,
     Reconnect,
     Remove,
     Resume,
     Revised,
+    SetPresence,
+    ShowTyping,
     StartPairing,
+    TellReads,
 )
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.refusals import REFUSALS
-from sitpayd.storage.records import OutboxRow, RowState
+from sitpayd.storage.records import OutboxRow, ReadMark, RowState
 from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey
 from sitpayd.whatsapp.node import Node
@@ -100,15 +116,18 @@ from sitpayd.whatsapp.stanzas import (
     usync,
 )
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
+from sitpayd.whatsapp.stanzas.presence import TypingState, parse_chat_state
 from tests.actors.builders import (
     FRIEND_LID,
     FRIEND_PN,
     KEYS,
+    NOON,
     OURSELVES,
     OWN_PN,
     PHONE,
     REFS,
     SERVER_T,
+    Ear,
     a_row,
     bundle_of,
     message_ack,
@@ -160,6 +179,11 @@ class World(RuleBasedStateMachine):
         self.arms = True
         self.falls_short = True
         self.known: Revised | None = None
+        self.ears: list[Ear] = []
+        self.available = False
+        self.typing: set[Jid] = set()
+        self.read: dict[int, ReadMark] = {}
+        self.reads_made = 0
 
     # --- the stage ---
 
@@ -187,11 +211,14 @@ class World(RuleBasedStateMachine):
                 assert registration is (self.machine.phase is Phase.PAIRING)
                 self.open, self.asked = True, []
             case HangUp():
-                self.open, self.asked, self.in_flight = False, [], None
+                self.disconnected()
             case Send(node=node):
                 assert self.open, "a stanza without a connection"
                 if node.tag == "iq" and node.text("type") in ("get", "set"):
+                    assert not self.is_checked(node), "two checks at a time"
                     self.asked.append(node)
+                if node.tag == "chatstate":
+                    self.show(node)
             case Write(armed=armed):
                 assert self.open
                 assert self.machine.phase is Phase.CONNECTED
@@ -237,16 +264,55 @@ class World(RuleBasedStateMachine):
                 return Answer(())
             case AskRevision():
                 return self.known
+            case Respond(reply=reply) | Confirm(reply=reply):
+                assert isinstance(reply, Ear)
+                assert self.open or isinstance(command, Respond)
+                self.ears.remove(reply)  # once
+            case TakeChecks(numbers=numbers):
+                return ChecksTaken(numbers if self.arms else None)
+            case TellPresence(available=available):
+                assert self.open
+                assert available is not self.available, "told twice"
+                self.available = available
+            case LoadReads(without=without):
+                left = [mark for id, mark in self.read.items() if id not in without]
+                return ReadsLoaded(tuple(left[:2]), more=len(left) > 1)
+            case MarkReadsTold(row_ids=row_ids):
+                for row_id in row_ids:
+                    del self.read[row_id]  # told once
             case SettleLoggedOut():
                 self.rows.clear()
             case Finish():
                 self.finished = True
             case (
                 SaveIdentity() | ForgetKeys() | SaveRest() | ClearRest()
-                | MarkUploaded() | Hold() | Learn() | DropSessions() | MarkLate()
+                | MarkUploaded() | Hold() | Learn() | DropSessions() | MarkLate() | SaveChecks()
             ):  # fmt: skip
                 pass
         return None
+
+    def disconnected(self) -> None:
+        self.open, self.asked, self.in_flight = False, [], None
+        self.available = False
+        self.typing.clear()
+
+    def is_checked(self, query: Node) -> bool:
+        """Whether WhatsApp is being asked about numbers by a query like this one."""
+        return _checks_several(query) and any(_checks_several(other) for other in self.asked)
+
+    def show(self, node: Node) -> None:
+        """What a chat sees."""
+        assert self.available, "nobody sees it"
+        shown = parse_chat_state(node)
+        if shown.state == "paused":
+            self.typing.remove(shown.to)
+        else:
+            self.typing.add(shown.to)
+
+    def ask(self, question: Question) -> None:
+        assert isinstance(question.reply, Ear)
+        self.ears.append(question.reply)
+        self.take(question)
 
     def arm(self, command: Arm) -> Event:
         row = command.row
@@ -280,7 +346,7 @@ class World(RuleBasedStateMachine):
         return replace(row, stanza=stanza, state=RowState.ARMED)
 
     def lose(self, kind: LossKind) -> None:
-        self.open, self.asked, self.in_flight = False, [], None
+        self.disconnected()
         self.take(Lost(kind, ""))
 
     def hear(self, node: Node) -> None:
@@ -319,6 +385,38 @@ class World(RuleBasedStateMachine):
         self.rows_made += 1
         self.rows.append(a_row(self.rows_made, to=to))
         self.take(Deliver())
+
+    @precondition(lambda self: not self.finished)
+    @rule(numbers=st.sampled_from([(FRIEND_PN.user,), ("12025550123", "12025550124")]))
+    def somebody_checks_numbers(self, numbers: tuple[str, ...]) -> None:
+        self.ask(CheckNumbers(numbers, Ear()))
+
+    @precondition(lambda self: not self.finished)
+    @rule(available=st.booleans(), seconds=st.sampled_from([1.0, 60.0, 600.0]))
+    def somebody_sets_the_presence(self, available: bool, seconds: float) -> None:
+        self.ask(SetPresence(available, seconds, Ear()))
+
+    @precondition(lambda self: not self.finished)
+    @rule(
+        chat=st.sampled_from([FRIEND_LID, FRIEND_PN, OWN_PN.bare]),
+        state=st.sampled_from(get_args(TypingState)),
+    )
+    def somebody_types(self, chat: Jid, state: TypingState) -> None:
+        self.ask(ShowTyping(chat, state, Ear()))
+
+    @precondition(lambda self: not self.finished)
+    @rule(sender=st.sampled_from([FRIEND_LID, FRIEND_PN]), id=st.sampled_from(["A", "B", None]))
+    def somebody_reads(self, sender: Jid, id: str | None) -> None:
+        self.reads_made += 1
+        number = self.reads_made
+        self.read[number] = ReadMark(number, id or f"A{number}", str(sender), NOON)
+        self.take(TellReads())
+
+    @precondition(lambda self: self.open)
+    @rule(id=st.sampled_from(["A", "B", "A1", "A2", "A3"]), kind=st.sampled_from(["read", None]))
+    def server_acknowledges_a_receipt(self, id: str, kind: str | None) -> None:
+        attrs = {"class": "receipt", "id": id, "from": FRIEND_LID}
+        self.hear(Node("ack", attrs if kind is None else {**attrs, "type": kind}))
 
     @precondition(lambda self: not self.finished)
     @rule()
@@ -524,6 +622,17 @@ class World(RuleBasedStateMachine):
             assert not self.open
 
     @invariant()
+    def nobody_waits_for_a_device_without_a_connection(self) -> None:
+        assert len(self.ears) <= 1 + MAX_WAITING
+        if not self.open:
+            assert self.ears == []
+
+    @invariant()
+    def who_types_is_seen(self) -> None:
+        assert self.available or not self.typing
+        assert self.open or not self.available
+
+    @invariant()
     def codes_are_shown_only_while_the_device_is_being_linked(self) -> None:
         if self.machine.phase is not Phase.PAIRING:
             assert not self.on_show
@@ -545,6 +654,14 @@ class World(RuleBasedStateMachine):
         if self.machine.phase in (Phase.CONNECTED, Phase.PAIRED):
             assert self.open
             assert self.machine.deadline() is not None
+
+
+def _checks_several(query: Node) -> bool:
+    """Whether this is a check that somebody asked for: a send asks about one number only."""
+    usync = query.child("usync")
+    if usync is None or usync.required("query").child("contact") is None:
+        return False
+    return len(usync.required("list").children) > 1
 
 
 def _answered(query: Node) -> Node:
