@@ -13,7 +13,7 @@ from sitpayd.actors.commands import (
     Send,
     TellPresence,
 )
-from sitpayd.actors.events import LossKind, Lost
+from sitpayd.actors.events import LossKind, Lost, Opened, RowLoaded
 from sitpayd.actors.messages import (
     Done,
     Logout,
@@ -38,7 +38,10 @@ from tests.actors.builders import (
     OWN_PN,
     Ear,
     connected_play,
+    count_result,
     opened_play,
+    result,
+    success,
 )
 from tests.support.playbook import Playbook
 
@@ -118,6 +121,23 @@ def test_presence_ends_with_the_connection() -> None:
     play.on(Lost(LossKind.NETWORK, "")).expects_nothing()
     play.on(SetPresence(True, 60.0, EAR)).expects(Respond(EAR, NotNow()))
     assert OFF not in quiet(play, 1.0)
+
+
+def test_nothing_that_was_shown_comes_back_with_the_next_connection() -> None:
+    play = typing_play()
+    play.on(SetPresence(True, 300.0, EAR)).expects(done(play, 300.0))
+    play.on(Lost(LossKind.NETWORK, "")).expects_nothing()
+    play.tick().expects(Dial(registration=False))
+    play.on(Opened()).expects_nothing()
+    play.hears(success()).said()
+    play.hears(count_result("#3", 9)).said()
+    play.hears(result("#4")).said()
+    play.on(RowLoaded(None)).expects_nothing()
+    play.on(types("recording", FRIEND_PN)).expects(
+        ON, shown("recording", FRIEND_PN), done(play, TYPING_S)
+    )
+    assert quiet(play, TYPING_S) == [shown("paused", FRIEND_PN), OFF]
+    assert quiet(play, 400.0) == []
 
 
 def test_device_that_is_not_connected_is_not_shown() -> None:
