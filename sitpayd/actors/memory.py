@@ -309,8 +309,7 @@ def _next_row(unit: Unit, device_id: int, command: NextRow) -> RowLoaded:
     if row is None:
         passed_over = not command.first_contacts
         return RowLoaded(None, passed_over and outbox.waiting_count(unit, device_id) > 0)
-    is_new = row.stanza is None and not row.missed_devices
-    return RowLoaded(row, absent=is_new and checks.is_absent(unit, device_id, row.recipient))
+    return RowLoaded(row, absent=checks.is_absent(unit, device_id, row.recipient))
 
 
 def _mark_sent(

@@ -415,8 +415,10 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.open)
     @rule(id=st.sampled_from(["A", "B", "A1", "A2", "A3"]), kind=st.sampled_from(["read", None]))
     def server_acknowledges_a_receipt(self, id: str, kind: str | None) -> None:
-        attrs = {"class": "receipt", "id": id, "from": FRIEND_LID}
-        self.hear(Node("ack", attrs if kind is None else {**attrs, "type": kind}))
+        attrs: dict[str, str | Jid] = {"class": "receipt", "id": id, "from": FRIEND_LID}
+        if kind is not None:
+            attrs["type"] = kind
+        self.hear(Node("ack", attrs))
 
     @precondition(lambda self: not self.finished)
     @rule()

@@ -40,8 +40,10 @@ def told(*ids: str, to: Jid = FRIEND_LID, t: int = SERVER_T) -> Send:
 
 
 def ack(id: str, kind: str | None = "read", **more: str) -> Node:
-    attrs = {"class": "receipt", "id": id, "from": FRIEND_LID, **more}
-    return Node("ack", attrs if kind is None else {**attrs, "type": kind})
+    attrs: dict[str, str | Jid] = {"class": "receipt", "id": id, "from": FRIEND_LID, **more}
+    if kind is not None:
+        attrs["type"] = kind
+    return Node("ack", attrs)
 
 
 def telling_play(*marks: ReadMark) -> Playbook:

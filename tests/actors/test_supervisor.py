@@ -20,11 +20,12 @@ from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.supervisor import HEARTBEAT_S, REMIND_S, DeviceSupervisor, EscalationError
 from sitpayd.storage import devices, outbox, sessions
 from sitpayd.storage.database import Database
-from sitpayd.storage.records import DeviceRecord
+from sitpayd.storage.inbox import mark_read, receive
+from sitpayd.storage.records import DeviceRecord, Incoming
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.keys import DeviceKeys
 from tests.actors.builders import some_identity
-from tests.storage.builders import Tenant, a_message
+from tests.storage.builders import NOON, Tenant, a_message
 
 
 class Ward:
@@ -289,6 +290,24 @@ async def test_device_is_rung_for_a_row_that_nobody_rang_for(
         await ward.database.write(outbox.accept, a_message(handle.record))
         await trio.sleep(REMIND_S + 1.0)
         assert handle.doorbell
+
+
+async def test_device_is_rung_for_read_marks_that_nobody_rang_for(
+    ward: Ward, autojump_clock: MockClock
+) -> None:
+    async with ward.running():
+        handle = await ward.adopt(linked=True)
+        await trio.sleep(600.0)
+        incoming = Incoming("A1", "919876543210", "1@lid", False, "Hi", NOON)
+        device_id = handle.record.id
+        await ward.database.write(receive, device_id, incoming, sessions={}, identities={})
+        page = await ward.database.read(outbox.messages, device_id)
+        assert page is not None
+        assert not handle.read_bell
+        message_id = page.messages[0].message_id
+        await ward.database.write(mark_read, device_id, message_id, only=False)
+        await trio.sleep(REMIND_S + 1.0)
+        assert handle.read_bell
 
 
 async def test_heartbeat_stays_fresh(ward: Ward, autojump_clock: MockClock) -> None:

@@ -26,12 +26,14 @@ from websockets.http11 import Request, Response
 from websockets.trio.server import ServerConnection, serve
 
 from sitpayd.actors import transport, websocket
+from sitpayd.actors.commands import Confirm
 from sitpayd.actors.connector import Route, open_stream
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, NetworkEvent, Opened, Received
+from sitpayd.actors.messages import Done, NotNow
 from sitpayd.actors.proxies import parse_proxy
 from sitpayd.actors.resolver import resolving
-from sitpayd.actors.transport import Outgoing, converse
+from sitpayd.actors.transport import Outgoing, converse, refuse_what_is_left
 from sitpayd.whatsapp.codec import encode
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.events import NodeReceived
@@ -39,6 +41,7 @@ from sitpayd.whatsapp.frames import encode_frame
 from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.noise import ServerKeys
+from tests.actors.builders import Ear
 from tests.support.proxy import RecordingProxy, listening
 
 ROOT = KeyPair.generate()
@@ -312,6 +315,36 @@ async def test_hang_up_writes_what_is_queued_and_reports_nothing() -> None:
         assert await call.the_end() is None
         await wait_all_tasks_blocked(0.05)
     assert [node.text("id") for node in peers[0].heard] == [str(number) for number in range(50)]
+
+
+async def test_confirmation_comes_behind_what_was_written_before_it() -> None:
+    ears = [Ear(), Ear()]
+
+    async def handler(websocket: ServerConnection) -> None:
+        await Peer(websocket).shake_hands()
+        await websocket.wait_closed()
+
+    async with server(handler) as url, calling(url) as call:
+        assert await call.event() == Opened()
+        await call.outgoing.send(HELLO)
+        await call.outgoing.send(Confirm(ears[0], Done()))
+        # A stanza that cannot be written ends nothing, and holds nothing up.
+        await call.outgoing.send(b"")
+        await call.outgoing.send(Confirm(ears[1], NotNow()))
+        call.outgoing.close()
+        await call.ended.wait()
+    assert [ear.heard for ear in ears] == [[Done()], [NotNow()]]
+
+
+async def test_what_is_not_written_any_more_is_refused() -> None:
+    ears = [Ear(), Ear()]
+    put, take = trio.open_memory_channel[Outgoing](4)
+    await put.send(Confirm(ears[0], Done()))
+    await put.send(HELLO)
+    await put.send(Confirm(ears[1], Done()))
+    refuse_what_is_left(take)
+    assert [(ear.heard, ear.is_closed) for ear in ears] == [([], True), ([], True)]
+    refuse_what_is_left(take)
 
 
 async def test_hang_up_does_not_wait_for_a_report_that_nobody_takes() -> None:
