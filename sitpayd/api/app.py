@@ -20,6 +20,7 @@ from sitpayd.actors.registry import DeviceRegistry
 from sitpayd.actors.status import StatusBoard
 from sitpayd.api import (
     admin,
+    checking,
     devices,
     errors,
     feed,
@@ -31,6 +32,7 @@ from sitpayd.api import (
     pairing,
     partners,
     preflight,
+    presence,
     proxies,
     sending,
 )
@@ -94,7 +96,11 @@ ROUTES: Final = (
     Route("GET", "/wa/<device_token>/messages", messages.list_messages),
     Route("GET", "/wa/<device_token>/messages/<message_id>", messages.show_message),
     Route("DELETE", "/wa/<device_token>/messages/<message_id>", messages.cancel_message),
+    Route("POST", "/wa/<device_token>/messages/<message_id>/read", messages.mark_read),
     Route("POST", "/wa/<device_token>/preflight", preflight.preflight),
+    Route("POST", "/wa/<device_token>/check", checking.check),
+    Route("POST", "/wa/<device_token>/presence", presence.set_presence),
+    Route("POST", "/wa/<device_token>/typing", presence.show_typing),
     Route("GET", "/admin", page.lead),
     Route("GET", "/admin/", page.index),
     Route("GET", "/admin/page/<name>", page.asset),

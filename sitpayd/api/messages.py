@@ -1,4 +1,7 @@
-"""Routes that show a device's messages, of both directions. Sending is sending.py."""
+"""Routes about a device's messages, of both directions: shown, taken back, marked as read.
+
+Sending is sending.py.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from quart import request
 
 from sitpayd.api.errors import ApiError
 from sitpayd.api.notes import current_notes
-from sitpayd.api.schemas import read_limit
+from sitpayd.api.schemas import ReadBody, read_limit, read_optional_body
 from sitpayd.api.services import Services
-from sitpayd.storage import outbox
+from sitpayd.storage import inbox, outbox
 from sitpayd.storage.records import DeviceRecord, MessageView, RowState
 from sitpayd.whatsapp.jid import PN_SERVER, Jid
 
@@ -67,6 +70,31 @@ async def cancel_message(api: Services, device_token: str, message_id: str) -> A
             )
     api.outcomes.announce(message_id, RowState.CANCELED)
     return {"type": "success", "message": "Message canceled", "message_id": message_id}
+
+
+async def mark_read(api: Services, device_token: str, message_id: str) -> Answer:
+    """POST /wa/:device_token/messages/:message_id/read: it and the unread ones before it.
+
+    Stored here, so a device that is away tells WhatsApp when it is back.
+    """
+    device = await _device(api, device_token)
+    body = await read_optional_body(request, ReadBody)
+    marked = await api.database.write(inbox.mark_read, device.id, message_id, only=body.only)
+    if marked is None and await api.database.read(outbox.message, device.id, message_id) is None:
+        raise ApiError("not_found", "There is no such message.")
+    current_notes().message_id = message_id
+    if marked is None or marked.read_at is None:
+        raise ApiError("not_incoming", "Only a message that came in can be marked as read.")
+    handle = api.registry.get(device.session_id)
+    if handle is not None:
+        handle.ring_for_reads()
+    return {
+        "type": "success",
+        "message": "Message marked as read",
+        "message_id": message_id,
+        "read_at": marked.read_at.isoformat(),
+        "marked": marked.count,
+    }
 
 
 async def _device(api: Services, device_token: str) -> DeviceRecord:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from functools import lru_cache
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import phonenumbers
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -33,6 +33,10 @@ _NUMBER_PUNCTUATION: Final = str.maketrans("", "", "+-() ")
 _WAIT: Final = re.compile(r"wait\s*=\s*([0-9]{1,4})", re.IGNORECASE)
 _LIMIT_LEN: Final = 6  # digits
 MAX_REMEMBERED_NUMBERS: Final = 4096
+# Numbers in one check: what WhatsApp is asked about in one query, by far.
+MAX_CHECKED: Final = 50
+# Longer no device appears online at a time: the phone gets no push notifications meanwhile.
+MAX_AVAILABLE_S: Final = 600
 MIN_WAIT_S: Final = 1
 MAX_WAIT_S: Final = 75
 
@@ -85,6 +89,7 @@ Line = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_line)
 # Source: RFC 5321 sections 4.5.3.1 and 4.5.3.1.2.
 Email = Annotated[str, Field(max_length=254), AfterValidator(_line), AfterValidator(_email)]
 ProxyUrl = Annotated[str, AfterValidator(_proxy)]
+Number = Annotated[str, AfterValidator(_recipient)]
 Domain = Annotated[str, Field(max_length=255), AfterValidator(_line)]
 
 
@@ -130,21 +135,47 @@ class QrBody(_Body):
 class PairingCodeBody(_Body):
     """POST /partner/devices/:session_id/pairing-code."""
 
-    phone: Annotated[str, AfterValidator(_recipient)]
+    phone: Number
     relink: Annotated[bool, Field(strict=True)] = False
 
 
 class SendBody(_Body):
     """POST /wa/:device_token/send. The size of `message` is bounded by that of the body."""
 
-    to: Annotated[str, AfterValidator(_recipient)]
+    to: Number
     message: Annotated[str, Field(min_length=1), AfterValidator(_text)]
 
 
 class PreflightBody(_Body):
     """POST /wa/:device_token/preflight."""
 
-    to: Annotated[str, AfterValidator(_recipient)]
+    to: Number
+
+
+class CheckBody(_Body):
+    """POST /wa/:device_token/check."""
+
+    numbers: Annotated[list[Number], Field(min_length=1, max_length=MAX_CHECKED)]
+
+
+class PresenceBody(_Body):
+    """POST /wa/:device_token/presence; `seconds` counts for "available" only."""
+
+    presence: Literal["available", "unavailable"]
+    seconds: Annotated[int, Field(strict=True, ge=1, le=MAX_AVAILABLE_S)] = 60
+
+
+class TypingBody(_Body):
+    """POST /wa/:device_token/typing."""
+
+    to: Number
+    state: Literal["composing", "recording", "paused"]
+
+
+class ReadBody(_Body):
+    """POST /wa/:device_token/messages/:message_id/read; may be absent."""
+
+    only: Annotated[bool, Field(strict=True)] = False
 
 
 async def read_body(request: Request, model: type[M]) -> M:

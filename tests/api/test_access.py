@@ -22,6 +22,10 @@ BODIES = {
     "/partner/devices/<session_id>/pairing-code": {"phone": "919876543210"},
     "/wa/<device_token>/send": {"to": "919876543210", "message": "Hello!"},
     "/wa/<device_token>/preflight": {"to": "919876543210"},
+    "/wa/<device_token>/check": {"numbers": ["919876543210"]},
+    "/wa/<device_token>/presence": {"presence": "available"},
+    "/wa/<device_token>/typing": {"to": "919876543210", "state": "composing"},
+    "/wa/<device_token>/messages/<message_id>/read": {},
     "/admin/tickets": {},
 }
 
@@ -37,6 +41,7 @@ class Access(Enum):
     OBJECT_TOO_LATE = auto()  # the same, for what cannot be done to a device that is linked
     URL = auto()  # the token in the path
     URL_TOO_LATE = auto()  # the same, for what cannot be done to a message that was sent
+    URL_INCOMING = auto()  # the same, for what can be done only to a message that came in
     ADMIN = auto()  # x-admin-key
 
 
@@ -61,7 +66,11 @@ ACCESS = {
     "GET /wa/<device_token>/messages": Access.URL,
     "GET /wa/<device_token>/messages/<message_id>": Access.URL,
     "DELETE /wa/<device_token>/messages/<message_id>": Access.URL_TOO_LATE,
+    "POST /wa/<device_token>/messages/<message_id>/read": Access.URL_INCOMING,
     "POST /wa/<device_token>/preflight": Access.URL,
+    "POST /wa/<device_token>/check": Access.URL,
+    "POST /wa/<device_token>/presence": Access.URL,
+    "POST /wa/<device_token>/typing": Access.URL,
     "GET /admin": Access.LED_ON,
     "GET /admin/": Access.OPEN,
     "GET /admin/page/<name>": Access.OPEN,
@@ -100,6 +109,7 @@ class Kind:
             Access.OBJECT_TOO_LATE: 409 if self.object == 200 else self.object,
             Access.URL: 200,
             Access.URL_TOO_LATE: 409,
+            Access.URL_INCOMING: 422,
             Access.ADMIN: 401,
         }[access]
 
@@ -201,7 +211,7 @@ async def test_admin_key_opens_what_is_the_operators(front: Front, route: str) -
 
 @pytest.mark.parametrize(
     "route",
-    [r for r, access in ACCESS.items() if access in (Access.URL, Access.URL_TOO_LATE)],
+    [r for r in ACCESS if " /wa/" in r],
 )
 @pytest.mark.parametrize(
     "wrong", ["unknown", "broken", "api key", "user token", "session id", "removed", "nonsense"]

@@ -14,22 +14,30 @@ import trio
 
 from sitpayd.actors.messages import (
     CancelPairing,
+    CheckNumbers,
     Deliver,
+    Done,
     Logout,
     PairingWish,
     Pause,
+    Question,
+    Reaction,
     Reconnect,
     Remove,
     Reroute,
     Resume,
+    SetPresence,
+    ShowTyping,
     StartPairing,
+    TellReads,
 )
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pairing import PairingBar
 from sitpayd.actors.phase import Phase
+from sitpayd.actors.presence import TYPING_S
 from sitpayd.actors.registry import DeviceHandle, ShownCode, ShownQr
 from sitpayd.actors.status import DeviceStatus, Evidence, Proof, StatusBoard
-from sitpayd.storage import devices, outbox
+from sitpayd.storage import checks, devices, outbox
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import OutboxRow, RowState
 
@@ -60,6 +68,12 @@ class FakeActor:
         self.linked = False
         handle.pairing_bar = self._bar
         self.rounds = self.reroutes = 0
+        # What WhatsApp says of numbers; of others it says nothing.
+        self.accounts: dict[str, bool] = {}
+        self.questions: list[Question] = []
+        # What it says to the next questions instead of doing anything; None: that it is gone.
+        self.reactions: list[Reaction | None] = []
+        self.read_rings = 0
         self.logged_out = False
         self.armed = trio.Event()
         self._database = database
@@ -92,6 +106,10 @@ class FakeActor:
                     self.enter(Phase.CONNECTING)
                 case Reroute():
                     self.reroutes += 1
+                case CheckNumbers() | SetPresence() | ShowTyping():
+                    await self._react(message)
+                case TellReads():
+                    self.read_rings += 1
                 case Logout():
                     self.enter(Phase.LOGGED_OUT, "logged_out_here")
                 case Remove():
@@ -118,6 +136,27 @@ class FakeActor:
             elif self.behaviour != "arm":
                 await self._database.write(outbox.mark_failed, device_id, row.id, self.behaviour)
                 self._outcomes.announce(row.message_id, RowState.FAILED, self.behaviour)
+
+    async def _react(self, question: Question) -> None:
+        self.questions.append(question)
+        reply, device_id = question.reply, self.handle.record.id
+        if self.reactions:
+            reaction = self.reactions.pop(0)
+            if reaction is not None:
+                reply.put(reaction)
+            reply.close()
+            return
+        now = trio.current_time()
+        match question:
+            case CheckNumbers(numbers):
+                asked = await self._database.write(checks.take, device_id, numbers, None)
+                told = {number: known for number, known in self.accounts.items() if number in asked}
+                await self._database.write(checks.note, device_id, told)
+                reply.put(Done())
+            case SetPresence(available, seconds):
+                reply.put(Done(now + seconds if available else None))
+            case ShowTyping(state=state):
+                reply.put(Done(None if state == "paused" else now + TYPING_S))
 
     async def acknowledge(self, row: OutboxRow) -> None:
         """WhatsApp's server has taken the armed row."""
