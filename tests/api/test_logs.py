@@ -44,6 +44,14 @@ async def test_no_secret_is_logged_whatever_happens(
             await front.ask(method, path, b"{", tenant.headers)
     await front.ask("GET", f"/partner/users/{tenant.user_token}/devices", headers=tenant.headers)
     await front.ask("GET", f"/partner/devices/{tenant.session_id}/qr", headers=tenant.headers)
+    for route, asked in (
+        ("check", {"numbers": [NUMBER, f"{NUMBER}1"]}),
+        ("check", {"numbers": [NUMBER, "4915112345678"]}),
+        ("typing", {"to": NUMBER, "state": "composing"}),
+        ("typing", {"to": NUMBER, "state": NUMBER}),
+        ("presence", {"presence": NUMBER}),
+    ):
+        await front.post(f"/wa/{tenant.device_token}/{route}", asked)
 
     async def fail(*_: object) -> object:
         raise RuntimeError(f"no row for {tenant.device_token}")

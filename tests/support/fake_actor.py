@@ -6,6 +6,7 @@ commit. What "WhatsApp" answers is chosen by the test.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -74,6 +75,8 @@ class FakeActor:
         # What it says to the next questions instead of doing anything; None: that it is gone.
         self.reactions: list[Reaction | None] = []
         self.read_rings = 0
+        # What happens while a question is on its way.
+        self.before_reaction: Callable[[], None] = lambda: None
         self.logged_out = False
         self.armed = trio.Event()
         self._database = database
@@ -139,6 +142,7 @@ class FakeActor:
 
     async def _react(self, question: Question) -> None:
         self.questions.append(question)
+        self.before_reaction()
         reply, device_id = question.reply, self.handle.record.id
         if self.reactions:
             reaction = self.reactions.pop(0)
