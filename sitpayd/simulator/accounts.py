@@ -48,6 +48,7 @@ class Device:
         routing_info: the edge routing bytes it was given last.
         is_welcomed: whether its phone has sent it keys and history.
         is_available: whether it wants to appear online.
+        checked: how many numbers it has looked up.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Device:
         self.routing_info: bytes | None = None
         self.is_welcomed = False
         self.is_available = False
+        self.checked = 0
 
     def __str__(self) -> str:
         return str(self.pn)

@@ -206,11 +206,16 @@ class Client:
 
     def _leave(self) -> None:
         self.stage = Stage.ENDING
+        self._unlink()
+        if self.linking is not None:
+            self._server.end_linking(self.linking)
+
+    def _unlink(self) -> None:
+        """Let the device be away, unless it has come back on another socket."""
         if self.device is not None and self.device.link is self:
             self.device.link = None
             self.device.queue.rewind()
-        if self.linking is not None:
-            self._server.end_linking(self.linking)
+            self._server.sightings.look(self.device.account)
 
     # --- sending ---
 
@@ -231,9 +236,7 @@ class Client:
         if last is not None:
             self.send(last)
         self.stage = Stage.ENDING
-        if self.device is not None and self.device.link is self:
-            self.device.link = None
-            self.device.queue.rewind()
+        self._unlink()
         try:
             self._put.send_nowait(_Close())
         except trio.WouldBlock:
@@ -337,7 +340,7 @@ class Client:
             device.link.end(stream_error(StreamError(conflict="replaced")))
         self.device = device
         device.link = self
-        device.is_available = False
+        self._server.sightings.show(device, available=False)
         self.stage = Stage.PASSIVE
         if device.routing_info is None:
             device.routing_info = secrets.token_bytes(_ROUTING_LEN)
@@ -432,8 +435,8 @@ class Client:
     def _presence(self, device: Device, node: Node) -> Answer:
         try:
             if node.tag == "presence":
-                return Answer(self._server.presence(device, node))
-            self._server.chat_state(device, node)
+                return Answer(self._server.sightings.presence(device, node))
+            self._server.sightings.chat_state(device, node)
         except RemoteProtocolError as error:
             self._violation(Kind.STANZA, str(error))
         return Answer()

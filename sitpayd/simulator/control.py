@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import asdict, fields, replace
-from typing import Final
+from typing import Final, get_args
 
 import trio
 from hypercorn.config import Config
@@ -20,6 +20,7 @@ from quart_trio import QuartTrio
 from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER
 from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
 from sitpayd.whatsapp.stanzas.login import DEFAULT_REVISION
+from sitpayd.whatsapp.stanzas.presence import TypingState, own_chat_state
 
 from .accounts import Account, Device
 from .faults import ALWAYS, Fault, FaultKind
@@ -75,6 +76,7 @@ def create_control(server: Server) -> QuartTrio:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Quart's default provider has it
     _add_errors(app)
     _add_accounts(app, server)
+    _add_sightings(app, server)
     _add_devices(app, server)
     _add_observations(app, server)
     _add_service_worker(app, server)
@@ -189,6 +191,44 @@ def _add_accounts(app: QuartTrio, server: Server) -> None:
         if not phone.read(body.text("id")):
             raise ControlError(404, "no such message in the inbox", "id")
         return jsonify({})
+
+
+def _add_sightings(app: QuartTrio, server: Server) -> None:
+    sightings = server.sightings
+
+    @app.get("/accounts/<number>/presence")
+    async def show_presence(number: str) -> Response:
+        account = phone_of(server, number).account
+        seen = [asdict(item) for item in sightings.seen_by(account)]
+        return jsonify(
+            {
+                "available": sightings.is_online(account),
+                "name": sightings.name_of(account),
+                "chat_states": seen,
+            }
+        )
+
+    @app.post("/accounts/<number>/presence")
+    async def set_presence(number: str) -> Response:
+        phone, body = phone_of(server, number), await read_body()
+        sightings.show(phone.device, available=body.flag("available"))
+        return jsonify({})
+
+    @app.post("/accounts/<number>/typing")
+    async def show_typing(number: str) -> Response:
+        phone, body = phone_of(server, number), await read_body()
+        to = phone_of(server, body.text("to"), "to").account
+        text = body.text("state")
+        words: tuple[TypingState, ...] = get_args(TypingState)
+        state = next((word for word in words if word == text), None)
+        if state is None:
+            raise ControlError(422, f"state must be one of {', '.join(words)}", "state")
+        sightings.chat_state(phone.device, own_chat_state(to.lid, state))
+        return jsonify({})
+
+    @app.get("/accounts/<number>/receipts/<message_id>")
+    async def show_receipts(number: str, message_id: str) -> Response:
+        return jsonify(phone_of(server, number).receipts.get(message_id, []))
 
 
 def _add_devices(app: QuartTrio, server: Server) -> None:
@@ -404,6 +444,7 @@ def _device(server: Server, device: Device) -> dict[str, object]:
         "connected": client is not None,
         "state": "offline" if client is None else client.stage.name.lower(),
         "available": device.is_available,
+        "checked": device.checked,
         "prekeys": len(device.prekeys),
         "queued": len(device.queue),
         "unanswered": device.queue.in_flight,

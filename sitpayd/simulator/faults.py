@@ -28,7 +28,8 @@ class FaultKind(StrEnum):
     JOIN puts two frames into one; NO_OFFLINE_END leaves out the end of the backlog;
     FAIL_LOGIN answers a login with `<failure>`.
     Of an iq: REFUSE_BUNDLE answers a question for this device's bundle with an error,
-    REFUSE_DEVICES one for its account's devices; REFUSE_IQ refuses any iq of the device, LOSE_IQ
+    REFUSE_DEVICES one for its account's devices; REFUSE_CHECK answers the device's question whether
+    numbers have accounts with an error for each; REFUSE_IQ refuses any iq of the device, LOSE_IQ
     leaves it unanswered.
     Of a phone: CORRUPT sends a message that does not decrypt; FORGET drops its sessions before it
     reads the next message; SILENT takes a message and sends no receipt, as if the phone were off;
@@ -51,6 +52,7 @@ class FaultKind(StrEnum):
     FAIL_LOGIN = "fail_login"
     REFUSE_BUNDLE = "refuse_bundle"
     REFUSE_DEVICES = "refuse_devices"
+    REFUSE_CHECK = "refuse_check"
     REFUSE_IQ = "refuse_iq"
     LOSE_IQ = "lose_iq"
     CORRUPT = "corrupt"

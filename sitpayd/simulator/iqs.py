@@ -180,6 +180,11 @@ class IqDesk:
 
     def _usync(self, device: Device, node: Node) -> Node:
         query = usync.parse_query(node)
+        numbers = [user.number for user in query.users if user.number is not None]
+        device.checked += len(numbers)
+        if numbers and self._router.faults.take(device, FaultKind.REFUSE_CHECK):
+            refused = [usync.UserAnswer(pn(number), contact=(number, None)) for number in numbers]
+            return usync.answer(node, refused)
         return usync.answer(node, [self._user(device, query, user) for user in query.users])
 
     def _user(

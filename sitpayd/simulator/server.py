@@ -18,7 +18,6 @@ from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.noise import ServerKeys
 from sitpayd.whatsapp.stanzas import iq
-from sitpayd.whatsapp.stanzas import presence as presences
 from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
 
 from .accounts import Account, Accounts, Device
@@ -30,6 +29,7 @@ from .linking import Linking
 from .options import Options
 from .phone import Phone, Waker
 from .routing import Router
+from .sightings import Sightings
 from .violations import Kind, Violations
 
 _TICK_S: Final = 1.0
@@ -44,6 +44,7 @@ class Server:
         codes: those that show a pairing code, by the number it is for; the last one counts.
         clients: every open socket.
         dials: how often anybody dialled.
+        sightings: what people show each other.
     """
 
     def __init__(self, options: Options) -> None:
@@ -59,6 +60,7 @@ class Server:
         self.codes: dict[str, Linking] = {}
         self.clients: set[Client] = set()
         self.dials = Dials()
+        self.sightings = Sightings(self.accounts.of, self._show)
         self._away_until = -math.inf
         self.waker = Waker()
         self._phones: dict[Account, Phone] = {}
@@ -106,6 +108,11 @@ class Server:
     def client(self, device: Device) -> Client | None:
         """The socket of a device, if it is connected."""
         return device.link if isinstance(device.link, Client) else None
+
+    def _show(self, device: Device, node: Node) -> None:
+        client = self.client(device)
+        if client is not None:
+            client.send(node)
 
     # --- linking ---
 
@@ -156,6 +163,7 @@ class Server:
         if client is not None:
             client.end(stream_error(StreamError(code=401, conflict="device_removed")))
         self.router.forget(device)
+        self.sightings.forget(device)
 
     # --- stanzas that are nobody else's ---
 
@@ -169,35 +177,6 @@ class Server:
             return iq.result(node)
         self.violations.unsupported(name, f"iq {node.text('xmlns')} before login")
         return iq.error(node, 501, "feature-not-implemented")
-
-    def presence(self, device: Device, node: Node) -> tuple[Node, ...]:
-        """Take a presence; return what the device asked for.
-
-        Raises:
-            RemoteProtocolError: If it is malformed.
-        """
-        value = presences.parse_presence(node)
-        if value.to is not None:
-            account = self.accounts.of(value.to)
-            if value.kind != "subscribe" or account is None:
-                return ()
-            online = any(other.is_available for other in account.devices.values())
-            return (presences.presence(value.to.bare, available=online),)
-        device.is_available = value.kind == "available"
-        return ()
-
-    def chat_state(self, device: Device, node: Node) -> None:
-        """Hand a chat state to whoever is online on the other side; nobody keeps it.
-
-        Raises:
-            RemoteProtocolError: If it is for nobody.
-        """
-        to = node.required_jid("to")
-        account = self.accounts.of(to)
-        for other in () if account is None else account.companions:
-            client = self.client(other)
-            if client is not None and other.is_available:
-                client.send(presences.chat_state(node, device.address(to.server).bare))
 
     # --- the shell ---
 

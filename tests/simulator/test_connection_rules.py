@@ -98,7 +98,11 @@ async def test_stanza_that_does_not_decode_is_a_violation_and_no_end(sim: Simula
         Node("receipt", {"to": pn(BOB)}),
         Node("ack", {"class": "message"}),
         Node("presence", {"type": "dancing"}),
+        Node("presence", {"type": "available"}),
+        Node("presence", {"type": "unavailable", "name": ""}),
         Node("chatstate"),
+        Node("chatstate", {"to": pn(BOB)}),
+        Node("chatstate", {"to": pn(BOB)}, (Node("dancing"),)),
     ],
     ids=lambda node: str(node.tag),
 )

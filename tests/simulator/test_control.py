@@ -11,10 +11,12 @@ import trio
 from sitpayd.simulator.main import Simulator, run_simulator
 from sitpayd.whatsapp.jid import pn
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.stanzas import iq, pairing
+from sitpayd.whatsapp.stanzas import iq, pairing, receipt
+from sitpayd.whatsapp.stanzas.presence import own_chat_state, own_presence
 from tests.simulator.conftest import QUICK
 from tests.simulator.test_pairing_codes import OFFER, registered
 from tests.simulator.test_routing import ALICE, BOB, linked
+from tests.simulator.test_sightings import sees_nothing
 from tests.support.companion import PATIENCE_S, Companion, kinds
 
 
@@ -278,3 +280,48 @@ async def test_simulator_announces_its_addresses_once() -> None:
 async def test_simulator_listens_on_loopback_only() -> None:
     with pytest.raises(ValueError, match="loopback"):
         await run_simulator("0.0.0.0", 0, 0, announce=lambda _: None)
+
+
+async def test_people_appear_online_type_and_see_others(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    async with linked(sim) as (_, wire), linked(sim, BOB) as (_, _):
+        await wire.send(own_presence("Alice", available=True))
+        await wire.send(own_chat_state(pn(BOB), "composing"))
+        await wire.handled()
+        alice = (await control.get(f"/accounts/{ALICE}/presence")).json()
+        assert alice == {"available": True, "name": "Alice", "chat_states": []}
+        bob = (await control.get(f"/accounts/{BOB}/presence")).json()
+        (seen,) = bob["chat_states"]
+        assert (bob["available"], bob["name"]) == (False, None)
+        assert (seen["seq"], seen["peer"], seen["state"]) == (1, ALICE, "composing")
+
+        typing = {"to": ALICE, "state": "recording"}
+        await control.post(f"/accounts/{BOB}/typing", json=typing)
+        assert await sees_nothing(wire)
+        await wire.send(Node("presence", {"type": "subscribe", "to": pn(BOB)}))
+        assert (await wire.expect("presence")).text("type") == "unavailable"
+        await control.post(f"/accounts/{BOB}/presence", json={"available": True})
+        assert (await wire.expect("presence")).text("type") is None
+        await control.post(f"/accounts/{BOB}/typing", json=typing)
+        shown = await wire.expect("chatstate")
+        assert shown.jid("from") == sim.phone(BOB).account.lid
+        for body, field in (({"to": ALICE, "state": "dancing"}, "state"), ({"to": "1"}, "to")):
+            refused = await control.post(f"/accounts/{BOB}/typing", json=body)
+            assert (refused.is_client_error, refused.json()["field"]) == (True, field)
+        refused = await control.post(f"/accounts/{BOB}/presence", json={"available": 1})
+        assert refused.json()["field"] == "available"
+
+
+async def test_phone_tells_what_became_of_its_messages(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    sim.make_account(BOB)
+    async with linked(sim) as (companion, wire):
+        id = sim.phone(BOB).send(sim.phone(ALICE).account, "hi")
+        heard = await companion.hear(wire)
+        await wire.send(receipt.read([id], heard.node.required_jid("from").bare, t=1))
+        await wire.expect("ack", id=id, type="read")
+        answer = (await control.get(f"/accounts/{BOB}/receipts/{id}")).json()
+        assert "read" in answer
+        assert (await control.get(f"/accounts/{BOB}/receipts/nothing")).json() == []

@@ -96,9 +96,9 @@ def take(server: Server, device: Device, node: Node) -> None:
             case "iq":
                 server.desk.answer(device, node)
             case "presence":
-                server.presence(device, node)
+                server.sightings.presence(device, node)
             case _:
-                server.chat_state(device, node)
+                server.sightings.chat_state(device, node)
 
 
 @settings(max_examples=40, deadline=None)

@@ -263,19 +263,6 @@ async def test_foreign_device_cannot_be_unlinked(sim: Simulator) -> None:
         assert kinds(sim) == [Kind.ADDRESS]
 
 
-async def test_presence_and_chat_state_reach_who_is_online(sim: Simulator) -> None:
-    async with linked(sim) as (alice, wire), linked(sim, BOB) as (bob, other_wire):
-        await other_wire.send(Node("presence", {"type": "available", "name": "Bob"}))
-        await other_wire.handled()
-        asked = Node("presence", {"type": "subscribe", "to": bob.identity.lid.bare})
-        await wire.send(asked)
-        assert "type" not in (await wire.expect("presence")).attrs
-        typing = Node("chatstate", {"to": bob.identity.lid.bare}, (Node("composing"),))
-        await wire.send(typing)
-        state = await other_wire.expect("chatstate")
-        assert state.jid("from") == alice.identity.lid.bare
-
-
 # --- logins ---
 
 
