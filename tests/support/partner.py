@@ -136,6 +136,14 @@ class PartnerDevice:
             headers={name.replace("_", "-"): value for name, value in headers.items()},
         )
 
+    async def post(self, route: str, body: Json, **headers: str) -> httpx.Response:
+        """Post to one of its own routes; underscores in header names stand for hyphens."""
+        return await self.partner.http.post(
+            f"{self.partner.base_url}/wa/{self.token}/{route}",
+            json=body,
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
+        )
+
     async def messages(self) -> list[Json]:
         """Its messages of both directions, oldest first."""
         response = await self.partner.http.get(

@@ -74,6 +74,32 @@ class People:
 
         return await eventually(look, f"the phone {number} shows the text")
 
+    # --- what people show each other ---
+
+    async def shown_by(self, number: str) -> Json:
+        """What others see of a person: whether it is online, and under which name."""
+        shown: Json = (await self.ask("GET", f"/accounts/{number}/presence")).json()
+        return shown
+
+    async def seen_by(self, number: str) -> list[tuple[str, str]]:
+        """Whom a person saw typing, and how: the digits of the number and the state."""
+        seen = (await self.ask("GET", f"/accounts/{number}/presence")).json()["chat_states"]
+        return [(item["peer"], item["state"]) for item in seen]
+
+    async def receipts(self, number: str, wa_message_id: str) -> list[str]:
+        """The types of the receipts that a phone got for a message of its own."""
+        path = f"/accounts/{number}/receipts/{wa_message_id}"
+        receipts: list[str] = (await self.ask("GET", path)).json()
+        return receipts
+
+    async def is_told(self, number: str, wa_message_id: str, receipt: str) -> None:
+        """Wait until a phone got a receipt of this type."""
+
+        async def look() -> bool:
+            return receipt in await self.receipts(number, wa_message_id)
+
+        await eventually(look, f"{number} gets the receipt {receipt}")
+
     # --- devices ---
 
     async def devices(self, number: str) -> list[Json]:
