@@ -163,6 +163,7 @@ def test_broken_file_is_one_line(configure: Configure, text: str) -> None:
         ("whatsapp_root_key", ROOT_KEY[:-1] + "g"),
         ("pacing", "sometimes"),
         ("first_contacts_per_day", "-1"),
+        ("number_checks_per_hour", "-1"),
         ("send_wait_s", "0"),
         ("send_wait_s", "76"),
         ("send_wait_s", "soon"),

@@ -389,8 +389,8 @@ class Client:
             if self._awaited.pop(node.text("id") or "", None) is None:
                 self._violation(Kind.UNEXPECTED, "an ack for nothing that waits for one")
             return
-        elif node.tag == "presence" and self.linking is not None and self.linking.asked_for_code:
-            # Unmodified Baileys tells its name as soon as a pairing code gave it one.
+        elif node.tag == "presence" and self.linking is not None and self.linking.has_name:
+            # Unmodified Baileys tells its name as soon as it has one, be it of nobody.
             return
         elif device is None:
             self._violation(Kind.EARLY, f"<{node.tag}> before login")

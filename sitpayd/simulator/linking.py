@@ -238,6 +238,13 @@ class Linking:
         return self._settled.is_set()
 
     @property
+    def has_name(self) -> bool:
+        """Whether the client may have a name for its account: by a code, or as a business."""
+        offer = self._offer
+        is_business = offer is not None and offer.account.business_name is not None
+        return self.asked_for_code or is_business
+
+    @property
     def offered(self) -> Jid | None:
         """The device that was offered, if one was."""
         offer = self._offer

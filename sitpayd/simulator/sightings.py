@@ -76,14 +76,17 @@ class Sightings:
         """Take a presence; return what the device asked for.
 
         Raises:
-            RemoteProtocolError: If it is malformed, or tells the own one without a name.
+            RemoteProtocolError: If it is malformed, or tells in so many words whether we are
+                online, and no name.
         """
         value = presences.parse_presence(node)
         if value.to is not None:
             return self._subscribe(device, value.to.bare, wanted=value.kind == "subscribe")
-        if not value.name:
+        if value.name:
+            self._names[device.account] = value.name
+        elif "type" in node.attrs:
+            # Unmodified Baileys sends an empty one now and then.
             raise RemoteProtocolError("a presence without a name")
-        self._names[device.account] = value.name
         self.show(device, available=value.kind == "available")
         return ()
 

@@ -12,9 +12,11 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from tests.peers.process import (
+    ChatStateShown,
     ConnectionChanged,
     MessageReceived,
     Peer,
+    PresenceShown,
     QrShown,
     Registered,
     StatusChanged,
@@ -51,6 +53,18 @@ async def reached(peer: Peer, message_id: str, status: str) -> None:
     """Wait until the client knows this of a message it sent."""
     await peer.wait_for(
         StatusChanged, lambda change: (change.id, change.status) == (message_id, status)
+    )
+
+
+async def typed(peer: Peer, chat: str, state: str) -> None:
+    """Wait until the client sees somebody type or record."""
+    await peer.wait_for(ChatStateShown, lambda shown: (shown.chat, shown.state) == (chat, state))
+
+
+async def appeared(peer: Peer, chat: str, *, available: bool) -> None:
+    """Wait until the client sees somebody come online, or go."""
+    await peer.wait_for(
+        PresenceShown, lambda shown: (shown.chat, shown.available) == (chat, available)
     )
 
 
@@ -136,6 +150,50 @@ class Contract:
                 await whatsapp.heard(bob, "read me")
                 await whatsapp.read(bob, sent)
                 await reached(peer, sent, "read")
+
+    async def test_tells_what_was_read(self, whatsapp: SimulatedWhatsApp, start: Start) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                sent = await whatsapp.say(bob, alice, "read me")
+                received = await shown(peer, "read me")
+                await peer.read(received.chat, sent)
+                await whatsapp.was_read(bob, sent)
+
+    async def test_is_seen_online_and_typing(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_business("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                await peer.appear(available=True)
+                await whatsapp.online(alice, available=True)
+                for state in ("composing", "recording", "paused"):
+                    await peer.type(bob.lid, state)
+                await whatsapp.saw(bob, alice, "composing", "recording", "paused")
+                await peer.appear(available=False)
+                await whatsapp.online(alice, available=False)
+
+    async def test_sees_who_is_online_and_types(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_business("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                await peer.appear(available=True)
+                await peer.subscribe(bob.lid)
+                await appeared(peer, bob.lid, available=False)
+                await whatsapp.appear(bob, available=True)
+                await appeared(peer, bob.lid, available=True)
+                await whatsapp.type(bob, alice, "composing")
+                await typed(peer, bob.lid, "composing")
+                await whatsapp.type(bob, alice, "recording")
+                await typed(peer, bob.lid, "recording")
+                await whatsapp.appear(bob, available=False)
+                await appeared(peer, bob.lid, available=False)
 
     async def test_restarts_from_its_files_and_receives_what_came_meanwhile(
         self, whatsapp: SimulatedWhatsApp, start: Start

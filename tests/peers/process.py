@@ -5,7 +5,8 @@ how a client is installed and started (`baileys.py`, `whatsmeow.py`), and what t
 our orders (`baileys/driver.mjs`, `whatsmeow/main.go`).
 
 One JSON object per line. Orders go to stdin: `{"request", "command", ...}` with the commands
-`connect`, `pair_code` (`phone`, once a QR code was shown), `send` (`to`, `text`), `close` (ends the
+`connect`, `pair_code` (`phone`, once a QR code was shown), `send` (`to`, `text`), `presence`
+(`state`), `subscribe` (`to`), `typing` (`to`, `state`), `read` (`to`, `id`), `close` (ends the
 socket, logs out of nothing) and `quit`. Each is answered on stdout by
 `{"event": "answer", "request", "value", "error"}`. All other lines of stdout are the events below,
 by the names in `_EVENTS` and with the fields of their class. Logs go to stderr, which is kept as
@@ -88,6 +89,22 @@ class StatusChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class PresenceShown:
+    """Somebody is online, or is no more. Baileys calls `available`, too, who types no more."""
+
+    chat: str
+    available: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChatStateShown:
+    """Somebody is `composing` or `recording`, or has `paused`."""
+
+    chat: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorReported:
     """The client or its driver has run into something unexpected."""
 
@@ -109,6 +126,8 @@ Event = (
     | MessageReceived
     | Undecryptable
     | StatusChanged
+    | PresenceShown
+    | ChatStateShown
     | ErrorReported
     | _Answer
 )
@@ -122,6 +141,8 @@ _EVENTS: dict[str, type[Event]] = {
     "message": MessageReceived,
     "undecryptable": Undecryptable,
     "status": StatusChanged,
+    "presence": PresenceShown,
+    "chat_state": ChatStateShown,
     "error": ErrorReported,
     "answer": _Answer,
 }
@@ -198,6 +219,22 @@ class Peer:
         message_id = await self._order("send", to=to, text=text)
         assert message_id is not None, "the driver answers `send` with an id"
         return message_id
+
+    async def appear(self, *, available: bool) -> None:
+        """Tell whether we are online."""
+        await self._order("presence", state="available" if available else "unavailable")
+
+    async def subscribe(self, to: str) -> None:
+        """Ask to be told whether somebody is online."""
+        await self._order("subscribe", to=to)
+
+    async def type(self, to: str, state: str) -> None:
+        """Show somebody that we are `composing`, `recording`, or have `paused`."""
+        await self._order("typing", to=to, state=state)
+
+    async def read(self, chat: str, message_id: str) -> None:
+        """Tell the sender of a message that it was read."""
+        await self._order("read", to=chat, id=message_id)
 
     async def close(self) -> None:
         """End the connection and stay paired."""

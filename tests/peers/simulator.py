@@ -12,11 +12,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from subprocess import PIPE
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
 import trio
+
+from tests.support.waiting import eventually
 
 LEAVE_S = 5.0
 # Longer than any test waits: the deadline is the test's.
@@ -83,7 +85,14 @@ class SimulatedWhatsApp:
 
     async def make_person(self, name: str) -> Person:
         """Make an account with a phone."""
-        account: dict[str, str] = (await self._ask("POST", "/accounts", name=name)).json()
+        return await self._make(name=name)
+
+    async def make_business(self, name: str) -> Person:
+        """Make an account with a name that clients learn when they link: Baileys needs one."""
+        return await self._make(name=name, business_name=name)
+
+    async def _make(self, **fields: str) -> Person:
+        account: dict[str, str] = (await self._ask("POST", "/accounts", **fields)).json()
         return Person(account["phone"], account["lid"])
 
     async def scan(self, person: Person, qr_text: str) -> str:
@@ -118,6 +127,44 @@ class SimulatedWhatsApp:
     async def read(self, person: Person, message_id: str) -> None:
         """Let the person read a message, which its author is told."""
         await self._ask("POST", f"/accounts/{person.phone}/read", id=message_id)
+
+    async def appear(self, person: Person, *, available: bool) -> None:
+        """Let a phone appear online, or offline."""
+        await self._ask("POST", f"/accounts/{person.phone}/presence", available=available)
+
+    async def type(self, person: Person, to: Person, state: str) -> None:
+        """Let a phone show somebody that it types, which is seen while it is online."""
+        await self._ask("POST", f"/accounts/{person.phone}/typing", to=to.phone, state=state)
+
+    async def online(self, person: Person, *, available: bool) -> None:
+        """Wait until others see a person online, or offline."""
+
+        async def look() -> bool:
+            return (await self._presence(person))["available"] is available
+
+        await eventually(look, f"{person.phone} is online: {available}")
+
+    async def saw(self, person: Person, peer: Person, *states: str) -> None:
+        """Wait until a person has seen these chat states of another, and no others."""
+        wanted = [(peer.phone, state) for state in states]
+
+        async def look() -> bool:
+            seen = (await self._presence(person))["chat_states"]
+            return [(item["peer"], item["state"]) for item in seen] == wanted
+
+        await eventually(look, f"{person.phone} sees {states}")
+
+    async def was_read(self, person: Person, message_id: str) -> None:
+        """Wait until a phone was told that a message of its own was read."""
+        path = f"/accounts/{person.phone}/receipts/{message_id}"
+
+        async def look() -> bool:
+            return "read" in (await self._ask("GET", path)).json()
+
+        await eventually(look, f"{person.phone} learns that {message_id} was read")
+
+    async def _presence(self, person: Person) -> Any:
+        return (await self._ask("GET", f"/accounts/{person.phone}/presence")).json()
 
     # --- devices and faults ---
 

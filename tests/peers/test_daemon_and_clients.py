@@ -16,12 +16,12 @@ import pytest
 import trio
 
 from tests.peers.baileys import BaileysPeer, ensure_baileys
-from tests.peers.contract import link, opened, shown
+from tests.peers.contract import appeared, link, opened, reached, shown, typed
 from tests.peers.process import MessageReceived, Peer
 from tests.peers.simulator import Person, SimulatedWhatsApp
 from tests.peers.whatsmeow import WhatsmeowPeer, ensure_whatsmeow
 from tests.support.daemon import Daemon
-from tests.support.partner import Partner, PartnerDevice
+from tests.support.partner import Json, Partner, PartnerDevice
 
 DEADLINE_S = 60
 
@@ -42,9 +42,16 @@ class Shop:
         response = await self.device.send(to.phone, text)
         assert response.status_code == 200, response.text
 
-    async def received(self, text: str, peer: Person) -> None:
+    async def received(self, text: str, peer: Person) -> Json:
         """Wait until the device has stored this text of this person."""
-        await self.device.message(text, direction="in", peer=peer.phone)
+        return await self.device.message(text, direction="in", peer=peer.phone)
+
+    async def ask(self, route: str, **body: object) -> Json:
+        """Ask the device for something that succeeds."""
+        response = await self.device.post(route, body)
+        assert response.status_code == 200, response.text
+        told: Json = response.json()
+        return told
 
 
 @pytest.fixture(params=["baileys", "whatsmeow"])
@@ -218,3 +225,67 @@ async def test_client_is_the_second_device_of_our_own_account(
             await colleague.send(bob.lid, "from the colleague")
             await shop.device.message("from the colleague", direction="out", peer=bob.phone)
     assert (copy.chat, copy.from_me) == (bob.lid, True)
+
+
+async def test_client_sees_the_device_online_typing_and_what_it_read(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_business("Bob")
+        async with start("bob") as peer:
+            await link(peer, whatsapp, bob)
+            await peer.appear(available=True)
+            await peer.subscribe(shop.owner.lid)
+            await appeared(peer, shop.owner.lid, available=False)
+            await shop.ask("presence", presence="available")
+            await appeared(peer, shop.owner.lid, available=True)
+            sent = await peer.send(shop.owner.lid, "a question")
+            question = await shop.received("a question", bob)
+            await reached(peer, sent, "delivered")
+            await shop.ask(f"messages/{question['message_id']}/read")
+            await reached(peer, sent, "read")
+            for state in ("composing", "recording"):
+                await shop.ask("typing", to=bob.phone, state=state)
+                await typed(peer, shop.owner.lid, state)
+            await shop.ask("typing", to=bob.phone, state="paused")
+            await shop.send(bob, "an answer")
+            await shown(peer, "an answer")
+            await shop.ask("presence", presence="unavailable")
+            await appeared(peer, shop.owner.lid, available=False)
+
+
+async def test_what_the_client_shows_and_reads_disturbs_nothing(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_business("Bob")
+        async with start("bob") as peer:
+            await link(peer, whatsapp, bob)
+            # Only who is online is shown what others do.
+            await shop.ask("presence", presence="available")
+            await shop.send(bob, "hello")
+            received = await shown(peer, "hello")
+            await peer.appear(available=True)
+            await peer.type(received.chat, "composing")
+            await whatsapp.saw(shop.owner, bob, "composing")
+            await peer.read(received.chat, received.id)
+            await shop.device.message("hello", state="read")
+            await peer.send(received.chat, "hello yourself")
+            await shop.received("hello yourself", bob)
+
+
+async def test_device_finds_out_who_is_on_whatsapp_as_clients_do(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    """What a check has told is used: the first message goes to the LID that it named."""
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("bob") as peer:
+            await link(peer, whatsapp, bob)
+            told = await shop.ask("check", numbers=[bob.phone, "4915199999999"])
+            results = told["results"]
+            assert isinstance(results, list)
+            assert [result["registered"] for result in results] == [True, False]
+            await shop.send(bob, "hello")
+            received = await shown(peer, "hello")
+    assert received.chat == shop.owner.lid

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import trio
 
 from sitpayd.simulator.accounts import Device
 from sitpayd.simulator.ciphertexts import CiphertextLedger
@@ -16,7 +17,7 @@ from sitpayd.whatsapp.jid import pn
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.schema.whatsapp_pb2 import ClientPayload, PreKeySignalMessage, SignalMessage
 from sitpayd.whatsapp.stanzas import content as contents
-from sitpayd.whatsapp.stanzas import iq, login, receipt
+from sitpayd.whatsapp.stanzas import iq, login, pairing, receipt
 from sitpayd.whatsapp.stanzas.message import outgoing
 from tests.simulator.conftest import QUICK, Start
 from tests.simulator.test_routing import ALICE, BOB, linked
@@ -70,6 +71,26 @@ async def test_stanza_before_login_is_a_violation(sim: Simulator) -> None:
         assert kinds(sim) == [Kind.EARLY]
 
 
+@pytest.mark.parametrize(("name", "expected"), [(None, [Kind.EARLY]), ("Shop", [])])
+async def test_only_a_business_knows_a_name_before_its_login(
+    sim: Simulator, name: str | None, expected: list[Kind]
+) -> None:
+    """As Baileys does, which tells it at once."""
+    sim.server.add_account(ALICE, business_name=name)
+    companion = Companion(sim)
+    async with companion.register() as wire, trio.open_nursery() as nursery:
+        offered = await wire.expect("iq", type="set")
+        await wire.send(iq.result(offered))
+        text = pairing.qr_text(pairing.parse_pair_device(offered)[0], companion.keys)
+        nursery.start_soon(sim.phone(ALICE).scan, text)
+        success = await wire.expect("iq", type="set")
+        await wire.send(Node("presence", {"name": "Shop"}))
+        await wire.handled()
+        assert kinds(sim) == expected
+        _, reply = pairing.accept_pair_success(success, companion.keys)
+        await wire.send(reply)
+
+
 async def test_unknown_request_before_login_is_refused(sim: Simulator) -> None:
     async with Companion(sim).register() as wire:
         await wire.send(iq.result(await wire.expect("iq", type="set")))
@@ -98,7 +119,6 @@ async def test_stanza_that_does_not_decode_is_a_violation_and_no_end(sim: Simula
         Node("receipt", {"to": pn(BOB)}),
         Node("ack", {"class": "message"}),
         Node("presence", {"type": "dancing"}),
-        Node("presence", {"type": "available"}),
         Node("presence", {"type": "unavailable", "name": ""}),
         Node("chatstate"),
         Node("chatstate", {"to": pn(BOB)}),

@@ -53,6 +53,15 @@ async def test_person_is_online_while_a_device_says_so(sim: Simulator) -> None:
         assert [device.is_available for device in sim.phone(ALICE).account.companions] == [False]
 
 
+async def test_empty_presence_is_one_without_news_of_the_name(sim: Simulator) -> None:
+    """Unmodified Baileys sends it when its credentials change."""
+    async with linked(sim) as (_, wire):
+        await appear(wire, "Alice", available=False)
+        await wire.send(Node("presence"))
+        await wire.handled()
+        assert account(sim, ALICE) == (True, "Alice", [])
+
+
 async def test_device_whose_socket_is_gone_is_not_online(sim: Simulator) -> None:
     async with linked(sim, BOB) as (_, bob):
         await appear(bob)

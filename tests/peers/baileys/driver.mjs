@@ -96,6 +96,16 @@ const connect = async () => {
       }
     }
   })
+  current.ev.on('presence.update', ({ id: chat, presences }) => {
+    for (const { lastKnownPresence: state } of Object.values(presences)) {
+      if (state === 'composing' || state === 'recording') {
+        emit({ event: 'chat_state', chat, state })
+      } else {
+        // Who pauses is `available` here, as who comes online.
+        emit({ event: 'presence', chat, available: state === 'available' })
+      }
+    }
+  })
   current.ev.on('message-receipt.update', updates => {
     for (const { key, receipt } of updates) {
       emitStatus(key.id, receipt.readTimestamp ? 'read' : 'delivered', receipt.userJid)
@@ -160,7 +170,7 @@ const close = async () => {
   await settleWrites()
 }
 
-const perform = async ({ command, to, text, phone }) => {
+const perform = async ({ command, to, text, phone, state, id }) => {
   switch (command) {
     case 'connect':
       if (socket) {
@@ -179,6 +189,18 @@ const perform = async ({ command, to, text, phone }) => {
         throw new Error('not connected')
       }
       return await socket.requestPairingCode(phone)
+    case 'presence':
+      await socket.sendPresenceUpdate(state)
+      return null
+    case 'subscribe':
+      await socket.presenceSubscribe(to)
+      return null
+    case 'typing':
+      await socket.sendPresenceUpdate(state, to)
+      return null
+    case 'read':
+      await socket.readMessages([{ remoteJid: to, id, fromMe: false }])
+      return null
     case 'close':
     case 'quit':
       await close()

@@ -37,6 +37,7 @@ import (
 
 const (
 	library    = "go.mau.fi/whatsmeow"
+	recording  = "recording"
 	leaveGrace = time.Second
 	// WAL and immediate transactions: the library writes from several goroutines at once.
 	pragmas = "?_pragma=foreign_keys(1)&_pragma=journal_mode(WAL)&_pragma=busy_timeout(10000)&_txlock=immediate"
@@ -55,6 +56,8 @@ type request struct {
 	To      string `json:"to"`
 	Text    string `json:"text"`
 	Phone   string `json:"phone"`
+	State   string `json:"state"`
+	ID      string `json:"id"`
 }
 
 type fields map[string]any
@@ -177,7 +180,19 @@ func (p *peer) handle(event any) {
 		p.emit("undecryptable", fields{"id": e.Info.ID, "chat": e.Info.Chat.String()})
 	case *events.Receipt:
 		p.handleReceipt(e)
+	case *events.Presence:
+		p.emit("presence", fields{"chat": e.From.String(), "available": !e.Unavailable})
+	case *events.ChatPresence:
+		p.handleChatPresence(e)
 	}
+}
+
+func (p *peer) handleChatPresence(e *events.ChatPresence) {
+	state := string(e.State)
+	if e.Media == types.ChatPresenceMediaAudio {
+		state = recording
+	}
+	p.emit("chat_state", fields{"chat": e.Chat.String(), "state": state})
 }
 
 func (p *peer) handleMessage(e *events.Message) {
@@ -281,6 +296,43 @@ func (p *peer) send(ctx context.Context, to, text string) (string, error) {
 	return sent.ID, nil
 }
 
+// show tells whether we are online.
+func (p *peer) show(ctx context.Context, state string) error {
+	if p.client.Store.PushName == "" {
+		// The phone's app state would name us; the library refuses to appear without a name.
+		p.client.Store.PushName = library
+	}
+	return p.client.SendPresence(ctx, types.Presence(state))
+}
+
+func (p *peer) subscribe(ctx context.Context, to string) error {
+	jid, err := types.ParseJID(to)
+	if err != nil {
+		return err
+	}
+	return p.client.SubscribePresence(ctx, jid)
+}
+
+func (p *peer) typing(ctx context.Context, to, state string) error {
+	jid, err := types.ParseJID(to)
+	if err != nil {
+		return err
+	}
+	media := types.ChatPresenceMediaText
+	if state == recording {
+		state, media = string(types.ChatPresenceComposing), types.ChatPresenceMediaAudio
+	}
+	return p.client.SendChatPresence(ctx, jid, types.ChatPresence(state), media)
+}
+
+func (p *peer) read(ctx context.Context, chat, id string) error {
+	jid, err := types.ParseJID(chat)
+	if err != nil {
+		return err
+	}
+	return p.client.MarkRead(ctx, []types.MessageID{id}, time.Now(), jid, jid)
+}
+
 func (p *peer) perform(ctx context.Context, r request) (any, error) {
 	switch r.Command {
 	case "connect":
@@ -289,6 +341,14 @@ func (p *peer) perform(ctx context.Context, r request) (any, error) {
 		return p.client.PairPhone(ctx, r.Phone, true, whatsmeow.PairClientChrome, "Chrome (Linux)")
 	case "send":
 		return p.send(ctx, r.To, r.Text)
+	case "presence":
+		return nil, p.show(ctx, r.State)
+	case "subscribe":
+		return nil, p.subscribe(ctx, r.To)
+	case "typing":
+		return nil, p.typing(ctx, r.To, r.State)
+	case "read":
+		return nil, p.read(ctx, r.To, r.ID)
 	case "close":
 		p.close()
 		return nil, nil
