@@ -1,6 +1,7 @@
 """Preflight: what would become of a message now, without sending it.
 
-Nothing is stored and nothing is asked of WhatsApp: whether the number has an account is not told.
+Nothing is stored and nothing is asked of WhatsApp: that the number has no account is told only where
+that was found out before.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sitpayd.actors.phase import NEEDS_A_PERSON, Phase
 from sitpayd.api.notes import current_notes
 from sitpayd.api.schemas import PreflightBody, read_body
 from sitpayd.api.services import Services
-from sitpayd.storage import contacts, outbox
+from sitpayd.storage import checks, contacts, outbox
 from sitpayd.storage.database import Unit
 from sitpayd.storage.records import MAX_QUEUED
 
@@ -25,13 +26,15 @@ async def preflight(api: Services, device_token: str) -> Answer:
     device = await api.guard.device(device_token)
     current_notes().session_id = device.session_id
     body = await read_body(request, PreflightBody)
-    first_contact, queued = await api.database.read(_standing, device.id, body.to)
+    first_contact, queued, absent = await api.database.read(_standing, device.id, body.to)
     known = api.status_of(device)
     facts: Answer = {"first_contact": first_contact, "queued": queued, "device": device.name}
     if known.status in NEEDS_A_PERSON:
         return _decision("refuse", f"device_{known.status}", known.until, facts)
     if queued >= MAX_QUEUED:
         return _decision("refuse", "queue_full", None, facts)
+    if absent:
+        return _decision("refuse", "not_on_whatsapp", None, facts)
     if known.status != Phase.CONNECTED:
         return _decision("wait", f"device_{known.status}", known.until, facts)
     handle = api.registry.get(device.session_id)
@@ -41,9 +44,10 @@ async def preflight(api: Services, device_token: str) -> Answer:
     return _decision("now", None, None, facts)
 
 
-def _standing(unit: Unit, device_id: int, recipient: str) -> tuple[bool, int]:
+def _standing(unit: Unit, device_id: int, recipient: str) -> tuple[bool, int, bool]:
     first_contact = contacts.is_first_contact(unit, device_id, recipient)
-    return first_contact, outbox.waiting_count(unit, device_id)
+    absent = checks.is_absent(unit, device_id, recipient)
+    return first_contact, outbox.waiting_count(unit, device_id), absent
 
 
 def _decision(word: str, reason: str | None, until: datetime | None, facts: Answer) -> Answer:

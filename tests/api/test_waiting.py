@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from sitpayd.actors.phase import NEEDS_A_PERSON, Phase
 from sitpayd.actors.registry import Outlook
 from sitpayd.api.limits import REQUEST_BURST, REQUESTS_AT_ONCE, REQUESTS_PER_S
+from sitpayd.storage import checks
 from tests.api.test_send import ASYNC, COMES_BACK, KEY, code_of, rows
 from tests.support.fake_actor import HOLD
 from tests.support.front import Front, Tenant
@@ -163,6 +164,14 @@ async def test_preflight_refuses_where_a_person_has_to_act(
     tenant.actor.enter(phase, "because")
     told = await preflight(front, tenant)
     assert (told["decision"], told["reason"]) == ("refuse", f"device_{phase}")
+
+
+async def test_preflight_refuses_where_a_send_would_be(front: Front, tenant: Tenant) -> None:
+    """Also for a device that is away: its connection would change nothing."""
+    await front.database.write(checks.note, tenant.actor.handle.record.id, {STRANGER: False})
+    tenant.actor.enter(Phase.WAITING)
+    told = await preflight(front, tenant)
+    assert (told["decision"], told["reason"]) == ("refuse", "not_on_whatsapp")
 
 
 async def test_preflight_checks_the_number(front: Front, tenant: Tenant) -> None:
