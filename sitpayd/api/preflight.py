@@ -1,6 +1,6 @@
 """Preflight: what would become of a message now, without sending it.
 
-Nothing is stored and nothing is asked of WhatsApp: that the number has no account is told only where
+Nothing is stored and nothing is asked of WhatsApp: that the number has no account is told only if
 that was found out before.
 """
 

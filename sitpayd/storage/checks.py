@@ -31,6 +31,13 @@ _KEPT: Final[Mapping[bool | None, timedelta]] = {
     None: HOUR,
 }
 
+# Condition on an outbox row; `absent_since` is what it needs.
+RECIPIENT_IS_ABSENT: Final = (
+    "EXISTS (SELECT 1 FROM number_check WHERE number_check.device_id = outbox.device_id"
+    " AND number_digest = recipient_digest AND NOT registered"
+    " AND checked_at > ? AND checked_at <= ?)"
+)
+
 
 def standing(
     unit: Unit, device_id: int, numbers: Iterable[str], per_hour: int | None
@@ -80,6 +87,11 @@ def note(unit: Unit, device_id: int, answers: Mapping[str, bool | None]) -> None
         "DELETE FROM number_check WHERE device_id = ? AND checked_at <= ?",
         (device_id, to_micros(unit.now - KEEP_REGISTERED)),
     )
+
+
+def absent_since(unit: Unit) -> tuple[int, int]:
+    """Between which times, microseconds, somebody was found absent who still counts as that."""
+    return to_micros(unit.now - KEEP_ABSENT), to_micros(unit.now)
 
 
 def is_absent(unit: Unit, device_id: int, number: str) -> bool:

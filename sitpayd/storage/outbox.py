@@ -16,7 +16,7 @@ from heapq import merge
 from itertools import islice
 from typing import Final, Literal
 
-from sitpayd.storage import inbox
+from sitpayd.storage import checks, inbox
 from sitpayd.storage.contacts import (
     APPROACHED,
     STRANGER,
@@ -231,18 +231,23 @@ def next_row(unit: Unit, device_id: int, *, first_contacts: bool = True) -> Outb
     """The row to be sent now: an armed one, one that missed devices, the oldest accepted one.
 
     Args:
-        first_contacts: False passes over first messages to people; they wait.
+        first_contacts: False passes over first messages to people; they wait. Not so those to
+            numbers without an account: they never leave, and need not wait for their refusal.
     """
-    barred = "" if first_contacts else " AND first_contact = 0"
-    for condition in (
-        f"{_OPEN} AND state = 'armed'",
-        "missed_devices",
-        f"{_OPEN} AND state = 'accepted'{barred}",
+    allowed = ""
+    since: tuple[int, ...] = ()
+    if not first_contacts:
+        allowed = f" AND (first_contact = 0 OR {checks.RECIPIENT_IS_ABSENT})"
+        since = checks.absent_since(unit)
+    for condition, values in (
+        (f"{_OPEN} AND state = 'armed'", ()),
+        ("missed_devices", ()),
+        (f"{_OPEN} AND state = 'accepted'{allowed}", since),
     ):
         row = unit.row(
             f"SELECT {_COLUMNS} FROM outbox WHERE device_id = ? AND {condition}"
             " ORDER BY seq LIMIT 1",
-            (device_id,),
+            (device_id, *values),
         )
         if row is not None:
             return _row(unit, row)

@@ -180,6 +180,19 @@ async def test_send_to_a_number_that_was_absent_asks_nobody(
     assert [node for node in line.heard if node.child("usync")] == []
 
 
+async def test_refusal_of_an_absent_number_waits_for_no_budget(
+    stage: Stage, autojump_clock: MockClock
+) -> None:
+    await stage.link()
+    stage.world = replace(stage.world, limits=PacingLimits(first_contacts_per_day=0))
+    await stage.database.write(checks.note, stage.device.id, {FRIEND_PN.user: False})
+    async with stage.life():
+        await stage.log_in()
+        message_id = await stage.send()
+        await wait_all_tasks_blocked()
+        assert await stage.state_of(message_id) == "failed"
+
+
 async def test_send_to_an_absent_number_is_remembered_and_counted(
     stage: Stage, autojump_clock: MockClock
 ) -> None:

@@ -191,6 +191,26 @@ async def test_with_whom_there_is_a_session_has_an_account(
     assert await standing(database, tenant, ONE) == [NumberStanding(True)]
 
 
+async def test_row_that_will_be_refused_does_not_wait_as_a_first_message(
+    database: Database, tenant: Tenant, clock: Clock
+) -> None:
+    for number in (ONE, TWO):
+        await database.write(outbox.accept, a_message(tenant.device, recipient=number))
+
+    async def next_recipient() -> str | None:
+        row = await database.read(outbox.next_row, tenant.device.id, first_contacts=False)
+        return None if row is None else row.recipient
+
+    assert await next_recipient() is None
+    await database.write(checks.note, tenant.device.id, {ONE: True, TWO: False})
+    assert await next_recipient() == TWO
+    clock.forward(hours=24)
+    assert await next_recipient() is None
+    other = await database.write(make_tenant, "Other")
+    await note(database, other, ONE, False)
+    assert await next_recipient() is None
+
+
 async def test_old_checks_are_deleted_with_the_next_one(
     database: Database, tenant: Tenant, clock: Clock
 ) -> None:
