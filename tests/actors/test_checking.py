@@ -265,3 +265,18 @@ def test_logout_ends_every_wait() -> None:
     play.on(CheckNumbers((ONE,), ear)).expects(Respond(ear, NotNow()))
     # Whatever still comes for it is nobody's.
     play.hears(contact_result("#3", exists=True)).expects_nothing()
+
+
+def test_answer_that_a_device_to_be_logged_out_misses_is_nobodys() -> None:
+    ear = Ear()
+    play = asked_play(ear, ONE).on(Logout())
+    assert Respond(ear, NotNow()) in play.said()
+    assert play.waits_s == CHECK_WITHIN_S
+    play.tick().expects_nothing()
+
+
+def test_look_ups_that_were_noted_too_late_are_not_made() -> None:
+    ear = Ear()
+    play = connected_play().on(CheckNumbers((ONE,), ear)).expects(TakeChecks((ONE,)))
+    play.on(Lost(LossKind.NETWORK, "")).expects(Respond(ear, NotNow()))
+    play.on(ChecksTaken((ONE,))).expects_nothing()

@@ -215,6 +215,14 @@ async def test_what_is_known_is_not_told_for_a_device_that_needs_a_person(
     assert await problem(await check(front, tenant, HERE)) == (409, "device_logged_out", None)
 
 
+async def test_device_that_is_gone_answers_as_one_that_was_removed(
+    front: Front, tenant: Tenant
+) -> None:
+    front.registry.release(tenant.session_id)
+    answer = await check(front, tenant, HERE)
+    assert await problem(answer) == (401, "unauthorized", None)
+
+
 async def test_device_that_comes_back_in_time_answers(
     front: Front, tenant: Tenant, autojump_clock: MockClock
 ) -> None:

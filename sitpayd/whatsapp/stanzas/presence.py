@@ -5,6 +5,7 @@ Source: whatsmeow presence.go; Baileys lib/Socket/chats.js.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,6 +18,12 @@ TypingState = Literal["composing", "recording", "paused"]
 
 # What somebody records in a chat is always a voice message. Source: whatsmeow types/presence.go.
 _RECORDED: Final = "audio"
+# Element and its attribute `media`, in both directions.
+_STATES: Final[Mapping[tuple[str, str | None], TypingState]] = {
+    ("composing", None): "composing",
+    ("composing", _RECORDED): "recording",
+    ("paused", None): "paused",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +90,11 @@ def parse_chat_state(node: Node) -> ChatState:
         raise RemoteProtocolError("a chat state for nobody")
     if len(children) != 1:
         raise RemoteProtocolError(f"a chat state with {len(children)} states")
-    match children[0].tag, children[0].text("media"):
-        case "composing", None:
-            return ChatState(to.bare, "composing")
-        case "composing", media if media == _RECORDED:
-            return ChatState(to.bare, "recording")
-        case "paused", None:
-            return ChatState(to.bare, "paused")
-        case tag, media:
-            raise RemoteProtocolError(f"a chat state {tag} of media {media}")
+    tag, media = children[0].tag, children[0].text("media")
+    state = _STATES.get((tag, media))
+    if state is None:
+        raise RemoteProtocolError(f"a chat state {tag} of media {media}")
+    return ChatState(to.bare, state)
 
 
 def parse_presence(node: Node) -> Presence:
