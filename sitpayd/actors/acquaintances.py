@@ -10,6 +10,7 @@ from typing import Final, assert_never
 
 from sitpayd.actors.commands import AboutPeople, LoadReads, MarkReadsTold, SaveChecks, TakeChecks
 from sitpayd.actors.events import ChecksTaken, ReadsLoaded
+from sitpayd.actors.pacing import PacingLimits
 from sitpayd.errors import StorageBusyError, StorageFullError
 from sitpayd.metrics import Metrics
 from sitpayd.storage import account, checks, inbox
@@ -29,15 +30,15 @@ class Acquaintances:
     """What one device knows of people, and people of it.
 
     Args:
-        per_hour: how many numbers may be looked up in any hour; None: any number.
+        limits: None: any number of numbers may be looked up.
     """
 
     def __init__(
-        self, database: Database, device_id: int, per_hour: int | None, metrics: Metrics
+        self, database: Database, device_id: int, limits: PacingLimits | None, metrics: Metrics
     ) -> None:
         self._database = database
         self._device_id = device_id
-        self._per_hour = per_hour
+        self._per_hour = None if limits is None else limits.number_checks_per_hour
         self._metrics = metrics
 
     async def perform(self, command: AboutPeople) -> ChecksTaken | ReadsLoaded | None:

@@ -176,10 +176,7 @@ class DeviceActor:
         self._memory = DeviceMemory(world.database, world.outcomes, handle.record.id, world.keygen)
         self._reception = Reception(world.database, world.outcomes, self._memory)
         self._acquaintances = Acquaintances(
-            world.database,
-            handle.record.id,
-            None if world.limits is None else world.limits.number_checks_per_hour,
-            world.metrics,
+            world.database, handle.record.id, world.limits, world.metrics
         )
         # Questions that were taken and not answered; closed with this life.
         self._open: set[Reply] = set()
