@@ -5,14 +5,23 @@ Nothing of it is stored: it is written to WhatsApp now, or not at all, and ends 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Final
+from typing import Final, assert_never
 
 import trio
 from quart import request
 
-from sitpayd.actors.messages import Done, SetPresence, ShowTyping, TooManyChats
+from sitpayd.actors.messages import (
+    Done,
+    Later,
+    Question,
+    SetPresence,
+    ShowTyping,
+    TooManyChats,
+)
 from sitpayd.actors.presence import TYPING_S
+from sitpayd.actors.replies import ReplyChannel
 from sitpayd.api.errors import ApiError
 from sitpayd.api.notes import current_notes
 from sitpayd.api.questions import ask, require_no_person
@@ -20,7 +29,7 @@ from sitpayd.api.schemas import PresenceBody, TypingBody, read_body
 from sitpayd.api.services import Services
 from sitpayd.storage import checks, sessions
 from sitpayd.storage.database import Unit
-from sitpayd.storage.records import NumberStanding, utc_now
+from sitpayd.storage.records import DeviceRecord, NumberStanding, utc_now
 from sitpayd.whatsapp.jid import Jid, lid, pn
 
 Answer = dict[str, object]
@@ -42,9 +51,7 @@ async def set_presence(api: Services, device_token: str) -> Answer:
     current_notes().session_id = device.session_id
     body = await read_body(request, PresenceBody)
     available = body.presence == "available"
-    done = await ask(
-        api, device, request.headers, lambda reply: SetPresence(available, body.seconds, reply)
-    )
+    done = await _ask(api, device, lambda reply: SetPresence(available, body.seconds, reply))
     return {
         "type": "success",
         "message": _PRESENCE_TEXTS[body.presence],
@@ -68,19 +75,34 @@ async def show_typing(api: Services, device_token: str) -> Answer:
         )
     if not known.registered:
         raise ApiError("not_on_whatsapp", "The number has no account.", status=422, field="to")
-    done = await ask(
-        api, device, request.headers, lambda reply: ShowTyping(chat, body.state, reply)
-    )
-    if isinstance(done, TooManyChats):
-        raise ApiError(
-            "typing_limit", "The device types in too many chats.", retry_after_s=TYPING_S
-        )
+    done = await _ask(api, device, lambda reply: ShowTyping(chat, body.state, reply))
     return {
         "type": "success",
         "message": _TYPING_TEXTS[body.state],
         "state": body.state,
         "until": _until(done),
     }
+
+
+async def _ask(
+    api: Services, device: DeviceRecord, make: Callable[[ReplyChannel], Question]
+) -> Done:
+    reaction = await ask(api, device, request.headers, make)
+    match reaction:
+        case Done():
+            return reaction
+        case TooManyChats():
+            raise ApiError(
+                "typing_limit", "The device types in too many chats.", retry_after_s=TYPING_S
+            )
+        case Later(until):
+            raise ApiError(
+                "paced",
+                "The device has shown too much in the last minute.",
+                retry_after_s=until - trio.current_time(),
+            )
+        case _:
+            assert_never(reaction)
 
 
 def _chat(unit: Unit, device_id: int, number: str) -> tuple[NumberStanding, Jid]:
@@ -90,7 +112,7 @@ def _chat(unit: Unit, device_id: int, number: str) -> tuple[NumberStanding, Jid]
     return known, pn(number) if user is None else lid(user)
 
 
-def _until(done: object) -> str | None:
-    if not isinstance(done, Done) or done.until is None:
+def _until(done: Done) -> str | None:
+    if done.until is None:
         return None
     return (utc_now() + timedelta(seconds=done.until - trio.current_time())).isoformat()

@@ -16,6 +16,7 @@ from sitpayd.actors.commands import (
 from sitpayd.actors.events import LossKind, Lost, Opened, RowLoaded
 from sitpayd.actors.messages import (
     Done,
+    Later,
     Logout,
     Message,
     NotNow,
@@ -26,7 +27,7 @@ from sitpayd.actors.messages import (
     ShowTyping,
     TooManyChats,
 )
-from sitpayd.actors.presence import MAX_TYPING, TYPING_S
+from sitpayd.actors.presence import MAX_A_MINUTE, MAX_TYPING, RENEW_S, TYPING_S
 from sitpayd.whatsapp.jid import Jid, lid
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import failure, iq, presence
@@ -227,9 +228,55 @@ def test_device_types_in_a_few_chats_at_a_time() -> None:
     for chat in chats:
         play.on(types("composing", chat)).said()
     play.on(types("composing")).expects(Respond(EAR, TooManyChats()))
-    play.on(types("recording", chats[0])).expects(shown("recording", chats[0]), done(play, 25.0))
+    play.on(types("recording", chats[0])).expects(
+        shown("recording", chats[0]), done(play, TYPING_S)
+    )
     play.on(types("paused", chats[1])).expects(shown("paused", chats[1]), done(play))
     play.on(types("composing")).expects(shown("composing"), done(play, TYPING_S))
+
+
+def test_typing_that_is_shown_is_not_told_again_at_once() -> None:
+    play = typing_play()
+    play.later(RENEW_S - 0.1).on(types("composing")).expects(done(play, TYPING_S))
+    play.on(types("recording")).expects(shown("recording"), done(play, TYPING_S))
+    play.later(RENEW_S).on(types("recording")).expects(shown("recording"), done(play, TYPING_S))
+    assert quiet(play, TYPING_S - 0.1) == []
+    assert quiet(play, 0.2) == [shown("paused"), OFF]
+
+
+def test_typing_that_is_renewed_again_and_again_is_told_now_and_then() -> None:
+    play = typing_play()
+    play.later(4.0).on(types("composing")).expects(done(play, TYPING_S))
+    play.later(4.0).on(types("composing")).expects(shown("composing"), done(play, TYPING_S))
+    play.later(4.0).on(types("composing")).expects(done(play, TYPING_S))
+
+
+def test_renewed_typing_lasts_from_its_renewal() -> None:
+    play = typing_play()
+    play.later(1.0).on(types("composing")).expects(done(play, TYPING_S))
+    assert quiet(play, TYPING_S - 0.1) == []
+    assert quiet(play, 0.2) == [shown("paused"), OFF]
+
+
+def test_device_shows_only_so_much_in_a_minute() -> None:
+    play = connected_play()
+    began = play.now
+    for _ in range(MAX_A_MINUTE // 2):
+        play.on(SetPresence(True, 60.0, EAR)).expects(ON, done(play, 60.0))
+        play.on(types("composing")).expects(shown("composing"), done(play, TYPING_S))
+        play.on(SetPresence(False, 0.0, EAR)).expects(shown("paused"), OFF, done(play))
+        play.later(0.1)
+    later = Later(began + 60.0)
+    play.on(types("composing")).expects(Respond(EAR, later))
+    play.on(SetPresence(True, 60.0, EAR)).expects(Respond(EAR, later))
+    assert quiet(play, began + 59.9 - play.now) == []
+    play.on(types("composing")).expects(Respond(EAR, later))
+    assert quiet(play, 0.1) == []
+    play.on(types("composing")).expects(ON, shown("composing"), done(play, TYPING_S))
+    # Online already: that is no more to see.
+    for _ in range(MAX_A_MINUTE):
+        play.on(SetPresence(True, 60.0, EAR)).expects(done(play, 60.0))
+    play.on(types("recording")).expects(shown("recording"), done(play, TYPING_S))
 
 
 # --- what others show ---

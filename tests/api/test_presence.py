@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+import trio
 from quart import Response
 from trio.testing import MockClock
 
-from sitpayd.actors.messages import SetPresence, ShowTyping, TooManyChats
+from sitpayd.actors.messages import Later, SetPresence, ShowTyping, TooManyChats
 from sitpayd.actors.phase import Phase
 from sitpayd.storage import checks, inbox, sessions
 from sitpayd.storage.records import Incoming
@@ -181,6 +182,18 @@ async def test_device_that_types_in_too_many_chats_says_so(front: Front, tenant:
     answer = await post(front, tenant, "typing", {"to": PHONE, "state": "composing"})
     assert await problem(answer) == (429, "typing_limit", None)
     assert answer.headers["retry-after"] == "25"
+
+
+@pytest.mark.parametrize("route", ["typing", "presence"])
+async def test_device_that_shows_too_much_says_when_it_may_again(
+    front: Front, tenant: Tenant, autojump_clock: MockClock, route: str
+) -> None:
+    await chat(front, tenant)
+    tenant.actor.reactions = [Later(trio.current_time() + 30.0)]
+    body = {"to": PHONE, "state": "composing", "presence": "available"}
+    answer = await post(front, tenant, route, dict(body))
+    assert await problem(answer) == (429, "paced", None)
+    assert 29 <= int(answer.headers["retry-after"]) <= 30
 
 
 async def test_typing_of_a_device_that_needs_a_person_is_refused(
