@@ -298,7 +298,7 @@ class DeviceActor:
                 self._handle.pairs = self._machine.phase is Phase.PAIRING
             self._chronicle.pinged(self._machine.unanswered_pings)
             self._publish()
-            for command, following in pairwise([*commands, None]):
+            for place, (command, following) in enumerate(pairwise([*commands, None])):
                 assert command is not None
                 try:
                     result = await self._perform(command, following)
@@ -306,12 +306,20 @@ class DeviceActor:
                     self._log.error("device.storage_failed", error=str(error))
                     self._memory.forget_sessions_at_hand()
                     events.append(StorageFailed(arming=isinstance(command, Arm)))
+                    self._leave_unanswered(commands[place:])
                     break
                 self._chronicle.did(command)
                 if result is not None:
                     events.append(result)
         # What the writer dies of from now on is what it was given.
         self._handle.row_in_hand = self._machine.row_in_hand
+
+    def _leave_unanswered(self, commands: list[Command]) -> None:
+        """These are not performed: who waits for an answer among them learns it."""
+        for command in commands:
+            if isinstance(command, Respond | Confirm):
+                command.reply.close()
+                self._open.discard(command.reply)
 
     def _row_of(self, event: Event | Message) -> int | None:
         """The row to blame if this event makes the actor crash."""

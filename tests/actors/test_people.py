@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -28,7 +28,7 @@ from sitpayd.actors.replies import ReplyChannel
 from sitpayd.errors import StorageBusyError
 from sitpayd.metrics import Metrics
 from sitpayd.storage import account, checks, inbox, outbox, sessions
-from sitpayd.storage.database import Database
+from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.records import Accepted, Incoming, NumberStanding
 from sitpayd.whatsapp.codec import encode
 from sitpayd.whatsapp.jid import pn
@@ -302,6 +302,39 @@ async def test_who_waits_learns_that_the_connection_has_ended_already(
         await line.ended.wait()
         assert stage.status == ("connected", None)
         assert await appear(stage) is None
+
+
+async def test_who_waits_to_be_seen_learns_that_the_database_failed(
+    stage: Stage, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise StorageBusyError("busy")
+
+    await stage.link()
+    async with stage.life():
+        await stage.log_in()
+        monkeypatch.setattr("sitpayd.storage.account.fact", busy)
+        with trio.fail_after(1.0):
+            assert await appear(stage) is None
+
+
+async def test_who_waits_for_a_check_learns_that_its_answer_was_not_stored(
+    stage: Stage, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = checks.note
+
+    def forgetful(unit: Unit, device_id: int, answers: Mapping[str, bool | None]) -> None:
+        if True in answers.values():
+            raise StorageBusyError("busy")
+        note(unit, device_id, answers)
+
+    await stage.link()
+    stage.transport.answer = knowing_server
+    monkeypatch.setattr("sitpayd.storage.checks.note", forgetful)
+    async with stage.life():
+        await stage.log_in()
+        with trio.fail_after(1.0):
+            assert await check(stage, FRIEND_PN.user) is None
 
 
 def test_answer_that_nobody_waits_for_is_dropped() -> None:
