@@ -120,6 +120,8 @@ class DeliveryMachine:
         self._paused_until: float | None = None
         self._look_again_at: float | None = None
         self._failed_queries = 0
+        # Whether WhatsApp was asked not long ago if the recipient has an account.
+        self._is_checked = False
         self._rearmed: str | None = None
         self._held: tuple[str, float] | None = None
         self._writes: tuple[str, int] = ("", 0)
@@ -185,7 +187,7 @@ class DeliveryMachine:
         """Take the next row."""
         if self._step is not _Step.LOADING:
             return []
-        row = event.row
+        row, self._is_checked = event.row, event.checked
         if row is None:
             self._settle()
             return self._hold_strangers(now) if event.first_contacts_wait else []
@@ -353,6 +355,9 @@ class DeliveryMachine:
             if answer.lid is not None and asked != own:
                 commands.append(Learn(asked, answer.lid))
         if recipient != own and self.directory.get(recipient, now) is None:
+            if self._is_checked:
+                # It may have an account, and WhatsApp was asked too lately to be asked again.
+                return [*commands, *self._fail("no_devices", now)]
             build = partial(
                 usync.contact_query, numbers=[row.recipient], sid=self._queries.next_id()
             )

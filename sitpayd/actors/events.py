@@ -134,11 +134,13 @@ class RowLoaded:
 
     Attributes:
         first_contacts_wait: there are first messages, which were passed over.
-        absent: WhatsApp said, not long ago, that the recipient has no account.
+        checked: WhatsApp was asked not long ago whether the recipient has an account; absent: and
+            said that it has none.
     """
 
     row: OutboxRow | None
     first_contacts_wait: bool = False
+    checked: bool = False
     absent: bool = False
 
 

@@ -309,7 +309,9 @@ def _next_row(unit: Unit, device_id: int, command: NextRow) -> RowLoaded:
     if row is None:
         passed_over = not command.first_contacts
         return RowLoaded(None, passed_over and outbox.waiting_count(unit, device_id) > 0)
-    return RowLoaded(row, absent=checks.is_absent(unit, device_id, row.recipient))
+    checked = checks.checked(unit, device_id, row.recipient)
+    absent = checked is not None and checked.registered is False
+    return RowLoaded(row, checked=checked is not None, absent=absent)
 
 
 def _mark_sent(

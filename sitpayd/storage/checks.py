@@ -94,10 +94,29 @@ def absent_since(unit: Unit) -> tuple[int, int]:
     return to_micros(unit.now - KEEP_ABSENT), to_micros(unit.now)
 
 
+def checked(unit: Unit, device_id: int, number: str) -> NumberStanding | None:
+    """What a look-up of this number told; None: none was made, or it is too long ago."""
+    row = unit.row(
+        "SELECT registered, checked_at FROM number_check WHERE device_id = ? AND number_digest = ?",
+        (device_id, person_digest(unit, device_id, number)),
+    )
+    if row is None:
+        return None
+    registered = None if row["registered"] is None else bool(row["registered"])
+    at = from_micros(row["checked_at"])
+    until = at + _KEPT[registered]
+    # A clock that was ahead has left nothing that holds.
+    if not at <= unit.now < until:
+        return None
+    if registered is None:
+        return NumberStanding(None, at, "no_answer", until)
+    return NumberStanding(registered, at)
+
+
 def is_absent(unit: Unit, device_id: int, number: str) -> bool:
     """Whether WhatsApp said, not long ago, that this number has no account."""
-    checked = _checked(unit, device_id, number)
-    return checked is not None and checked.registered is False
+    told = checked(unit, device_id, number)
+    return told is not None and told.registered is False
 
 
 def forget_all(unit: Unit, device_id: int) -> None:
@@ -128,30 +147,12 @@ class _Budget:
 
 
 def _known(unit: Unit, device_id: int, number: str) -> NumberStanding | None:
-    checked = _checked(unit, device_id, number)
-    if checked is not None and checked.registered is not None:
-        return checked
+    told = checked(unit, device_id, number)
+    if told is not None and told.registered is not None:
+        return told
     if not is_first_contact(unit, device_id, number) or _has_session(unit, device_id, number):
         return NumberStanding(True)
-    return checked
-
-
-def _checked(unit: Unit, device_id: int, number: str) -> NumberStanding | None:
-    row = unit.row(
-        "SELECT registered, checked_at FROM number_check WHERE device_id = ? AND number_digest = ?",
-        (device_id, person_digest(unit, device_id, number)),
-    )
-    if row is None:
-        return None
-    registered = None if row["registered"] is None else bool(row["registered"])
-    at = from_micros(row["checked_at"])
-    until = at + _KEPT[registered]
-    # A clock that was ahead has left nothing that holds.
-    if not at <= unit.now < until:
-        return None
-    if registered is None:
-        return NumberStanding(None, at, "no_answer", until)
-    return NumberStanding(registered, at)
+    return told
 
 
 def _has_session(unit: Unit, device_id: int, number: str) -> bool:

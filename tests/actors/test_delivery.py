@@ -258,15 +258,32 @@ def test_number_without_account_fails_the_row() -> None:
 
 def test_number_that_was_absent_a_while_ago_fails_the_row_at_once() -> None:
     play = connected_play().on(Deliver()).expects(NextRow())
-    play.on(RowLoaded(ROW, absent=True)).expects(
+    play.on(RowLoaded(ROW, checked=True, absent=True)).expects(
         Mark(ROW, RowState.FAILED, "not_on_whatsapp"), NextRow()
     )
+
+
+@pytest.mark.parametrize("devices", [None, (), (0, 2)], ids=["error", "empty", "some"])
+def test_number_that_was_checked_a_while_ago_is_not_checked_again(
+    devices: tuple[int, ...] | None,
+) -> None:
+    play = connected_play().on(Deliver()).expects(NextRow())
+    play.on(RowLoaded(ROW, checked=True)).expects(ASKED)
+    friend = user_devices(FRIEND_PN, devices, lid=FRIEND_LID)
+    play.hears(devices_result("#3", friend, OURSELVES))
+    if devices:
+        play.expects(LEARNED, LOADED)
+    else:
+        play.expects(Mark(ROW, RowState.FAILED, "no_devices"), NextRow())
+        # That holds for this row alone.
+        play.on(RowLoaded(a_row(2))).expects(devices_query("#4", FRIEND_PN, OWN_PN.bare))
+        play.hears(devices_result("#4", OURSELVES)).expects(noted(None), contact_query("#5"))
 
 
 def test_armed_row_goes_out_whatever_was_said_of_the_number() -> None:
     armed = a_row(stanza=b"armed")
     play = connected_play().on(Deliver()).expects(NextRow())
-    play.on(RowLoaded(armed, absent=True)).expects(
+    play.on(RowLoaded(armed, checked=True, absent=True)).expects(
         Write(Armed(armed, b"armed")), CountAttempt(armed)
     )
 
