@@ -24,7 +24,7 @@ from sitpayd.whatsapp.codec import encode
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.errors import LocalProtocolError, RemoteProtocolError
 from sitpayd.whatsapp.events import HandshakeCompleted, NodeReceived, NodeRejected
-from sitpayd.whatsapp.jid import Jid
+from sitpayd.whatsapp.jid import PN_SERVER, Jid
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import ib, iq, pairing_code
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError, failure, stream_error
@@ -53,7 +53,9 @@ _RESERVE: Final = 128
 # From here on a stanza is deflated, as seen from the real server with stanzas of a few kilobytes.
 _DEFLATE_LEN: Final = 2048
 _ROUTING_LEN: Final = 12
-# Attributes that name a person, a device or a group: a JID on the wire, never text.
+# Attributes that name a person, a device or a group: a JID on the wire, never text. The server
+# itself is named either way: whatsapp-rust (wacore/src/pair.rs) sends its plain name where Baileys
+# sends a JID without a user.
 _ADDRESSES: Final = frozenset(
     {"to", "from", "participant", "recipient", "jid", "lid", "creator", "phone_number"}
     | {f"{name}_{form}" for name in ("sender", "participant") for form in ("pn", "lid")}
@@ -493,7 +495,7 @@ class Client:
 
     def _check_addresses(self, node: Node) -> None:
         for name, value in node.attrs.items():
-            if name in _ADDRESSES and not isinstance(value, Jid):
+            if name in _ADDRESSES and not isinstance(value, Jid) and value != PN_SERVER:
                 self._violation(Kind.ADDRESS, f"<{node.tag} {name}> is text instead of a JID")
         for child in node.children:
             if child.attrs or child.children:
