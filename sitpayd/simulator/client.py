@@ -104,7 +104,8 @@ class Client:
         self.connected_at = trio.current_time()
         self._server = server
         self._websocket = websocket
-        self._connection = Connection.responder(server.keys)
+        resumption = server.options.resumption
+        self._connection = Connection.responder(server.keys, resumption=resumption)
         self._put, self._take = trio.open_memory_channel[Node | bytes | _Close](_OUTBOX)
         self._heard_at = self.connected_at
         self._pinged_at = self.connected_at
@@ -339,6 +340,7 @@ class Client:
             device.link.end(stream_error(StreamError(conflict="replaced")))
         self.device = device
         device.link = self
+        device.handshake = self._connection.pattern
         device.is_available = False
         self.stage = Stage.PASSIVE
         if device.routing_info is None:

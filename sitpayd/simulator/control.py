@@ -20,6 +20,7 @@ from quart_trio import QuartTrio
 
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER, Jid
+from sitpayd.whatsapp.noise import Resumption
 from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
 from sitpayd.whatsapp.stanzas.login import DEFAULT_REVISION
 
@@ -354,6 +355,11 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
         await server.go_away((await _body()).seconds("seconds"))
         return jsonify({})
 
+    @app.post("/keys")
+    async def renew_keys() -> Response:
+        server.renew_keys()
+        return jsonify({})
+
     @app.get("/options")
     async def show_options() -> Response:
         return jsonify(asdict(server.options))
@@ -495,6 +501,8 @@ def _changed(options: Options, body: Body) -> Options:
                 changes[name] = body.number(name)
             case "repeats":
                 changes[name] = body.choice(name, Repeats)
+            case "resumption":
+                changes[name] = body.choice(name, Resumption)
             case _:
                 changes[name] = body.seconds(name)
     if changes.get("window") == 0:
@@ -524,6 +532,7 @@ def _device(server: Server, device: Device) -> dict[str, object]:
         "key_index": device.key_index,
         "connected": client is not None,
         "state": "offline" if client is None else client.stage.name.lower(),
+        "handshake": device.handshake,
         "available": device.is_available,
         "prekeys": len(device.prekeys),
         "queued": len(device.queue),

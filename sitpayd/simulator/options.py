@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sitpayd.whatsapp.noise import Resumption
+
 
 class Repeats(StrEnum):
     """What happens to a message that a client sends again under the same id."""
@@ -36,6 +38,7 @@ class Options:
         pn_refusal: ack error for messages addressed by phone number (463 in a rollout seen in
             Baileys issue 2683); None accepts them.
         repeats: the real server's choice is not known.
+        resumption: what happens to a client that begins with Noise IK.
     """
 
     pairing_s: float = 160
@@ -49,3 +52,4 @@ class Options:
     minimum_revision: int = 0
     pn_refusal: int | None = None
     repeats: Repeats = Repeats.DROP
+    resumption: Resumption = Resumption.ACCEPT

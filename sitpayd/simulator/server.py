@@ -47,9 +47,9 @@ class Server:
     """
 
     def __init__(self, options: Options) -> None:
-        root = KeyPair.generate()
-        self.root_key = root.public_key
-        self.keys = ServerKeys.generate(root, time.time())
+        self._root = KeyPair.generate()
+        self.root_key = self._root.public_key
+        self.keys = ServerKeys.generate(self._root, time.time())
         self.violations = Violations()
         self.faults = Faults()
         self.accounts = Accounts()
@@ -71,6 +71,10 @@ class Server:
     @options.setter
     def options(self, options: Options) -> None:
         self.router.options = options
+
+    def renew_keys(self) -> None:
+        """Take new Noise keys and certificates under the same root, for connections to come."""
+        self.keys = ServerKeys.generate(self._root, time.time())
 
     # --- people ---
 
