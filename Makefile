@@ -59,4 +59,4 @@ schema: $(VENV)/dev ## Compile the protobuf schema
 	@$(BIN)/python -m grpc_tools.protoc -I sitpayd/whatsapp/schema --python_out=sitpayd/whatsapp/schema --pyi_out=sitpayd/whatsapp/schema sitpayd/whatsapp/schema/*.proto
 
 clean: ## Remove what the targets made
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/baileys/node_modules tests/peers/whatsmeow/build
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/baileys/node_modules tests/peers/whatsmeow/build tests/peers/rust/build

@@ -1,7 +1,8 @@
 """What every third-party client is able to do with the simulator: one contract, a class per client.
 
-The subclasses in `test_baileys_and_simulator.py` and `test_whatsmeow_and_simulator.py` say how the
-client is started. The simulator lists no violation at the end of any test (`conftest.py`).
+The subclasses in `test_baileys_and_simulator.py`, `test_whatsmeow_and_simulator.py` and
+`test_rust_and_simulator.py` say how the client is started. The simulator lists no violation at the
+end of any test (`conftest.py`).
 """
 
 from __future__ import annotations

@@ -133,6 +133,19 @@ class SimulatedWhatsApp:
         """Let something go wrong with a person's phone or devices."""
         await self._ask("POST", "/faults", kind=fault, phone=person.phone, count=count)
 
+    async def resume(self, resumption: str) -> None:
+        """Say what happens to clients that resume: `accept`, `refuse`, `ignore`."""
+        await self._ask("PATCH", "/options", resumption=resumption)
+
+    async def renew_keys(self) -> None:
+        """Let the server take new Noise keys and certificates under the same root."""
+        await self._ask("POST", "/keys")
+
+    async def handshake(self, device: str) -> str:
+        """How the device shook hands at its last login: `xx`, `ik` or `xxfallback`."""
+        answer: dict[str, str] = (await self._ask("GET", f"/devices/{quote(device)}")).json()
+        return answer["handshake"]
+
     async def complaints(self) -> list[str]:
         """What clients did that the protocol forbids, or asked that is not simulated."""
         seen = (await self._ask("GET", "/violations")).json()
