@@ -103,6 +103,7 @@ from sitpayd.storage.database import Database
 from sitpayd.storage.devices import device_by_id
 from sitpayd.storage.records import NewChatHold, Rest, RowState, utc_now
 from sitpayd.whatsapp.connection import Connection
+from sitpayd.whatsapp.noise import Pattern
 from sitpayd.whatsapp.stanzas.login import login_payload, registration_payload
 from sitpayd.whatsapp.stanzas.pairing_code import display_name
 
@@ -127,6 +128,7 @@ class World:
         starts: how many actors load what is stored at a time: thousands at once, after a start of
             the daemon, would fill the database's queue and be refused.
         allow_private_proxies: whether a device's proxy may have an address that is not public.
+        noise_resume: whether a login resumes the handshake with a server that the device knows.
     """
 
     database: Database
@@ -142,6 +144,7 @@ class World:
     comeback: Comeback = field(default_factory=Comeback)
     starts: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(STARTS_AT_A_TIME))
     allow_private_proxies: bool = False
+    noise_resume: bool = False
     revision: RevisionWatch = field(default_factory=RevisionWatch)
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -166,6 +169,8 @@ class DeviceActor:
         self._ended.set()
         # Generation of a dial of which nothing was heard yet.
         self._dialled: int | None = None
+        # The login that shakes hands.
+        self._login: Connection | None = None
         # The revision of the client that the last login named; None: none in this life.
         self._announced: int | None = None
         # Whether it waits at its mailbox, and when it will be rung at the latest.
@@ -429,17 +434,24 @@ class DeviceActor:
         else:
             assert credentials.paired is not None
             payload = login_payload(credentials.paired.jid, client)
-        return Connection.initiator(
+        resumes = self._world.noise_resume and not registration
+        connection = Connection.initiator(
             noise=credentials.keys.noise,
             payload=payload,
             root_key=self._world.root_key,
             now=datetime.now(UTC).timestamp(),
+            server=self._handle.acquaintance.server if resumes else None,
         )
+        self._login = connection if resumes else None
+        return connection
 
     async def _report(self, generation: int, event: NetworkEvent) -> None:
         if generation == self._dialled:
             # What comes first says how the dial went.
             self._note_dial(event.kind.value if isinstance(event, Lost) else "opened")
+            self._note_handshake(complete=not isinstance(event, Lost))
+        elif isinstance(event, Lost) and event.kind is LossKind.RESUMPTION:
+            self._handle.acquaintance.failed()
         network = Network(generation, event)
         if isinstance(event, Received) and self._takes_pong(network, event):
             return
@@ -488,6 +500,16 @@ class DeviceActor:
     def _note_dial(self, outcome: str) -> None:
         self._dialled = None
         self._world.metrics.dial(outcome)
+
+    def _note_handshake(self, *, complete: bool) -> None:
+        login, self._login = self._login, None
+        if login is None:
+            return
+        if complete:
+            self._world.metrics.handshake(login.pattern)
+            self._handle.acquaintance.met(login.server)
+        elif login.pattern is Pattern.IK and login.has_spoken:
+            self._handle.acquaintance.failed()
 
     def _is_past(self, event: Event | Message) -> bool:
         return isinstance(event, Network) and event.generation != self._handle.generation

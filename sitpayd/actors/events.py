@@ -33,6 +33,7 @@ class LossKind(StrEnum):
     HTTP = "http"  # the upgrade was refused with a 4xx
     CERTIFICATE = "certificate"  # the handshake did not verify
     PROTOCOL = "protocol"  # frames or Noise out of step
+    RESUMPTION = "resumption"  # the server did not let the device resume
 
 
 @dataclass(frozen=True, slots=True)
