@@ -22,6 +22,7 @@ PURE_ACTORS = {
         "commands",
         "delivery",
         "directory",
+        "duty",
         "events",
         "explanations",
         "failures",

@@ -25,9 +25,10 @@ from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 
 
 class Courtesy(Enum):
-    """What is asked since the server wants to be asked; the answer means nothing."""
+    """What is asked for its own sake; the answer means nothing but that the server is there."""
 
     CLEAN = auto()
+    PING = auto()
 
 
 class Notices:
