@@ -43,7 +43,7 @@ from sitpayd.storage.records import NewChatHold, Rest, RowState, utc_now
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import Jid
-from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey, prekey_id_after
+from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey, free_prekey_ids
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello, agree, new_offer
 
@@ -137,14 +137,18 @@ class DeviceMemory:
     async def make_prekeys(self, count: int) -> PreKeysMade:
         """Bring the prekeys that the server may lack up to a count."""
         stored = await self._database.read(sessions.prekeys_not_uploaded, self.device_id)
-        highest = await self._database.read(sessions.highest_prekey_id, self.device_id)
+        ids = await self.free_prekey_ids(max(0, count - len(stored)))
         # Hundreds of key pairs take longer than the event loop may be kept waiting.
         prekeys = await trio.to_thread.run_sync(
-            _make_prekeys, stored[:count], count, highest, limiter=self._keygen
+            _make_prekeys, stored[:count], ids, limiter=self._keygen
         )
         fresh = [(p.key_id, p.key_pair.private_key) for p in prekeys[len(stored) :]]
         await self._database.write(sessions.add_prekeys, self.device_id, fresh)
         return PreKeysMade(prekeys)
+
+    async def free_prekey_ids(self, count: int) -> tuple[int, ...]:
+        """Ids for new prekeys, none of which is that of a prekey still kept."""
+        return await self._database.read(_free_prekey_ids, self.device_id, count)
 
     async def mark_uploaded(self, key_ids: tuple[int, ...]) -> None:
         """Note which prekeys the server has."""
@@ -324,11 +328,16 @@ def _mark_sent(
     return message_id, None if look_ahead is None else _next_row(unit, device_id, look_ahead)
 
 
-def _make_prekeys(stored: list[tuple[int, bytes]], count: int, highest: int) -> tuple[PreKey, ...]:
-    prekeys = [PreKey(key_id, KeyPair.from_private(private)) for key_id, private in stored]
-    for step in range(1, count - len(prekeys) + 1):
-        prekeys.append(PreKey(prekey_id_after(highest, step), KeyPair.generate()))
-    return tuple(prekeys)
+def _free_prekey_ids(unit: Unit, device_id: int, count: int) -> tuple[int, ...]:
+    highest = sessions.highest_prekey_id(unit, device_id)
+    return free_prekey_ids(highest, count, sessions.prekey_ids_in_use(unit, device_id))
+
+
+def _make_prekeys(
+    stored: list[tuple[int, bytes]], fresh_ids: tuple[int, ...]
+) -> tuple[PreKey, ...]:
+    known = (PreKey(key_id, KeyPair.from_private(private)) for key_id, private in stored)
+    return (*known, *(PreKey(key_id, KeyPair.generate()) for key_id in fresh_ids))
 
 
 def clock_of(at: datetime) -> float:

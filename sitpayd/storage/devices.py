@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, Literal
 
-from sitpayd.storage import sessions
+from sitpayd.storage import account, sessions
 from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.outbox import settle_logged_out
 from sitpayd.storage.records import DeviceRecord, NewChatHold, Rest, from_micros, to_micros
@@ -171,6 +171,7 @@ def start_anew(unit: Unit, device_id: int, credentials: bytes) -> None:
     So are the rest, the pause and the wished logout: to be linked is the latest wish.
     """
     sessions.start_anew(unit, device_id, credentials)
+    account.forget_login_facts(unit, device_id)
     set_rest(unit, device_id, None)
     unit.run(
         "UPDATE device SET logout_wanted = 0, forgotten_at = NULL, desired = 'running'"
@@ -238,6 +239,7 @@ def forget_keys(unit: Unit, device_id: int) -> None:
     # Without keys nothing waiting can be sent any more.
     settle_logged_out(unit, device_id)
     sessions.delete_keys(unit, device_id)
+    account.forget_facts(unit, device_id)
     unit.run(
         "UPDATE outbox SET text_sealed = NULL, stanza_sealed = NULL, participants_sealed = NULL"
         " WHERE device_id = ?",
