@@ -120,7 +120,7 @@ class Notices:
                     build = partial(iq.clean_dirty, dirty_type=dirty_type, timestamp=timestamp)
                     commands.append(self._queries.ask(Courtesy.CLEAN, build, now))
                 case ib.OfflinePreview():
-                    commands.append(Send(iq.offline_batch()))
+                    commands.append(Send(iq.offline_batch(100)))
                 case _:
                     pass  # the end of the backlog needs nothing; routing is left to the server
         return commands

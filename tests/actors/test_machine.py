@@ -461,7 +461,7 @@ def test_what_concerns_nobody_is_left_alone(node: Node) -> None:
 
 def test_announced_backlog_is_asked_for() -> None:
     play = connected_play().hears(ib.ib(ib.OfflinePreview(3)))
-    play.expects(Send(iq.offline_batch()))
+    play.expects(Send(iq.offline_batch(100)))
 
 
 def test_dirty_state_is_cleaned() -> None:
