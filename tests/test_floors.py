@@ -18,6 +18,7 @@ PURE_ACTORS = {
     for name in (
         "addresses",
         "arming",
+        "backlog",
         "backoff",
         "commands",
         "delivery",
@@ -41,6 +42,8 @@ PURE_ACTORS = {
         "recovery",
         "refusals",
         "restarts",
+        "routing",
+        "stock",
         "strangers",
         "wishes",
     )

@@ -42,7 +42,7 @@ from sitpayd.actors.directory import Directory
 from sitpayd.actors.events import Armed, NotArmed, RowLoaded, SessionsLoaded
 from sitpayd.actors.pacing import Pacing
 from sitpayd.actors.queries import Queries
-from sitpayd.actors.refusals import REACHOUT_HOLD_S, refusal_of
+from sitpayd.actors.refusals import CAPPING_HOLD_S, NEW_CHAT_LIMIT, REACHOUT_HOLD_S, refusal_of
 from sitpayd.actors.strangers import Barred, Strangers
 from sitpayd.storage.records import OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid, pn
@@ -277,6 +277,19 @@ class DeliveryMachine:
         if known.ends is not None:
             ends_in_s = min(max(known.ends - self._unix_offset_s - now, 0.0), MAX_HOLD_S)
         return self._hold_new_chats(now + ends_in_s, "reachout_locked")
+
+    def capped(self, known: mex.NewChatCap, now: float) -> list[Command]:
+        """Take what the server says about the account's quota of new chats."""
+        if known.is_reached:
+            ends_in_s = CAPPING_HOLD_S
+            if known.ends is not None:
+                ends_in_s = min(max(known.ends - self._unix_offset_s - now, 0.0), MAX_HOLD_S)
+            return self._hold_new_chats(now + ends_in_s, NEW_CHAT_LIMIT)
+        barred = self._strangers.barred(now)
+        if barred is None or barred.reason != NEW_CHAT_LIMIT:
+            return []  # what holds them is something else
+        self._strangers.release()
+        return [SaveNewChatHold(None), *self.go(now)]
 
     def unanswered(self, now: float) -> list[Command]:
         """A question failed or got no answer: leave the row as it is and try again later."""

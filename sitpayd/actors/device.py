@@ -49,9 +49,13 @@ from sitpayd.actors.commands import (
     MarkReceipt,
     MarkUploaded,
     NextRow,
+    Oddity,
     Receive,
+    Remark,
     Resend,
+    SaveFact,
     SaveIdentity,
+    SaveLid,
     SaveNewChatHold,
     SaveRest,
     Send,
@@ -213,6 +217,7 @@ class DeviceActor:
         assert record is not None
         self._rest = record.rest
         credentials = self._memory.credentials
+        known = await self._memory.known_of_login()
         return Started(
             keys=credentials.keys if credentials else None,
             paired=credentials.paired if credentials else None,
@@ -224,6 +229,9 @@ class DeviceActor:
             first_contacts=await self._memory.first_contacts(),
             new_chats=_barred(record.new_chats),
             phone=record.phone,
+            uploaded_prekeys=known.uploaded_prekeys,
+            routing_info=known.routing_info,
+            props=known.props,
         )
 
     async def _next(self) -> Event | Message:
@@ -308,7 +316,7 @@ class DeviceActor:
             case CountAttempt():
                 await memory.count_attempt(command.row.id)
             case Dial():
-                self._dial(command.registration)
+                self._dial(command)
             case HangUp():
                 self._hang_up()
             case NextRow():
@@ -349,6 +357,12 @@ class DeviceActor:
                 await memory.save_identity(command.paired)
                 phone = command.paired.jid.user
                 self._handle.record = replace(self._handle.record, phone=phone)
+            case SaveLid():
+                await memory.save_lid(command.paired)
+            case SaveFact():
+                await memory.save_fact(command)
+            case Remark():
+                self._remark(command)
             case ForgetKeys():
                 await memory.forget_keys()
             case MakePreKeys():
@@ -388,14 +402,14 @@ class DeviceActor:
 
     # --- the connection ---
 
-    def _dial(self, registration: bool) -> None:
+    def _dial(self, command: Dial) -> None:
         self._handle.generation += 1
         self._dialled = self._handle.generation
-        if not registration:
+        if not command.registration:
             self._world.metrics.reconnect(self._machine.reason or "started")
         self._outgoing, outgoing = trio.open_memory_channel[Outgoing](MAX_OUTGOING)
         before, self._ended = self._ended, trio.Event()
-        make = partial(self._make_connection, registration)
+        make = partial(self._make_connection, command)
         report = partial(self._report, self._handle.generation)
         self._nursery.start_soon(self._connection, before, self._ended, make, outgoing, report)
 
@@ -424,12 +438,12 @@ class DeviceActor:
             world.url, None if proxy is None else parse_proxy(proxy), world.allow_private_proxies
         )
 
-    def _make_connection(self, registration: bool) -> Connection:
+    def _make_connection(self, command: Dial) -> Connection:
         credentials = self._memory.credentials
         assert credentials is not None
         client = self._world.revision.client
         self._announced = client.revision
-        if registration:
+        if command.registration:
             payload = registration_payload(credentials.keys, client)
         else:
             assert credentials.paired is not None
@@ -441,6 +455,7 @@ class DeviceActor:
             root_key=self._world.root_key,
             now=datetime.now(UTC).timestamp(),
             server=self._handle.acquaintance.server if resumes else None,
+            routing_info=command.routing_info,
         )
         self._login = connection if resumes else None
         return connection
@@ -559,6 +574,10 @@ class DeviceActor:
             comeback.left(self._handle)
         if self._machine.phase is Phase.CONNECTED:
             comeback.got_through()
+
+    def _remark(self, command: Remark) -> None:
+        log = self._log.error if command.oddity is Oddity.OTHER_LID else self._log.warning
+        log("device.odd", what=command.oddity.value, detail=command.detail)
 
     def _tell(self, event: Event | Message) -> None:
         self._chronicle.took(event, trio.current_time())

@@ -1,8 +1,9 @@
 """DutyMachine: one connection of a linked device, from `<success>` to its end. Pure.
 
 It keeps the connection alive (keepalive.py), does the errands of a login (login.py), delivers rows
-(delivery.py) and answers what the server says by itself (notices.py). In which phase the device
-stands, what people want of it, and what a lost connection means, is machine.py.
+(delivery.py) and answers what the server says by itself (notices.py). Messages are taken from
+`<success>` on; nothing waits for the end of a backlog. In which phase the device stands, what
+people want of it, and what a lost connection means, is machine.py.
 """
 
 from __future__ import annotations
@@ -12,16 +13,29 @@ from typing import Final, assert_never
 
 from sitpayd.actors.commands import Command, Send
 from sitpayd.actors.delivery import DeliveryMachine, Question
-from sitpayd.actors.events import Started
+from sitpayd.actors.events import (
+    Answer,
+    Armed,
+    NotArmed,
+    PreKeysMade,
+    RowLoaded,
+    SessionsLoaded,
+    Started,
+)
 from sitpayd.actors.keepalive import Keepalive
 from sitpayd.actors.login import Errand, LoginMachine
 from sitpayd.actors.notices import Courtesy, Notices
 from sitpayd.actors.pacing import Pacing, PacingLimits
 from sitpayd.actors.queries import Queries
+from sitpayd.actors.routing import Routing
 from sitpayd.actors.strangers import Strangers
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import iq
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas.props import Props
+
+# What comes back from the commands of this machine.
+Result = RowLoaded | SessionsLoaded | Armed | NotArmed | PreKeysMade | Answer
 
 
 class DutyMachine:
@@ -33,7 +47,11 @@ class DutyMachine:
     """
 
     def __init__(
-        self, queries: Queries[object], random: Random, limits: PacingLimits | None
+        self,
+        queries: Queries[object],
+        random: Random,
+        limits: PacingLimits | None,
+        routing: Routing,
     ) -> None:
         self._queries = queries
         self.keepalive: Final = Keepalive(random)
@@ -41,7 +59,7 @@ class DutyMachine:
         per_day = None if limits is None else limits.first_contacts_per_day
         self._strangers = Strangers(per_day, random)
         self.delivery: Final = DeliveryMachine(queries, Pacing(limits, random), self._strangers)
-        self.notices: Final = Notices(queries, self.login, self.delivery)
+        self.notices: Final = Notices(queries, self.login.stock, self.delivery, routing)
         self._unix_offset_s = 0.0
         self._server_offset_s = 0.0
 
@@ -49,6 +67,13 @@ class DutyMachine:
         """Take over what earlier lives left."""
         self._unix_offset_s = event.unix_offset_s
         self._strangers.restore(event.first_contacts, event.new_chats)
+        self.login.stock.restore(event.uploaded_prekeys)
+        self.login.props = event.props
+
+    def anew(self) -> None:
+        """The device has fresh keys: what belonged to the old login is stored no more."""
+        self.login.stock.restore(None)
+        self.login.props = Props()
 
     def welcomed(self, t: int | None, now: float) -> None:
         """`<success>` came.
@@ -60,19 +85,17 @@ class DutyMachine:
         if t is not None:
             self._server_offset_s = t - (now + self._unix_offset_s)
 
-    def begin(self, now: float) -> list[Command]:
-        """Do the errands of a login."""
-        return self.login.begin(now)
-
     def online(self, own: PairedIdentity, now: float) -> list[Command]:
         """The device is connected: say so, and deliver."""
         now_ms = int((now + self._unix_offset_s) * 1000)
         announce = Send(iq.unified_session(now_ms, int(self._server_offset_s * 1000)))
-        return [announce, *self.delivery.online(own, now, self._unix_offset_s)]
+        delivering = self.delivery.online(own, now, self._unix_offset_s)
+        return [*self.login.check(now), announce, *self.login.ask_props(now), *delivering]
 
     def end(self, now: float) -> None:
         """The connection is gone."""
         self.login.end()
+        self.notices.backlog.end()
         self.keepalive.stop()
         self.delivery.offline(now)
 
@@ -80,7 +103,12 @@ class DutyMachine:
 
     def deadline(self) -> float | None:
         """When to look at the clock, clock seconds; None: nothing to wait for."""
-        times = (self.keepalive.deadline(), self.delivery.deadline())
+        times = (
+            self.keepalive.deadline(),
+            self.login.stock.deadline(),
+            self.notices.backlog.deadline(),
+            self.delivery.deadline(),
+        )
         return min((t for t in times if t is not None), default=None)
 
     def dead(self, now: float) -> bool:
@@ -100,15 +128,34 @@ class DutyMachine:
         self.keepalive.heard(now)
         return True
 
-    def look(self, now: float) -> list[Command]:
-        """Look for a row, if the time of one has come."""
-        look_at = self.delivery.deadline()
-        if look_at is None or now < look_at:
+    def tick(self, now: float) -> list[Command]:
+        """Do what is due besides the ping."""
+        commands = [*self.login.stock.tick(now), *self.notices.backlog.tick(now)]
+        if (look_at := self.delivery.deadline()) is not None and now >= look_at:
             # Only then: a look costs a read, and most ticks of an idle device are for its ping.
-            return []
-        return self.delivery.go(now)
+            commands += self.delivery.go(now)
+        return commands
 
-    # --- answers ---
+    # --- answers and results ---
+
+    def took(self, event: Result, now: float) -> list[Command]:
+        """Take the result of a command."""
+        match event:
+            case RowLoaded():
+                return self.delivery.loaded(event, now)
+            case SessionsLoaded():
+                return self.delivery.sessions_loaded(event, now)
+            case Armed():
+                return self.delivery.armed(event, now)
+            case NotArmed():
+                return self.delivery.not_armed(event, now)
+            case PreKeysMade():
+                return self.login.stock.made(event.prekeys, now)
+            case Answer():
+                answers = [Send(node) for node in event.nodes]
+                return [*answers, *self.delivery.look_again(now)]
+            case _:
+                assert_never(event)
 
     def answered(
         self, purpose: Errand | Question | Courtesy, node: Node, now: float

@@ -37,6 +37,11 @@ class Over:
     last: tuple[Command, ...] = ()
 
 
+def is_about_linking(node: Node) -> bool:
+    """Whether this request of the server has to do with the linking of a device."""
+    return any(node.child(tag) is not None for tag in ("pair-device", "pair-success"))
+
+
 def link(node: Node, keys: DeviceKeys, codes: PairingMachine) -> Linked | Over:
     """Verify a `pair-success`.
 

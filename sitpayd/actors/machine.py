@@ -33,6 +33,9 @@ from sitpayd.actors.commands import (
     HangUp,
     HideQr,
     MakeKeys,
+    Oddity,
+    Remark,
+    SaveLid,
     SaveRest,
     Send,
     SettleLoggedOut,
@@ -66,7 +69,7 @@ from sitpayd.actors.failures import (
     verdict_of_stream_error,
 )
 from sitpayd.actors.linking import Over
-from sitpayd.actors.login import Errand
+from sitpayd.actors.login import Errand, under_other_lid, welcome_of
 from sitpayd.actors.messages import (
     CancelPairing,
     Deliver,
@@ -84,12 +87,13 @@ from sitpayd.actors.messages import (
     Revised,
     StartPairing,
 )
-from sitpayd.actors.notices import Courtesy
+from sitpayd.actors.notices import Courtesy, unknown_request
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.pairing import CodeErrand, PairingBar, PairingMachine
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
+from sitpayd.actors.routing import Routing
 from sitpayd.actors.strangers import Barred
 from sitpayd.actors.wishes import Step, Wishes
 from sitpayd.whatsapp.errors import RemoteProtocolError
@@ -126,7 +130,8 @@ class DeviceMachine:
         self._recovery = Recovery(random)
         self._queries: Queries[object] = Queries()
         self._pairing = PairingMachine(self._queries)
-        self._duty = DutyMachine(self._queries, random, limits)
+        self._routing = Routing()
+        self._duty = DutyMachine(self._queries, random, limits, self._routing)
         self._delivery = self._duty.delivery
         self._keys: DeviceKeys | None = None
         self._paired: PairedIdentity | None = None
@@ -151,24 +156,15 @@ class DeviceMachine:
                 return self._settle_if_logged_out() or self._delivery.go(now)
             case Tick():
                 return self._tick(now)
-            case RowLoaded():
-                return self._delivery.loaded(event, now)
-            case SessionsLoaded():
-                return self._delivery.sessions_loaded(event, now)
-            case Armed():
-                return self._delivery.armed(event, now)
-            case NotArmed():
-                return self._delivery.not_armed(event, now)
+            case RowLoaded() | SessionsLoaded() | Armed() | NotArmed() | PreKeysMade() | Answer():
+                return self._duty.took(event, now)
             case StorageFailed():
                 return self._storage_failed(event, now)
-            case Answer():
-                answers = [Send(node) for node in event.nodes]
-                return [*answers, *self._delivery.look_again(now)]
-            case PreKeysMade():
-                return self._duty.login.made(event.prekeys, self._keys, now)
             case KeysMade():
                 self._keys = event.keys
                 self._paired = None
+                self._routing.forget()
+                self._duty.anew()
                 return [Dial(registration=True)] if self.phase is Phase.PAIRING else []
             case CodeMade():
                 return self._pairing.made(event, self._keys, now)
@@ -178,6 +174,7 @@ class DeviceMachine:
                 self._first_stanza_by = now + FIRST_STANZA_S
                 return []
             case Lost():
+                self._routing.lost(event.kind)
                 return self._lose(verdict_of_loss(event), now, hang_up=False)
             case Started():
                 return self._started(event, now)
@@ -275,6 +272,7 @@ class DeviceMachine:
         self._keys, self._paired = event.keys, event.paired
         self._wishes.leaving, self._wishes.paused = event.leaving, event.paused
         self._duty.restore(event)
+        self._routing.restore(event.routing_info)
         self._pairing.first_number = event.phone
         if event.leaving and (event.paired is None or event.rest is not None):
             return self._gone()
@@ -367,7 +365,7 @@ class DeviceMachine:
             commands += self._pairing.tick(now)
             if self._pairing.over:
                 return self._lose(Verdict(Phase.UNPAIRED, self._pairing.lapsed), now)
-        return [*commands, *self._duty.look(now)]
+        return [*commands, *self._duty.tick(now)]
 
     # --- stanzas ---
 
@@ -397,15 +395,18 @@ class DeviceMachine:
         if node.text("type") in ("result", "error"):
             return self._answered(self._queries.answered(node), node, now)
         if iq.is_ping(node):
-            return [Send(iq.result(node))]
-        if node.child("pair-device") is not None and self.phase is Phase.PAIRING:
+            return [Send(iq.pong(node))]
+        if self.phase is not Phase.PAIRING:
+            # Codes for a device that is linked by now concern nobody.
+            return [] if linking.is_about_linking(node) else [unknown_request(node)]
+        if node.child("pair-device") is not None:
             assert self._keys is not None
             refs = pairing.parse_pair_device(node)
             self._first_stanza_by = None
             return [Send(iq.result(node)), *self._pairing.refs(refs, self._keys, now)]
-        if node.child("pair-success") is not None and self.phase is Phase.PAIRING:
+        if node.child("pair-success") is not None:
             return self._link(node, now)
-        return []
+        return [unknown_request(node)]
 
     # --- linking ---
 
@@ -475,12 +476,21 @@ class DeviceMachine:
     def _success(self, node: Node, now: float) -> list[Command]:
         if self.phase is not Phase.CONNECTING:
             return []
-        t = node.number("t")
+        assert self._keys is not None
+        assert self._paired is not None
+        t, told_lid = welcome_of(node)
         self._first_stanza_by = None
         self._recovery.connected(now)
+        self._routing.proved()
         self._rest_lingers = False
         self._duty.welcomed(t, now)
-        return [self._ask_logout(now)] if self._wishes.ends else self._duty.begin(now)
+        commands: list[Command] = []
+        if (other := under_other_lid(self._paired, told_lid)) is not None:
+            self._paired = other
+            commands = [SaveLid(other), Remark(Oddity.OTHER_LID)]
+        if self._wishes.ends:
+            return [*commands, self._ask_logout(now)]
+        return [*commands, *self._duty.login.begin(self._keys, now)]
 
     def _if_ready(self, commands: list[Command], now: float) -> list[Command]:
         waits = self._duty.login.ready and self.phase is not Phase.CONNECTED
@@ -535,17 +545,18 @@ class DeviceMachine:
         return commands
 
     def _wait(self, verdict: Verdict, now: float) -> list[Command]:
+        commands = self._routing.failed()
         if self._wishes.forbids_dialling:
             self._enter(Phase.PAUSED, None)
-            return []
+            return commands
         if self._recovery.plan(verdict, now):
-            return self._dial(verdict.reason)
+            return [*commands, *self._dial(verdict.reason)]
         self._enter(Phase.WAITING, verdict.reason)
-        return []
+        return commands
 
     def _dial(self, reason: str | None) -> list[Command]:
         self._enter(Phase.CONNECTING, reason)
-        dial = Dial(registration=False)
+        dial = Dial(registration=False, routing_info=self._routing.dialled())
         return [ClearRest(), dial] if self._rest_lingers else [dial]
 
     def _hang_up(self, now: float) -> list[Command]:

@@ -6,7 +6,7 @@ shelf (shelf.py); what comes in is reception.py. This file decides nothing and k
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -21,6 +21,7 @@ from sitpayd.actors.commands import (
     Mark,
     MarkLate,
     NextRow,
+    SaveFact,
     SaveNewChatHold,
 )
 from sitpayd.actors.events import (
@@ -35,22 +36,39 @@ from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.shelf import SessionShelf, serialised
 from sitpayd.actors.strangers import DAY_S
 from sitpayd.log import get_logger
-from sitpayd.storage import contacts, devices, outbox, sessions
+from sitpayd.storage import account, contacts, devices, outbox, sessions
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.missed import arm_missed, forget_missed
 from sitpayd.storage.poison import set_aside
-from sitpayd.storage.records import NewChatHold, Rest, RowState, utc_now
+from sitpayd.storage.records import (
+    PROPS_FACT,
+    ROUTING_FACT,
+    NewChatHold,
+    Rest,
+    RowState,
+    utc_now,
+)
 from sitpayd.whatsapp.credentials import Credentials
-from sitpayd.whatsapp.errors import RemoteProtocolError
+from sitpayd.whatsapp.errors import LocalProtocolError, RemoteProtocolError
 from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey, free_prekey_ids
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello, agree, new_offer
+from sitpayd.whatsapp.stanzas.props import Props
 
 # Last instant a datetime can name, UTC seconds: the wire has room for later ones.
 _LAST_TIME_S: Final = 253_402_300_799
 
 _log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOfLogin:
+    """What earlier connections left for the next one; see `Started`."""
+
+    uploaded_prekeys: int
+    routing_info: bytes | None
+    props: Props
 
 
 class DeviceMemory:
@@ -118,6 +136,23 @@ class DeviceMemory:
         credentials = Credentials(self.credentials.keys, paired)
         await self._database.write(_save_identity, self.device_id, credentials)
         self.credentials = credentials
+
+    async def save_lid(self, paired: PairedIdentity) -> None:
+        """Save that our account has another LID; sessions with our own devices move to it."""
+        await self.save_identity(paired)
+        self.shelf.clear()
+
+    async def save_fact(self, command: SaveFact) -> None:
+        """Save what the server told about the account."""
+        name, value = command.name, command.value
+        if value is None:
+            await self._database.write(account.drop_fact, self.device_id, name)
+        else:
+            await self._database.write(account.set_fact, self.device_id, name, value)
+
+    async def known_of_login(self) -> KnownOfLogin:
+        """Load what earlier connections left for the next one."""
+        return await self._database.read(_known_of_login, self.device_id)
 
     def forget_sessions_at_hand(self) -> None:
         """Drop the cache: after a failed commit only what is stored is true."""
@@ -293,6 +328,16 @@ class DeviceMemory:
         """End every row that waits: nothing will go."""
         for settled in await self._database.write(outbox.settle_logged_out, self.device_id):
             self._outcomes.announce(settled.message_id, settled.state, settled.reason)
+
+
+def _known_of_login(unit: Unit, device_id: int) -> KnownOfLogin:
+    known = account.facts(unit, device_id, (ROUTING_FACT, PROPS_FACT))
+    try:
+        props = Props.from_bytes(known[PROPS_FACT]) if PROPS_FACT in known else Props()
+    except LocalProtocolError:
+        props = Props()  # of another version, perhaps: they are told anew at the next login
+    uploaded = sessions.uploaded_prekeys(unit, device_id)
+    return KnownOfLogin(uploaded, known.get(ROUTING_FACT), props)
 
 
 def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None:

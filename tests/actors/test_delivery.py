@@ -652,7 +652,7 @@ def timelock_notice(*, active: bool, ends: int | None = None) -> Node:
 def test_lock_told_by_the_server_holds_first_messages_until_its_end() -> None:
     play = known_friend_play()[0]
     ends = int(play.now + UNIX_OFFSET_S) + 600
-    acked, *said = play.hears(timelock_notice(active=True, ends=ends)).said()
+    *said, acked = play.hears(timelock_notice(active=True, ends=ends)).said()
     assert isinstance(acked, Send)
     until = ends - UNIX_OFFSET_S
     assert said == [
@@ -667,7 +667,7 @@ def test_lock_told_by_the_server_holds_first_messages_until_its_end() -> None:
 def test_lock_that_is_lifted_lets_first_messages_go_at_once() -> None:
     play = known_friend_play()[0]
     play.hears(timelock_notice(active=True)).said()
-    _, *said = play.hears(timelock_notice(active=False)).said()
+    *said, _ = play.hears(timelock_notice(active=False)).said()
     assert said == [SaveNewChatHold(None), NextRow()]
 
 

@@ -41,8 +41,11 @@ from sitpayd.actors.commands import (
     MarkUploaded,
     NextRow,
     Receive,
+    Remark,
     Resend,
+    SaveFact,
     SaveIdentity,
+    SaveLid,
     SaveRest,
     Send,
     SettleLoggedOut,
@@ -85,7 +88,7 @@ from sitpayd.actors.messages import (
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.refusals import REFUSALS
-from sitpayd.storage.records import OutboxRow, RowState
+from sitpayd.storage.records import ROUTING_FACT, OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey
 from sitpayd.whatsapp.node import Node
@@ -93,10 +96,12 @@ from sitpayd.whatsapp.stanzas import (
     failure,
     ib,
     iq,
+    login,
     notification,
     pairing,
     pairing_code,
     prekeys,
+    props,
     usync,
 )
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
@@ -105,6 +110,7 @@ from tests.actors.builders import (
     FRIEND_PN,
     KEYS,
     OURSELVES,
+    OWN_LID,
     OWN_PN,
     PHONE,
     REFS,
@@ -160,6 +166,7 @@ class World(RuleBasedStateMachine):
         self.arms = True
         self.falls_short = True
         self.known: Revised | None = None
+        self.routing: bytes | None = None
 
     # --- the stage ---
 
@@ -181,9 +188,10 @@ class World(RuleBasedStateMachine):
 
     def perform(self, command: Command) -> Event | Message | None:
         match command:
-            case Dial(registration=registration):
+            case Dial(registration=registration, routing_info=routing_info):
                 assert not self.open, "two dials at a time"
                 assert not self.finished
+                assert routing_info == (None if registration else self.routing)
                 assert registration is (self.machine.phase is Phase.PAIRING)
                 self.open, self.asked = True, []
             case HangUp():
@@ -217,7 +225,10 @@ class World(RuleBasedStateMachine):
             case ForgetMissed(row=row):
                 assert row.missed_devices
                 self.take_off(row)
+            case SaveFact(name=name, value=value):
+                self.routing = value if name == ROUTING_FACT else self.routing
             case MakeKeys():
+                self.routing = None
                 self.keys = DeviceKeys.generate()
                 return KeysMade(self.keys)
             case MakeCode():
@@ -242,8 +253,8 @@ class World(RuleBasedStateMachine):
             case Finish():
                 self.finished = True
             case (
-                SaveIdentity() | ForgetKeys() | SaveRest() | ClearRest()
-                | MarkUploaded() | Hold() | Learn() | DropSessions() | MarkLate()
+                SaveIdentity() | ForgetKeys() | SaveRest() | ClearRest() | SaveLid()
+                | MarkUploaded() | Hold() | Learn() | DropSessions() | MarkLate() | Remark()
             ):  # fmt: skip
                 pass
         return None
@@ -424,9 +435,9 @@ class World(RuleBasedStateMachine):
         self.take(Opened())
 
     @precondition(lambda self: self.open)
-    @rule()
-    def server_welcomes(self) -> None:
-        self.hear(success())
+    @rule(lid=st.sampled_from([OWN_LID, OWN_LID, FRIEND_LID]))
+    def server_welcomes(self, lid: Jid) -> None:
+        self.hear(login.success(lid, SERVER_T))
 
     @precondition(lambda self: self.open)
     @rule(refs=st.integers(0, 6))
@@ -486,7 +497,11 @@ class World(RuleBasedStateMachine):
                 Node("xmlstreamend"),
                 Node("rubbish"),
                 Node("notification"),
+                Node("iq", {"id": "Q", "type": "set", "xmlns": "mystery"}),
+                Node("call", {"id": "C", "from": FRIEND_LID, "offline": "1"}),
                 ib.ib(ib.OfflinePreview(3), ib.Dirty("groups", 1)),
+                ib.ib(ib.OfflinePreview(300)),
+                ib.ib(ib.OfflineDone(0), ib.EdgeRouting(b"edge"), ib.OtherAnnouncement("mystery")),
                 ib.ib(ib.DowngradeWebClient()),
                 *(
                     notification.notification("N", value, t=SERVER_T, from_=OWN_PN.bare)
@@ -495,6 +510,7 @@ class World(RuleBasedStateMachine):
                         notification.IdentityChanged(FRIEND_LID),
                         notification.OwnDevices(()),
                         notification.PasskeyRequested(),
+                        notification.AppStateChanged((("regular", 1),)),
                     )
                 ),
             ]
@@ -553,6 +569,10 @@ def _answered(query: Node) -> Node:
         return pairing_code.ref_answer(query, CODE_REF)
     if query.child("count") is not None:
         return prekeys.count_answer(query, 0)
+    if query.child("digest") is not None:
+        return iq.result(query, Node("digest"))
+    if query.child("props") is not None:
+        return props.answer(query, "hash", {"10518": "true"})
     if query.child("key") is not None:
         return prekeys.bundles_answer(
             query, dict.fromkeys(prekeys.parse_bundles_query(query), BUNDLE)

@@ -32,12 +32,13 @@ class Line:
     """The server's end of one connection.
 
     Attributes:
-        payload: who dialled.
+        payload: who dialled; routing_info: by which route.
         heard: every stanza the device wrote, in order.
         ended: set when the connection is over.
     """
 
     payload: Registration | Login
+    routing_info: bytes | None
     server: Connection
     report: Report
     heard: list[Node] = field(default_factory=list)
@@ -143,7 +144,8 @@ class FakeTransport:
         (completed,) = events or server.receive(b"".join(client.data_to_send()))
         assert isinstance(completed, HandshakeCompleted)
         assert completed.client_payload is not None
-        return Line(parse_client_payload(completed.client_payload), server, report)
+        payload = parse_client_payload(completed.client_payload)
+        return Line(payload, completed.routing_info, server, report)
 
     async def _listen(
         self, line: Line, client: Connection, outgoing: trio.MemoryReceiveChannel[Outgoing]
