@@ -16,13 +16,11 @@ come in, commands go out.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from random import Random
 from typing import Final, assert_never
 
-from sitpayd.actors import linking
 from sitpayd.actors.commands import (
     AskRevision,
     ClearRest,
@@ -63,12 +61,11 @@ from sitpayd.actors.events import (
 )
 from sitpayd.actors.failures import (
     Verdict,
-    verdict_of_code,
     verdict_of_failure,
     verdict_of_loss,
     verdict_of_stream_error,
 )
-from sitpayd.actors.linking import Over
+from sitpayd.actors.linking import Linked, LinkingMachine, Outcome, Over, is_about_linking
 from sitpayd.actors.login import Errand, under_other_lid, welcome_of
 from sitpayd.actors.messages import (
     CancelPairing,
@@ -89,7 +86,7 @@ from sitpayd.actors.messages import (
 )
 from sitpayd.actors.notices import Courtesy, unknown_request
 from sitpayd.actors.pacing import PacingLimits
-from sitpayd.actors.pairing import CodeErrand, PairingBar, PairingMachine
+from sitpayd.actors.pairing import CodeErrand, PairingBar
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
@@ -97,11 +94,8 @@ from sitpayd.actors.routing import Routing
 from sitpayd.actors.strangers import Barred
 from sitpayd.actors.wishes import Step, Wishes
 from sitpayd.whatsapp.errors import RemoteProtocolError
-from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.stanzas import failure, iq, pairing
-from sitpayd.whatsapp.stanzas.iq import IqError
-from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas import failure, iq
 
 # The first stanza after the handshake must come within this time.
 FIRST_STANZA_S: Final = 30.0
@@ -129,12 +123,10 @@ class DeviceMachine:
         self.until_s: int | None = None
         self._recovery = Recovery(random)
         self._queries: Queries[object] = Queries()
-        self._pairing = PairingMachine(self._queries)
+        self._linking = LinkingMachine(self._queries)
         self._routing = Routing()
         self._duty = DutyMachine(self._queries, random, limits, self._routing)
         self._delivery = self._duty.delivery
-        self._keys: DeviceKeys | None = None
-        self._paired: PairedIdentity | None = None
         self._wishes = Wishes()
         # A rest is stored that is over for us; it is cleared before a dial until a login succeeds.
         self._rest_lingers = False
@@ -161,15 +153,15 @@ class DeviceMachine:
             case StorageFailed():
                 return self._storage_failed(event, now)
             case KeysMade():
-                self._keys = event.keys
-                self._paired = None
+                self._linking.anew(event.keys)
                 self._routing.forget()
                 self._duty.anew()
                 return [Dial(registration=True)] if self.phase is Phase.PAIRING else []
             case CodeMade():
-                return self._pairing.made(event, self._keys, now)
+                return self._linking.made(event, now)
             case CodeAgreed():
-                return self._agreed(event, now)
+                pairs = self.phase is Phase.PAIRING
+                return self._link_on(self._linking.agreed(event, now), now) if pairs else []
             case Opened():
                 self._first_stanza_by = now + FIRST_STANZA_S
                 return []
@@ -202,10 +194,10 @@ class DeviceMachine:
             case Revised():
                 return self._do(self._wishes.revised(self.phase), now)
             case Logout():
-                linked = self._paired is not None
+                linked = self._linking.paired is not None
                 return self._do(self._wishes.log_out(self.phase, linked=linked), now)
             case Remove():
-                linked = self._paired is not None
+                linked = self._linking.paired is not None
                 return self._do(self._wishes.remove(self.phase, linked=linked), now)
             case _:
                 assert_never(event)
@@ -223,11 +215,11 @@ class DeviceMachine:
 
     def pairing_bar(self, wish: PairingWish, now: float) -> PairingBar | None:
         """Why a wish to link the device would come to nothing now; None: it would not."""
-        if self.phase is Phase.PAIRING and not self._pairing.needs_its_own(wish, now):
+        if self.phase is Phase.PAIRING and not self._linking.codes.needs_its_own(wish, now):
             return None
         if self.phase is not Phase.PAIRING and not self._may_be_linked():
             return PairingBar("linked")
-        return self._pairing.bar(wish, now)
+        return self._linking.codes.bar(wish, now)
 
     def redials_in(self, now: float) -> float | None:
         """Seconds to the next dial of a device that waits; None: none is planned."""
@@ -261,7 +253,7 @@ class DeviceMachine:
             self._first_stanza_by,
             self._settle_at,
             self._queries.deadline(),
-            self._pairing.deadline(),
+            self._linking.codes.deadline(),
             self._duty.deadline(),
         )
         return min((t for t in times if t is not None), default=None)
@@ -269,11 +261,10 @@ class DeviceMachine:
     # --- people and the clock ---
 
     def _started(self, event: Started, now: float) -> list[Command]:
-        self._keys, self._paired = event.keys, event.paired
+        self._linking.restore(event)
         self._wishes.leaving, self._wishes.paused = event.leaving, event.paused
         self._duty.restore(event)
         self._routing.restore(event.routing_info)
-        self._pairing.first_number = event.phone
         if event.leaving and (event.paired is None or event.rest is not None):
             return self._gone()
         if event.rest is not None:
@@ -298,10 +289,10 @@ class DeviceMachine:
             return []
         commands: list[Command] = []
         if self.phase is Phase.PAIRING:
-            if not self._pairing.needs_its_own(wish, now):
-                return self._pairing.join(wish)
+            if not self._linking.codes.needs_its_own(wish, now):
+                return self._linking.codes.join(wish)
             commands = self._hang_up(now)
-        self._pairing.begin(wish)
+        self._linking.codes.begin(wish)
         self._recovery.linking()
         self._enter(Phase.PAIRING, None)
         self._wishes.linking()
@@ -309,7 +300,7 @@ class DeviceMachine:
         return [*commands, MakeKeys()]
 
     def _may_be_linked(self) -> bool:
-        unlinked = self._paired is None and self.phase in RESTING
+        unlinked = self._linking.paired is None and self.phase in RESTING
         is_open = unlinked or self.phase in (Phase.UNPAIRED, Phase.LOGGED_OUT)
         return is_open and not self._wishes.leaving
 
@@ -323,7 +314,7 @@ class DeviceMachine:
                 self._enter(Phase.PAUSED, None)
                 return commands
             case Step.WAKE:
-                if self._paired is not None:
+                if self._linking.paired is not None:
                     return self._dial(None)
                 return self._end_rest(Phase.UNPAIRED)
             case Step.SLEEP:
@@ -361,10 +352,8 @@ class DeviceMachine:
                 # The connection ends, and with it what else was asked.
                 return self._unanswered(purpose, now)
             commands += self._unanswered(purpose, now)
-        if self.phase is Phase.PAIRING and self._pairing.deadline() is not None:
-            commands += self._pairing.tick(now)
-            if self._pairing.over:
-                return self._lose(Verdict(Phase.UNPAIRED, self._pairing.lapsed), now)
+        if self.phase is Phase.PAIRING:
+            return [*commands, *self._link_on(self._linking.tick(now), now)]
         return [*commands, *self._duty.tick(now)]
 
     # --- stanzas ---
@@ -384,10 +373,10 @@ class DeviceMachine:
                 case "xmlstreamend":
                     return self._lose(verdict_of_loss(Lost(LossKind.CLOSED, "")), now)
                 case _:
-                    noted = self._duty.notices.heard(node, self._paired, now)
+                    noted = self._duty.notices.heard(node, self._linking.paired, now)
                     if self.phase is not Phase.PAIRING:
                         return noted
-                    return [*noted, *self._unless_over(linking.heard(node, self._pairing), now)]
+                    return [*noted, *self._link_on(self._linking.heard(node), now)]
         except RemoteProtocolError:
             return []  # one malformed stanza: skipped, the connection is in step
 
@@ -398,58 +387,31 @@ class DeviceMachine:
             return [Send(iq.pong(node))]
         if self.phase is not Phase.PAIRING:
             # Codes for a device that is linked by now concern nobody.
-            return [] if linking.is_about_linking(node) else [unknown_request(node)]
-        if node.child("pair-device") is not None:
-            assert self._keys is not None
-            refs = pairing.parse_pair_device(node)
-            self._first_stanza_by = None
-            return [Send(iq.result(node)), *self._pairing.refs(refs, self._keys, now)]
-        if node.child("pair-success") is not None:
-            return self._link(node, now)
-        return [unknown_request(node)]
+            return [] if is_about_linking(node) else [unknown_request(node)]
+        outcome = self._linking.asked(node, now)
+        if outcome is None:
+            return [unknown_request(node)]
+        self._first_stanza_by = None
+        return self._link_on(outcome, now)
 
-    # --- linking ---
-
-    def _link(self, node: Node, now: float) -> list[Command]:
-        assert self._keys is not None
-        linked = linking.link(node, self._keys, self._pairing)
-        if isinstance(linked, Over):
-            return self._unless_over(linked, now)
-        self._paired, self._pairing.first_number = linked.paired, linked.paired.jid.user
-        self._pairing.end()
-        self._first_stanza_by = now + FIRST_STANZA_S
-        self._enter(Phase.PAIRED, None)
-        return list(linked.commands)
-
-    def _unless_over(self, result: list[Command] | Over, now: float) -> list[Command]:
-        if isinstance(result, Over):
-            return [*result.last, *self._lose(result.verdict, now)]
-        return result
-
-    def _agreed(self, event: CodeAgreed, now: float) -> list[Command]:
-        if self.phase is not Phase.PAIRING or self._keys is None:
-            return []
-        if event.agreed is None:
-            return self._lose(Verdict(Phase.UNPAIRED, "pairing_refused"), now)
-        self._keys = replace(self._keys, adv_secret=event.agreed.adv_secret)
-        return self._pairing.agreed(event.agreed, now)
-
-    def _code_answered(self, errand: CodeErrand, node: Node, now: float) -> list[Command]:
-        error = iq.parse_iq_error(node)
-        if error is not None:
-            return self._code_refused(error, now)
-        return self._pairing.answered(errand, node, now)
-
-    def _code_refused(self, error: IqError | None, now: float) -> list[Command]:
-        # A phone that scanned meanwhile has linked the device all the same.
-        return self._lose(verdict_of_code(error), now) if self.phase is Phase.PAIRING else []
+    def _link_on(self, outcome: Outcome, now: float) -> list[Command]:
+        """Do what follows for a device that is being linked."""
+        match outcome:
+            case Over(verdict=verdict, last=last):
+                return [*last, *self._lose(verdict, now)]
+            case Linked(commands=commands):
+                self._first_stanza_by = now + FIRST_STANZA_S
+                self._enter(Phase.PAIRED, None)
+                return list(commands)
+            case _:
+                return outcome
 
     # --- answers ---
 
     def _answered(self, purpose: object, node: Node, now: float) -> list[Command]:
         try:
-            if isinstance(purpose, CodeErrand):
-                return self._code_answered(purpose, node, now)
+            if isinstance(purpose, CodeErrand) and self.phase is Phase.PAIRING:
+                return self._link_on(self._linking.answered(purpose, node, now), now)
             if isinstance(purpose, Errand | Question | Courtesy):
                 return self._if_ready(self._duty.answered(purpose, node, now), now)
             if purpose is _Purpose.LOGOUT and iq.parse_iq_error(node) is None:
@@ -464,8 +426,8 @@ class DeviceMachine:
         match purpose:
             case Errand() | Question() | Courtesy():
                 return self._if_ready(self._duty.unanswered(purpose, now), now)
-            case CodeErrand():
-                return self._code_refused(None, now)
+            case CodeErrand() if self.phase is Phase.PAIRING:
+                return self._link_on(self._linking.unanswered(), now)
             case _Purpose.LOGOUT:
                 return self._lose(verdict_of_loss(Lost(LossKind.SILENT, "")), now)
             case _:
@@ -476,8 +438,8 @@ class DeviceMachine:
     def _success(self, node: Node, now: float) -> list[Command]:
         if self.phase is not Phase.CONNECTING:
             return []
-        assert self._keys is not None
-        assert self._paired is not None
+        assert self._linking.keys is not None
+        assert self._linking.paired is not None
         t, told_lid = welcome_of(node)
         self._first_stanza_by = None
         self._recovery.connected(now)
@@ -485,26 +447,28 @@ class DeviceMachine:
         self._rest_lingers = False
         self._duty.welcomed(t, now)
         commands: list[Command] = []
-        if (other := under_other_lid(self._paired, told_lid)) is not None:
-            self._paired = other
+        if (other := under_other_lid(self._linking.paired, told_lid)) is not None:
+            self._linking.paired = other
             commands = [SaveLid(other), Remark(Oddity.OTHER_LID)]
         if self._wishes.ends:
             return [*commands, self._ask_logout(now)]
-        return [*commands, *self._duty.login.begin(self._keys, now)]
+        return [*commands, *self._duty.login.begin(self._linking.keys, now)]
 
     def _if_ready(self, commands: list[Command], now: float) -> list[Command]:
         waits = self._duty.login.ready and self.phase is not Phase.CONNECTED
         if not waits or self._wishes.ends:
             return commands
-        assert self._paired is not None
+        assert self._linking.paired is not None
         self._enter(Phase.CONNECTED, None)
-        return [*commands, *self._duty.online(self._paired, now)]
+        return [*commands, *self._duty.online(self._linking.paired, now)]
 
     def _ask_logout(self, now: float) -> Command:
-        assert self._paired is not None
+        assert self._linking.paired is not None
         # What is in flight is settled with the logout: nothing more is sent.
         self._delivery.offline(now)
-        return self._queries.ask(_Purpose.LOGOUT, partial(iq.logout, device=self._paired.jid), now)
+        return self._queries.ask(
+            _Purpose.LOGOUT, partial(iq.logout, device=self._linking.paired.jid), now
+        )
 
     # --- losing a connection ---
 
@@ -567,7 +531,7 @@ class DeviceMachine:
         self._recovery.stop()
         self._queries.reset()
         self._duty.end(now)
-        self._pairing.end()
+        self._linking.codes.end()
         return [HideQr()] if self.phase is Phase.PAIRING else []
 
     def _end_again(self) -> list[Command]:
