@@ -48,6 +48,7 @@ class Device:
         refused: devices whose bundle it was refused at its last question.
         routing_info: the edge routing bytes it was given last.
         handshake: how it shook hands at its last login.
+        dirty: what it has to fetch anew, and since when (UTC seconds), until it says that it has.
         is_welcomed: whether its phone has sent it keys and history.
         is_available: whether it wants to appear online.
     """
@@ -87,6 +88,7 @@ class Device:
         self.refused: set[Device] = set()
         self.routing_info: bytes | None = None
         self.handshake: Pattern | None = None
+        self.dirty: dict[str, int] = {}
         self.is_welcomed = False
         self.is_available = False
 

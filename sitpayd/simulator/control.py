@@ -9,27 +9,35 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import asdict, fields, replace
-from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
-from quart import Response, jsonify, request
+from quart import Response, jsonify
 from quart_trio import QuartTrio
 
-from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER, Jid
 from sitpayd.whatsapp.noise import Resumption
 from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
 from sitpayd.whatsapp.stanzas.login import DEFAULT_REVISION
 
-from .accounts import PHONE, Account, Device
-from .client import Client
+from .accounts import Account, Device
+from .announcements import add_announcements
 from .faults import ALWAYS, Fault, FaultKind
 from .linking import ScanError
 from .options import Options, Repeats
-from .phone import Phone
+from .requests import (
+    Body,
+    ControlError,
+    client_of,
+    companion_of,
+    device_of,
+    phone_of,
+    query_number,
+    query_seconds,
+    read_body,
+)
 from .seeding import Seeded, seed_companion
 from .server import Server
 
@@ -37,78 +45,6 @@ _SCAN_S: Final = 30.0
 _MAX_WAIT_S: Final = 60.0
 _GRACE_S: Final = 0.2
 _MAX_NUMBER_LEN: Final = 15
-
-_Word = TypeVar("_Word", bound=StrEnum)
-
-
-class ControlError(Exception):
-    """A request that cannot be done.
-
-    Attributes:
-        status: the HTTP status.
-        field: the field that is wrong; None if none is.
-    """
-
-    def __init__(self, status: int, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.field = field
-
-
-class Body:
-    """A JSON body, read field by field."""
-
-    def __init__(self, value: object) -> None:
-        if not isinstance(value, dict):
-            raise ControlError(400, "the body is not a JSON object")
-        self._fields: dict[str, object] = value
-
-    def text(self, name: str, default: str | None = None) -> str:
-        """A text field."""
-        value = self._fields.get(name, default)
-        if not isinstance(value, str):
-            raise ControlError(422, f"{name} must be a text", name)
-        return value
-
-    def optional_text(self, name: str) -> str | None:
-        """A text field that may be absent or null."""
-        return None if self._fields.get(name) is None else self.text(name)
-
-    def number(self, name: str, default: int | None = None) -> int:
-        """A whole number."""
-        value = self._fields.get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise ControlError(422, f"{name} must be a whole number", name)
-        return value
-
-    def optional_number(self, name: str) -> int | None:
-        """A whole number that may be absent or null."""
-        return None if self._fields.get(name) is None else self.number(name)
-
-    def optional_seconds(self, name: str) -> float | None:
-        """A number of seconds that may be absent or null."""
-        return None if self._fields.get(name) is None else self.seconds(name)
-
-    def choice(self, name: str, words: type[_Word]) -> _Word:
-        """One of the words of an enum."""
-        value = self.text(name)
-        try:
-            return words(value)
-        except ValueError as error:
-            known = ", ".join(word.value for word in words)
-            raise ControlError(422, f"{name} must be one of {known}", name) from error
-
-    def seconds(self, name: str) -> float:
-        """A number of seconds."""
-        value = self._fields.get(name)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
-            raise ControlError(422, f"{name} must be a number of seconds", name)
-        return float(value)
-
-    @property
-    def names(self) -> set[str]:
-        """The fields that are there."""
-        return set(self._fields)
 
 
 async def serve_control(
@@ -142,6 +78,7 @@ def create_control(server: Server) -> QuartTrio:
     _add_errors(app)
     _add_accounts(app, server)
     _add_devices(app, server)
+    add_announcements(app, server)
     _add_observations(app, server)
     _add_service_worker(app, server)
     return app
@@ -190,7 +127,7 @@ def _add_accounts(app: QuartTrio, server: Server) -> None:
 
     @app.post("/accounts")
     async def make_account() -> Response:
-        body = await _body(optional=True)
+        body = await read_body(optional=True)
         number = body.optional_text("phone")
         if number is not None:
             number = number.removeprefix("+")
@@ -211,11 +148,11 @@ def _add_accounts(app: QuartTrio, server: Server) -> None:
 
     @app.get("/accounts/<number>")
     async def show_account(number: str) -> Response:
-        return jsonify(_account(_phone(server, number).account))
+        return jsonify(_account(phone_of(server, number).account))
 
     @app.post("/accounts/<number>/scan")
     async def scan(number: str) -> Response:
-        phone, body = _phone(server, number), await _body()
+        phone, body = phone_of(server, number), await read_body()
         qr_text = body.text("qr")
         with trio.move_on_after(_SCAN_S):
             return jsonify(_device(server, await phone.scan(qr_text)))
@@ -223,7 +160,7 @@ def _add_accounts(app: QuartTrio, server: Server) -> None:
 
     @app.post("/accounts/<number>/enter-code")
     async def enter_code(number: str) -> Response:
-        phone, body = _phone(server, number), await _body()
+        phone, body = phone_of(server, number), await read_body()
         code = body.text("code")
         with trio.move_on_after(_SCAN_S):
             return jsonify(_device(server, await phone.enter_code(code)))
@@ -231,8 +168,8 @@ def _add_accounts(app: QuartTrio, server: Server) -> None:
 
     @app.post("/accounts/<number>/messages")
     async def send(number: str) -> Response:
-        phone, body = _phone(server, number), await _body()
-        to = _phone(server, body.text("to"), "to").account
+        phone, body = phone_of(server, number), await read_body()
+        to = phone_of(server, body.text("to"), "to").account
         text = body.text("text")
         addressing = body.text("addressing", "lid")
         if addressing not in ("lid", "pn"):
@@ -242,16 +179,16 @@ def _add_accounts(app: QuartTrio, server: Server) -> None:
 
     @app.get("/accounts/<number>/inbox")
     async def inbox(number: str) -> Response:
-        phone = _phone(server, number)
-        after = _query_number("after", 0)
-        with trio.move_on_after(min(_query_seconds("wait"), _MAX_WAIT_S)):
+        phone = phone_of(server, number)
+        after = query_number("after", 0)
+        with trio.move_on_after(min(query_seconds("wait"), _MAX_WAIT_S)):
             while phone.received <= after:
                 await phone.arrival()
         return jsonify([asdict(item) for item in phone.inbox if item.seq > after])
 
     @app.post("/accounts/<number>/read")
     async def read(number: str) -> Response:
-        phone, body = _phone(server, number), await _body()
+        phone, body = phone_of(server, number), await read_body()
         if not phone.read(body.text("id")):
             raise ControlError(404, "no such message in the inbox", "id")
         return jsonify({})
@@ -270,7 +207,7 @@ def _add_devices(app: QuartTrio, server: Server) -> None:
 
     @app.post("/devices")
     async def seed_devices() -> Response:
-        body = await _body()
+        body = await read_body()
         first, count = body.text("first"), body.number("count")
         if not (first.isascii() and first.isdigit() and len(first) <= _MAX_NUMBER_LEN):
             raise ControlError(422, "first must be digits in international form", "first")
@@ -288,33 +225,33 @@ def _add_devices(app: QuartTrio, server: Server) -> None:
 
     @app.get("/devices/<jid>")
     async def show_device(jid: str) -> Response:
-        return jsonify(_device(server, _companion(server, jid)))
+        return jsonify(_device(server, companion_of(server, jid)))
 
     @app.delete("/devices/<jid>")
     async def unlink(jid: str) -> Response:
-        server.unlink(_companion(server, jid))
+        server.unlink(companion_of(server, jid))
         return jsonify({})
 
     @app.post("/devices/<jid>/drop")
     async def drop(jid: str) -> Response:
-        await _client(server, jid).drop()
+        await client_of(server, jid).drop()
         return jsonify({})
 
     @app.post("/devices/<jid>/ping")
     async def ping(jid: str) -> Response:
-        _client(server, jid).ping()
+        client_of(server, jid).ping()
         return jsonify({})
 
     @app.post("/devices/<jid>/stream-error")
     async def end_stream(jid: str) -> Response:
-        client, body = _client(server, jid), await _body()
+        client, body = client_of(server, jid), await read_body()
         conflict = body.optional_text("conflict")
         client.end(stream_error(StreamError(body.optional_number("code"), conflict)))
         return jsonify({})
 
     @app.post("/devices/<jid>/fail-next-login")
     async def fail_next_login(jid: str) -> Response:
-        device, body = _companion(server, jid), await _body()
+        device, body = companion_of(server, jid), await read_body()
         fault = Fault(
             FaultKind.FAIL_LOGIN,
             device.account.number,
@@ -352,7 +289,7 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
 
     @app.post("/outage")
     async def begin_outage() -> Response:
-        await server.go_away((await _body()).seconds("seconds"))
+        await server.go_away((await read_body()).seconds("seconds"))
         return jsonify({})
 
     @app.post("/keys")
@@ -366,7 +303,7 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
 
     @app.patch("/options")
     async def change_options() -> Response:
-        server.options = _changed(server.options, await _body())
+        server.options = _changed(server.options, await read_body())
         return jsonify(asdict(server.options))
 
     @app.get("/faults")
@@ -375,12 +312,12 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
 
     @app.post("/faults")
     async def add_fault() -> Response:
-        body = await _body()
+        body = await read_body()
         kind = body.choice("kind", FaultKind)
         number, device = body.optional_text("phone"), body.optional_text("device")
         fault = Fault(
             kind,
-            None if number is None else _phone(server, number, "phone").account.number,
+            None if number is None else phone_of(server, number, "phone").account.number,
             count=body.number("count", 1),
             code=body.number("code", 500),
             seconds=body.optional_seconds("seconds"),
@@ -388,7 +325,7 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
             seed=body.optional_number("seed"),
         )
         if device is not None:
-            target = _any_device(server, device, "device")
+            target = device_of(server, device, "device")
             fault = replace(fault, number=target.account.number, device=target.number)
         server.faults.add(fault)
         response = jsonify(_fault(fault))
@@ -430,62 +367,6 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
 # --- reading requests ---
 
 
-async def _body(*, optional: bool = False) -> Body:
-    data = await request.get_data()
-    if not data and optional:
-        return Body({})
-    return Body(await request.get_json(force=True))
-
-
-def _query_number(name: str, default: int) -> int:
-    value = request.args.get(name, str(default))
-    if not (value.isascii() and value.isdigit()):
-        raise ControlError(422, f"{name} must be a whole number", name)
-    return int(value)
-
-
-def _query_seconds(name: str) -> float:
-    try:
-        value = float(request.args.get(name, "0"))
-    except ValueError as error:
-        raise ControlError(422, f"{name} must be a number of seconds", name) from error
-    if not 0 <= value < float("inf"):
-        raise ControlError(422, f"{name} must be a number of seconds", name)
-    return value
-
-
-def _phone(server: Server, number: str, field: str = "phone") -> Phone:
-    try:
-        return server.phone(number.removeprefix("+"))
-    except KeyError as error:
-        raise ControlError(404, "this number has no account", field) from error
-
-
-def _any_device(server: Server, text: str, field: str = "jid") -> Device:
-    try:
-        jid = Jid.parse(text if "@" in text else f"{text}@{PN_SERVER}")
-    except RemoteProtocolError as error:
-        raise ControlError(422, str(error), field) from error
-    device = server.accounts.device(jid)
-    if device is None:
-        raise ControlError(404, "there is no such device", field)
-    return device
-
-
-def _companion(server: Server, text: str) -> Device:
-    device = _any_device(server, text)
-    if device.number == PHONE:
-        raise ControlError(409, "this is the phone itself", "jid")
-    return device
-
-
-def _client(server: Server, text: str) -> Client:
-    client = server.client(_companion(server, text))
-    if client is None:
-        raise ControlError(409, "the device is not connected", "jid")
-    return client
-
-
 def _changed(options: Options, body: Body) -> Options:
     """The options with the named ones changed."""
     for name in body.names - {field.name for field in fields(Options)}:
@@ -503,6 +384,8 @@ def _changed(options: Options, body: Body) -> Options:
                 changes[name] = body.choice(name, Repeats)
             case "resumption":
                 changes[name] = body.choice(name, Resumption)
+            case "batches":
+                changes[name] = body.flag(name)
             case _:
                 changes[name] = body.seconds(name)
     if changes.get("window") == 0:
@@ -537,6 +420,7 @@ def _device(server: Server, device: Device) -> dict[str, object]:
         "prekeys": len(device.prekeys),
         "queued": len(device.queue),
         "unanswered": device.queue.in_flight,
+        "dirty": device.dirty,
     }
 
 

@@ -37,6 +37,8 @@ class Options:
         minimum_revision: older web clients are refused with failure 405.
         pn_refusal: ack error for messages addressed by phone number (463 in a rollout seen in
             Baileys issue 2683); None accepts them.
+        batches: whether a backlog is handed out piece by piece, as the client asks for it;
+            otherwise all of it comes, as unmodified whatsmeow expects, which asks for nothing.
         repeats: the real server's choice is not known.
         resumption: what happens to a client that begins with Noise IK.
     """
@@ -51,5 +53,6 @@ class Options:
     low_prekeys: int = 10
     minimum_revision: int = 0
     pn_refusal: int | None = None
+    batches: bool = False
     repeats: Repeats = Repeats.DROP
     resumption: Resumption = Resumption.ACCEPT

@@ -29,7 +29,7 @@ from .iqs import IqDesk
 from .linking import Linking
 from .options import Options
 from .phone import Phone, Waker
-from .routing import Router
+from .routing import Router, now
 from .violations import Kind, Violations
 
 _TICK_S: Final = 1.0
@@ -160,6 +160,14 @@ class Server:
         if client is not None:
             client.end(stream_error(StreamError(code=401, conflict="device_removed")))
         self.router.forget(device)
+
+    def make_dirty(self, device: Device, kind: str) -> None:
+        """Tell a device that it has to fetch something anew; at each login, until it has."""
+        # As new as now, and newer than what it may just be saying.
+        device.dirty[kind] = max(now(), device.dirty.get(kind, 0) + 1)
+        client = self.client(device)
+        if client is not None:
+            client.announce_dirty()
 
     # --- stanzas that are nobody else's ---
 
