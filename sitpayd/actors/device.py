@@ -111,7 +111,7 @@ from sitpayd.whatsapp.noise import Pattern
 from sitpayd.whatsapp.stanzas.login import login_payload, registration_payload
 from sitpayd.whatsapp.stanzas.pairing_code import display_name
 
-# Tasks that write one last thing before they end must not hold the process up.
+# A connection that writes one last thing before it ends must not hold the process up.
 GOODBYE_S: Final = 2.0
 STARTS_AT_A_TIME: Final = 64
 
@@ -171,6 +171,8 @@ class DeviceActor:
         self._outgoing: trio.MemorySendChannel[Outgoing] | None = None
         self._ended = trio.Event()
         self._ended.set()
+        # The connections of this life that have not ended, the newest one last.
+        self._lines: list[trio.CancelScope] = []
         # Generation of a dial of which nothing was heard yet.
         self._dialled: int | None = None
         # The login that shakes hands.
@@ -197,11 +199,26 @@ class DeviceActor:
                     if self._handle.doorbell and not self._finished:
                         self._handle.doorbell = False
                         await self._take(Deliver())
+            except trio.Cancelled:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + GOODBYE_S):
+                    await self._say_goodbye()
+                raise
             finally:
                 self._handle.show_qr(None)
                 self._handle.show_code(None)
                 self._handle.pairs = False
-            nursery.cancel_scope.deadline = trio.current_time() + GOODBYE_S
+                self._end_lines()
+
+    async def _say_goodbye(self) -> None:
+        """The process stops, or a person has the actor begin anew: that is no logout."""
+        for command in self._machine.farewell():
+            await self._perform(command, None)
+
+    def _end_lines(self) -> None:
+        """Let connections write what they have, and not much longer: acks of what is stored."""
+        self._hang_up()
+        for line in self._lines:
+            line.deadline = trio.current_time() + GOODBYE_S
 
     async def _set_aside(self) -> None:
         """Settle the row that the lives before died of, before it is on top again."""
@@ -411,10 +428,14 @@ class DeviceActor:
         before, self._ended = self._ended, trio.Event()
         make = partial(self._make_connection, command)
         report = partial(self._report, self._handle.generation)
-        self._nursery.start_soon(self._connection, before, self._ended, make, outgoing, report)
+        line = trio.CancelScope(shield=True)
+        self._lines.append(line)
+        ends = (before, self._ended)
+        self._nursery.start_soon(self._connection, line, *ends, make, outgoing, report)
 
     async def _connection(
         self,
+        line: trio.CancelScope,
         before: trio.Event,
         ended: trio.Event,
         make: Callable[[], Connection],
@@ -426,9 +447,11 @@ class DeviceActor:
             # One connection per credentials: two would throw each other out. Waited for here, since
             # the one before may itself wait for room in the mailbox.
             await before.wait()
-            with outgoing:
+            # The scope is a shield: the actor's end gives it the time to write what is committed.
+            with outgoing, line:
                 await world.converse(self._way, make, outgoing, world.bucket, report)
         finally:
+            self._lines.remove(line)
             ended.set()
 
     def _way(self) -> Route:
@@ -506,6 +529,9 @@ class DeviceActor:
     def _hang_up(self) -> None:
         if self._dialled is not None:
             self._note_dial("abandoned")
+            # Nothing was said on it: nobody waits for the rest of the dial.
+            for line in self._lines[-1:]:
+                line.cancel()
         # From here on this connection's reports belong to the past.
         self._handle.generation += 1
         if self._outgoing is not None:

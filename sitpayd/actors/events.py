@@ -77,7 +77,8 @@ class Started:
         first_contacts: when first messages left in the last day, clock seconds.
         new_chats: why nobody may be written to first, if so.
         phone: digits of the number it was linked to, also before; None: never linked.
-        uploaded_prekeys: how many are stored that the server was given; None: nobody counted.
+        uploaded_prekeys: how many are stored that the server was given, counted as far as that
+            matters; None: nobody counted.
         routing_info: for the prologue of the next connection, if the server has told any.
         props: what the server last told to be switched on for the account.
     """

@@ -209,6 +209,10 @@ class DeviceMachine:
         """
         return node.tag == "iq" and self._duty.pong(node, now)
 
+    def farewell(self) -> list[Command]:
+        """What is done before the actor ends, as the process does; no event follows any more."""
+        return [HangUp()]
+
     def outlook(self, recipient: str, first_contact: bool, now: float) -> Barred | None:
         """Why a message to this number would wait now, were the device connected."""
         return self._delivery.outlook(recipient, first_contact, now)

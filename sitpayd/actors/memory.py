@@ -34,6 +34,7 @@ from sitpayd.actors.events import (
 )
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.shelf import SessionShelf, serialised
+from sitpayd.actors.stock import FEW_PREKEYS
 from sitpayd.actors.strangers import DAY_S
 from sitpayd.log import get_logger
 from sitpayd.storage import account, contacts, devices, outbox, sessions
@@ -336,7 +337,7 @@ def _known_of_login(unit: Unit, device_id: int) -> KnownOfLogin:
         props = Props.from_bytes(known[PROPS_FACT]) if PROPS_FACT in known else Props()
     except LocalProtocolError:
         props = Props()  # of another version, perhaps: they are told anew at the next login
-    uploaded = sessions.uploaded_prekeys(unit, device_id)
+    uploaded = sessions.uploaded_prekeys(unit, device_id, at_most=FEW_PREKEYS)
     return KnownOfLogin(uploaded, known.get(ROUTING_FACT), props)
 
 

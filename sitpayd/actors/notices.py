@@ -140,8 +140,8 @@ class Notices:
                 return [DropSessions(user)]
             case notification.DevicesChanged(user=user):
                 self._delivery.directory.forget(user)
-            case notification.OwnDevices():
-                self._forget_own_devices(own)
+            case notification.OwnDevices() if own is not None:
+                self._delivery.directory.forget(own.jid)
             case notification.AppStateChanged(collections=collections) if own is not None:
                 return self._app_state(collections)
             case notification.OtherNotification(type="mex"):
@@ -167,12 +167,14 @@ class Notices:
         return []
 
     def _announced(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
+        if own is None:
+            return []  # what concerns the linking of a device is linking.py's
         commands: list[Command] = []
         for announcement in ib.parse_ib(node):
             match announcement:
                 case ib.Dirty(type=dirty_type, timestamp=timestamp):
                     if dirty_type == "account_sync":
-                        self._forget_own_devices(own)
+                        self._delivery.directory.forget(own.jid)
                     # Nothing else of what may be meant is kept here.
                     build = partial(iq.clean_dirty, dirty_type=dirty_type, timestamp=timestamp)
                     commands.append(self._queries.ask(Courtesy.CLEAN, build, now))
@@ -181,18 +183,12 @@ class Notices:
                 case ib.OfflineDone():
                     self.backlog.end()
                 case ib.EdgeRouting(routing_info=info):
-                    if own is not None:
-                        commands += self._routing.announced(info)
+                    commands += self._routing.announced(info)
                 case ib.DowngradeWebClient():
-                    if own is not None:  # while a device is being linked: linking.py
-                        commands += self._remark_once(Oddity.NO_MULTI_DEVICE, None)
+                    commands += self._remark_once(Oddity.NO_MULTI_DEVICE, None)
                 case ib.OtherAnnouncement(tag=tag):
                     commands += self._remark_once(Oddity.UNKNOWN_ANNOUNCEMENT, name_of(tag))
         return commands
-
-    def _forget_own_devices(self, own: PairedIdentity | None) -> None:
-        if own is not None:
-            self._delivery.directory.forget(own.jid)
 
     def _remark_once(self, oddity: Oddity, detail: str | None) -> list[Command]:
         what = detail or oddity.value

@@ -8,7 +8,7 @@ from sitpayd.actors.events import LossKind, Lost
 from sitpayd.actors.messages import Deliver
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import ib, iq
-from tests.actors.builders import FRIEND_LID, connected_play
+from tests.actors.builders import FRIEND_LID, connected_play, pairing_play
 from tests.support.playbook import Playbook
 
 
@@ -43,6 +43,13 @@ def test_next_batch_is_asked_for_behind_the_last_stanza_of_this_one() -> None:
 
 def test_empty_backlog_is_not_asked_for() -> None:
     connected_play().hears(ib.ib(ib.OfflinePreview(0))).expects_nothing()
+
+
+def test_backlog_of_a_device_that_is_being_linked_is_none() -> None:
+    play = pairing_play()
+    waits_s = play.waits_s
+    play.hears(ib.ib(ib.OfflinePreview(3))).expects_nothing()
+    assert play.waits_s == waits_s
 
 
 def test_every_kind_of_stanza_counts() -> None:

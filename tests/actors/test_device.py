@@ -31,7 +31,6 @@ from sitpayd.whatsapp.keys import DeviceKeys, KeyPair
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import (
     failure,
-    ib,
     iq,
     message,
     notification,
@@ -118,7 +117,7 @@ class Stage:
         keys = DeviceKeys.generate()
         credentials = Credentials(keys, some_identity(keys))
         await self.database.write(sessions.save_credentials, self.device.id, credentials.to_bytes())
-        if not await self.database.read(sessions.uploaded_prekeys, self.device.id):
+        if not await self.database.read(sessions.uploaded_prekeys, self.device.id, 1):
             # Enough of those that the server counts: nothing is made anew.
             uploaded = [(key_id, new_private_key()) for key_id in range(1, 6)]
             await self.database.write(sessions.add_prekeys, self.device.id, uploaded)
@@ -869,7 +868,7 @@ async def test_crash_leaves_the_actor_and_takes_the_code_away(
             line = await show_code(stage)
             assert stage.handle.qr is not None
             stage.transport.answer = crashing
-            await line.say(ib.ib(ib.OfflinePreview(1)))
+            await line.say(iq.server_ping("P"))
             await wait_all_tasks_blocked()
     assert stage.handle.qr is None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 import httpx
@@ -33,7 +33,7 @@ async def announced(wire: Wire, kind: type) -> object:
             return value
 
 
-async def announcements(wire: Wire) -> list[object]:
+async def announcements(wire: Wire) -> Sequence[object]:
     """What was announced until now."""
     await wire.handled()
     said = [value for node in wire.unread if node.tag == "ib" for value in parse_ib(node)]

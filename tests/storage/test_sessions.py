@@ -89,10 +89,11 @@ async def test_ids_of_prekeys_that_are_kept_are_known(database: Database, tenant
     device_id = tenant.device.id
     await database.write(add_prekeys, device_id, [(1, b"one"), (2, b"two"), (3, b"three")])
     await database.write(mark_uploaded, device_id, [1, 2])
-    assert await database.read(uploaded_prekeys, device_id) == 2
+    assert await database.read(uploaded_prekeys, device_id, at_most=9) == 2
+    assert await database.read(uploaded_prekeys, device_id, at_most=1) == 1
     await database.write(delete_prekey, device_id, 2)
     assert await database.read(prekey_ids_in_use, device_id) == {1, 3}
-    assert await database.read(uploaded_prekeys, device_id) == 1
+    assert await database.read(uploaded_prekeys, device_id, at_most=9) == 1
 
 
 async def test_a_prekey_takes_nobody_elses_place(database: Database, tenant: Tenant) -> None:
