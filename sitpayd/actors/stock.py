@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 
 from sitpayd.actors.commands import Command, MakePreKeys, MarkUploaded
-from sitpayd.actors.queries import Queries
+from sitpayd.actors.queries import Queries, backoff_of
 from sitpayd.whatsapp.keys import DeviceKeys, PreKey
 from sitpayd.whatsapp.stanzas import prekeys
 from sitpayd.whatsapp.stanzas.iq import IqError
@@ -26,8 +26,6 @@ FEW_PREKEYS: Final = 5
 # So soon after an upload the server may count what it had before: whatsmeow prekeys.go.
 LATELY_S: Final = 600.0
 RETRY_AFTER_S: Final = (1.0, 2.0, 4.0)
-# The server's word for a longer pause is believed up to this far.
-MAX_BACKOFF_S: Final = 3600
 
 
 class Stock:
@@ -108,8 +106,7 @@ class Stock:
         if self._tries == len(RETRY_AFTER_S):
             self._uploading, self._tries = None, 0
             return
-        backoff = 0 if error is None else min(error.backoff or 0, MAX_BACKOFF_S)
-        self._retry_at = now + max(RETRY_AFTER_S[self._tries], backoff)
+        self._retry_at = now + max(RETRY_AFTER_S[self._tries], backoff_of(error))
         self._tries += 1
 
     def deadline(self) -> float | None:

@@ -15,10 +15,10 @@ from sitpayd.errors import StorageFullError
 from sitpayd.storage.account import fact
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import DIRTY_FACT, ROUTING_FACT
-from sitpayd.whatsapp.jid import SERVER_JID
+from sitpayd.whatsapp.jid import GROUP_SERVER, SERVER_JID, Jid
 from sitpayd.whatsapp.node import Attr, Node
 from sitpayd.whatsapp.stanzas import ib, notification
-from tests.actors.builders import FRIEND_LID, OWN_LID, SERVER_T
+from tests.actors.builders import FRIEND_LID, OWN_LID, OWN_PN, SERVER_T
 from tests.actors.test_device import Stage, stage
 from tests.support.transport import Line
 
@@ -91,6 +91,29 @@ def answers(line: Line) -> list[Node]:
     return [
         node for node in line.heard if node.text("id") == "S" and node.tag in ("ack", "receipt")
     ]
+
+
+@pytest.mark.parametrize(
+    ("from_", "child"),
+    [
+        (Jid("12036", "newsletter"), Node("plaintext", {}, b"news")),
+        (FRIEND_LID, Node("unavailable", {"type": "view_once"})),
+        (Jid("120363", GROUP_SERVER), Node("enc", {"v": "2", "type": "skmsg"}, b"of a group")),
+    ],
+    ids=["channel", "unavailable", "group"],
+)
+async def test_message_without_anything_for_us_is_acknowledged(
+    line: Line, from_: Jid, child: Node, autojump_clock: MockClock
+) -> None:
+    attrs: dict[str, Attr] = {"id": "S", "from": from_, "type": "text", "t": str(SERVER_T)}
+    if from_.server == GROUP_SERVER:
+        attrs["participant"] = FRIEND_LID
+    await line.say(Node("message", attrs, (child,)))
+    await wait_all_tasks_blocked()
+    (ack,) = answers(line)
+    told = {"id": "S", "to": from_, "class": "message", "type": "text", "from": OWN_PN}
+    participant = {name: attrs[name] for name in ("participant",) if name in attrs}
+    assert (ack.tag, dict(ack.attrs)) == ("ack", told | participant)
 
 
 @pytest.mark.parametrize("kind", STANZAS)

@@ -29,6 +29,8 @@ from sitpayd.actors.delivery import (
     MAX_PAUSE_AFTER_QUERY_S,
     MAX_WRITES,
     PAUSE_AFTER_QUERY_S,
+    PAUSE_WHEN_RATE_LIMITED_S,
+    RATE_OVERLIMIT,
 )
 from sitpayd.actors.events import (
     Answer,
@@ -337,6 +339,19 @@ def test_refused_device_query_is_asked_again_after_a_pause(answer: Node) -> None
     play = asked_play().hears(answer)
     paused_for(play, PAUSE_AFTER_QUERY_S)
     play.on(RowLoaded(ROW)).expects(devices_query("#4", FRIEND_PN, OWN_PN.bare))
+
+
+def test_server_that_names_a_pause_is_left_alone_for_it() -> None:
+    error = Node("error", {"code": "503", "backoff": "77"})
+    play = asked_play().hears(Node("iq", {"id": "#3", "type": "error"}, (error,)))
+    paused_for(play, 77.0)
+
+
+def test_server_that_is_asked_too_often_is_left_alone_for_minutes() -> None:
+    play = asked_play().hears(refused("#3", RATE_OVERLIMIT))
+    paused_for(play, PAUSE_WHEN_RATE_LIMITED_S)
+    play.on(RowLoaded(ROW)).expects(devices_query("#4", FRIEND_PN, OWN_PN.bare))
+    paused_for(play.hears(refused("#4", RATE_OVERLIMIT)), 2 * PAUSE_WHEN_RATE_LIMITED_S)
 
 
 @pytest.mark.parametrize("answer", [refused("#4"), result("#4")], ids=["error", "no list"])

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from sitpayd.actors.commands import Command, MakePreKeys, MarkUploaded, NextRow, Send
 from sitpayd.actors.events import LossKind, Lost, Opened, PreKeysMade, RowLoaded
 from sitpayd.actors.login import Errand
-from sitpayd.actors.queries import Queries
+from sitpayd.actors.queries import MAX_BACKOFF_S, Queries
 from sitpayd.actors.stock import (
     FEW_PREKEYS,
     LATELY_S,
-    MAX_BACKOFF_S,
     MORE_PREKEYS,
     RETRY_AFTER_S,
     Stock,
