@@ -108,8 +108,7 @@ class LinkingMachine:
         """A typed code gave a new secret, or the phone's keys are unusable."""
         if event.agreed is None:
             return Over(Verdict(Phase.UNPAIRED, "pairing_refused"))
-        if self.keys is None:
-            return []
+        assert self.keys is not None
         self.keys = replace(self.keys, adv_secret=event.agreed.adv_secret)
         return self.codes.agreed(event.agreed, now)
 

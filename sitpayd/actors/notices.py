@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 from functools import partial
-from typing import Final
+from typing import Final, assert_never
 
 from sitpayd.actors.backlog import Backlog
 from sitpayd.actors.commands import (
@@ -188,6 +188,8 @@ class Notices:
                     commands += self._remark_once(Oddity.NO_MULTI_DEVICE, None)
                 case ib.OtherAnnouncement(tag=tag):
                     commands += self._remark_once(Oddity.UNKNOWN_ANNOUNCEMENT, name_of(tag))
+                case _:
+                    assert_never(announcement)
         return commands
 
     def _remark_once(self, oddity: Oddity, detail: str | None) -> list[Command]:

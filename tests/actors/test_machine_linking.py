@@ -23,7 +23,7 @@ from sitpayd.actors.commands import (
     SettleLoggedOut,
     ShowQr,
 )
-from sitpayd.actors.events import KeysMade, LossKind, Lost, Opened, PreKeysMade, Started
+from sitpayd.actors.events import KeysMade, LossKind, Lost, Opened, PreKeysMade, Started, Tick
 from sitpayd.actors.failures import CONNECT_FAILURES
 from sitpayd.actors.messages import Deliver, Remove, StartPairing
 from sitpayd.actors.pairing import MAX_ROUNDS, ROUNDS_WINDOW_S
@@ -206,6 +206,13 @@ def test_round_that_showed_no_code_is_not_counted() -> None:
         play.on(StartPairing()).expects(MakeKeys())
         play.on(KeysMade(KEYS)).expects(Dial(registration=True))
         play.on(Lost(LossKind.NETWORK, "")).expects(HideQr()).stands(Phase.UNPAIRED, "network")
+
+
+def test_clock_before_the_refs_shows_nothing() -> None:
+    play = unlinked_play().on(StartPairing()).expects(MakeKeys())
+    play.on(KeysMade(KEYS)).expects(Dial(registration=True))
+    play.on(Opened()).expects_nothing()
+    play.on(Tick()).expects_nothing().stands(Phase.PAIRING)
 
 
 def test_refs_for_a_linked_device_are_ignored() -> None:

@@ -274,6 +274,11 @@ def test_request_that_nobody_answers_is_remarked_upon(node: Node, names: str) ->
     connected_play().hears(node).expects(Remark(Oddity.UNKNOWN_REQUEST, names))
 
 
+def test_request_that_nobody_answers_is_remarked_upon_while_linking() -> None:
+    node = Node("iq", {"type": "set", "id": "S", "xmlns": "w:x"})
+    pairing_play().hears(node).expects(Remark(Oddity.UNKNOWN_REQUEST, "set w:x"))
+
+
 @pytest.mark.parametrize("play", [connected_play, pairing_play])
 def test_ping_is_answered_in_every_phase(play: type[Playbook]) -> None:
     ping = Node("iq", {"id": "P", "type": "get", "xmlns": "urn:xmpp:ping"})
