@@ -17,7 +17,7 @@ from hypercorn.trio import serve
 from quart import Response, jsonify
 from quart_trio import QuartTrio
 
-from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER, Jid
+from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER
 from sitpayd.whatsapp.noise import Resumption
 from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
 from sitpayd.whatsapp.stanzas.login import DEFAULT_REVISION

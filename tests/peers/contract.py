@@ -7,6 +7,7 @@ end of any test (`conftest.py`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -25,6 +26,21 @@ from tests.peers.simulator import Person, SimulatedWhatsApp
 
 DEADLINE_S = 60
 LOGGED_OUT = 401
+
+# What a client is sent that concerns nobody's messages.
+_QUOTA = {"xwa2_notify_new_chat_messages_capping_info_update": {"capping_status": "NONE"}}
+NOTIFICATIONS: dict[str, list[dict[str, object]]] = {
+    "server_sync": [{"tag": "collection", "attrs": {"name": "regular", "version": "1"}}],
+    "mex": [
+        {
+            "tag": "update",
+            "attrs": {"op_name": "MessageCappingInfoNotification"},
+            "text": json.dumps({"data": _QUOTA}),
+        }
+    ],
+    "psa": [],
+    "mystery": [],
+}
 
 Start = Callable[[str], AbstractAsyncContextManager[Peer]]
 
@@ -231,3 +247,16 @@ class Contract:
                 await whatsapp.say(bob, alice, "the next")
                 await shown(peer, "the next")
         assert [message.text for message in peer.seen(MessageReceived)] == ["twice", "the next"]
+
+    async def test_answers_every_notification(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                device = await link(peer, whatsapp, alice)
+                await whatsapp.say(bob, alice, "hello")
+                await shown(peer, "hello")
+                for kind, content in NOTIFICATIONS.items():
+                    await whatsapp.announce(device, kind, content)
+                await whatsapp.until(device, "all is answered", lambda told: told["queued"] == 0)
