@@ -46,6 +46,17 @@ class DutyMachine:
             `Courtesy`s.
     """
 
+    __slots__ = (
+        "_queries",
+        "_server_offset_s",
+        "_strangers",
+        "_unix_offset_s",
+        "delivery",
+        "keepalive",
+        "login",
+        "notices",
+    )
+
     def __init__(
         self,
         queries: Queries[object],

@@ -6,6 +6,7 @@ network is a server with moods; its store is one row after another.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import replace
 from random import Random
@@ -30,6 +31,7 @@ from sitpayd.actors.commands import (
     HangUp,
     HideQr,
     Hold,
+    HoldFirstContacts,
     Learn,
     LoadSessions,
     MakeCode,
@@ -46,6 +48,7 @@ from sitpayd.actors.commands import (
     SaveFact,
     SaveIdentity,
     SaveLid,
+    SaveNewChatHold,
     SaveRest,
     Send,
     SettleLoggedOut,
@@ -89,7 +92,7 @@ from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.refusals import REFUSALS
 from sitpayd.storage.records import ROUTING_FACT, OutboxRow, RowState
-from sitpayd.whatsapp.jid import Jid, pn
+from sitpayd.whatsapp.jid import SERVER_JID, Jid, pn
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import (
@@ -131,6 +134,8 @@ ON_ITS_WAY = {Phase.PAIRED, Phase.CONNECTING, Phase.CONNECTED, Phase.WAITING}
 PREKEY = PreKey(1, KeyPair.generate())
 OFFER = pairing_code.offer_of("ABCD1234", KeyPair.generate())
 CODE_REF = b"3@ref"
+# What of a stanza has to last before it is answered.
+EFFECTS = (DropSessions, MarkReceipt, Receive, Resend, SaveFact, SaveLid, SaveNewChatHold)
 # Longest wait before a dial: the longest backoff behind the longest minimum of failures.py.
 MAX_DELAY_S = CAP_S + 300.0
 # Out of these phases nothing but these messages makes a device dial.
@@ -142,6 +147,11 @@ WOKEN_BY: dict[Phase, tuple[type[Message], ...]] = {
     Phase.ACTION_REQUIRED: (Resume,),
     Phase.LOGGED_OUT: (),
 }
+
+
+def mex_notice(op_name: str, told: object) -> Node:
+    update = Node("update", {"op_name": op_name}, json.dumps(told).encode())
+    return Node("notification", {"id": "N", "from": SERVER_JID, "type": "mex"}, (update,))
 
 
 class World(RuleBasedStateMachine):
@@ -176,6 +186,8 @@ class World(RuleBasedStateMachine):
         while events:
             event, before = events.popleft(), self.machine.phase
             commands = self.machine.handle(event, self.now)
+            if isinstance(event, Received):
+                answered_behind_its_effect(event.node, commands)
             after = self.machine.phase
             assert after is before or after in TRANSITIONS[before]
             for command in commands:
@@ -255,6 +267,7 @@ class World(RuleBasedStateMachine):
             case (
                 SaveIdentity() | ForgetKeys() | SaveRest() | ClearRest() | SaveLid()
                 | MarkUploaded() | Hold() | Learn() | DropSessions() | MarkLate() | Remark()
+                | SaveNewChatHold() | HoldFirstContacts()
             ):  # fmt: skip
                 pass
         return None
@@ -498,6 +511,9 @@ class World(RuleBasedStateMachine):
                 Node("rubbish"),
                 Node("notification"),
                 Node("iq", {"id": "Q", "type": "set", "xmlns": "mystery"}),
+                mex_notice("MessageCappingInfoNotification", {"capping_status": "CAPPED"}),
+                mex_notice("MessageCappingInfoNotification", {"capping_status": "NONE"}),
+                mex_notice("NotificationUserReachoutTimelockUpdate", {"is_active": True}),
                 Node("call", {"id": "C", "from": FRIEND_LID, "offline": "1"}),
                 ib.ib(ib.OfflinePreview(3), ib.Dirty("groups", 1)),
                 ib.ib(ib.OfflinePreview(300)),
@@ -561,6 +577,19 @@ class World(RuleBasedStateMachine):
         if self.machine.phase in (Phase.CONNECTED, Phase.PAIRED):
             assert self.open
             assert self.machine.deadline() is not None
+
+
+def answered_behind_its_effect(node: Node, commands: list[Command]) -> None:
+    """Whatever a stanza brings about is performed before its ack; who wants one gets one."""
+    acks = [
+        place
+        for place, command in enumerate(commands)
+        if isinstance(command, Send) and command.node.tag == "ack"
+    ]
+    effects = [place for place, command in enumerate(commands) if isinstance(command, EFFECTS)]
+    assert all(place < ack for place in effects for ack in acks)
+    if node.tag in ("notification", "call") and {"id", "from"} <= set(node.attrs):
+        assert len(acks) == 1
 
 
 def _answered(query: Node) -> Node:
