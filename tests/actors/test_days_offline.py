@@ -11,7 +11,6 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sitpayd.actors.backlog import BATCH
-from sitpayd.actors.registry import MAILBOX_SIZE
 from sitpayd.storage import inbox
 from sitpayd.whatsapp.jid import Jid, lid
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair
@@ -30,6 +29,8 @@ __all__ = ["stage"]  # the fixture
 
 PEOPLE = 4
 STANZAS = 2000
+# So many may be on their way, however many there are.
+FEW = STANZAS // 10
 # What one stanza of the test and its answer take, with room; a whole backlog takes many times that.
 STANZA_LEN = 4096
 
@@ -139,7 +140,7 @@ async def test_backlog_comes_in_batches_and_each_chat_in_its_order(
         await line.say(ib.ib(ib.OfflinePreview(STANZAS)))
         await wait_all_tasks_blocked()
     assert server.batches == [BATCH] * (STANZAS // BATCH)
-    assert server.most <= BATCH + 1
+    assert server.most <= BATCH + 1 < FEW
     assert len(server.answered) == STANZAS
     assert in_order(server.answered)
     stored = await texts(stage)
@@ -221,8 +222,8 @@ async def test_server_that_pushes_all_waits_for_room_and_memory_stays_small(
         finally:
             tracemalloc.stop()
     # In the mailbox, in hand, and among the answers that are not written yet.
-    assert server.most < 2 * MAILBOX_SIZE
-    assert peak - before < 2 * MAILBOX_SIZE * STANZA_LEN
+    assert server.most < FEW
+    assert peak - before < FEW * STANZA_LEN
     assert in_order(await texts(stage))
 
 
