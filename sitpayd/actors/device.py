@@ -471,7 +471,7 @@ class DeviceActor:
         else:
             assert credentials.paired is not None
             payload = login_payload(credentials.paired.jid, client)
-        resumes = self._world.noise_resume and not registration
+        resumes = self._world.noise_resume and not command.registration
         connection = Connection.initiator(
             noise=credentials.keys.noise,
             payload=payload,

@@ -55,8 +55,8 @@ async def test_digest_lacks_the_keys_once(sim: Simulator) -> None:
         assert digest.identity == companion.keys.identity.public_key
 
 
-async def routing_of(companion: Companion, **options: bytes | None) -> bytes:
-    async with companion.connect(**options) as wire:
+async def routing_of(companion: Companion, routing_info: bytes | None = None) -> bytes:
+    async with companion.connect(routing_info=routing_info) as wire:
         await wire.expect("success")
         value = await announced(wire, EdgeRouting)
         assert isinstance(value, EdgeRouting)
