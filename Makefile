@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench torture soak lock schema coverage clean
+.PHONY: help demo test lint types bench torture soak peers-rust lock schema coverage clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -50,6 +50,9 @@ torture: $(VENV)/dev ## The torture lanes, half an hour (SHARE=1: minutes; LANE=
 soak: $(VENV)/dev ## 1,000 devices through random faults for ten minutes (DEVICES=100 MINUTES=2 SEED=7)
 	@$(BIN)/python -m tests.soak $(if $(DEVICES),--devices $(DEVICES)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
+peers-rust: $(VENV)/dev ## The interop tests with a third client, whatsapp-rust (needs cargo >= 1.94; minutes to build)
+	@SITPAYD_REQUIRE_CARGO=1 $(BIN)/python -m pytest tests/peers -k rust
+
 lock: $(VENV)/dev ## Write requirements.lock and requirements-dev.lock again from pyproject.toml
 	@$(BIN)/uv pip compile $(LOCK) --group build pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile $(LOCK) --group build --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
@@ -59,4 +62,4 @@ schema: $(VENV)/dev ## Compile the protobuf schema
 	@$(BIN)/python -m grpc_tools.protoc -I sitpayd/whatsapp/schema --python_out=sitpayd/whatsapp/schema --pyi_out=sitpayd/whatsapp/schema sitpayd/whatsapp/schema/*.proto
 
 clean: ## Remove what the targets made
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/baileys/node_modules tests/peers/whatsmeow/build
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/peers/baileys/node_modules tests/peers/whatsmeow/build tests/peers/rust/build

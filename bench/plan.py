@@ -12,6 +12,7 @@ from bench.lives import Idle, Pairing, Reconnect
 from bench.machine import Machine
 from bench.peer import PeerCrowd
 from bench.protocol import Protocol
+from bench.resumption import HandshakeCost
 from bench.scale import Scale
 from bench.sends import Sends
 
@@ -37,6 +38,7 @@ class Plan:
         scale_devices: seeded ones of the stage `scale`; scale_tls_devices: of its part with TLS.
         scale_away_s: how long the server is away, one outage after the other.
         scale_peers: connections of another library, in one process.
+        resumptions: handshakes of each kind, resumed and in full.
         protocol_blocks: of each row and side, one after the other; protocol_block_s: each, about.
     """
 
@@ -67,6 +69,7 @@ class Plan:
     scale_idle_s: float = 60.0
     scale_away_s: tuple[float, ...] = (60.0, 10.0)
     scale_peers: int = 50
+    resumptions: int = 1000
     protocol_blocks: int = 15
     protocol_block_s: float = 0.015
 
@@ -95,6 +98,7 @@ QUICK: Final = Plan(
     scale_idle_s=5.0,
     scale_away_s=(2.0,),
     scale_peers=10,
+    resumptions=100,
     protocol_blocks=5,
     protocol_block_s=0.01,
 )
@@ -119,5 +123,6 @@ class Result:
     scales: list[Scale] = field(default_factory=list)
     peers: PeerCrowd | None = None
     protocol: Protocol | None = None
+    handshakes: list[HandshakeCost] = field(default_factory=list)
     violations: int | None = None
     seconds: float = 0.0

@@ -23,6 +23,7 @@ from bench.peer import crowd_of_peers
 from bench.plan import Plan, Result
 from bench.processes import BenchError, cpu_s, rss_kib
 from bench.protocol import measure_protocol
+from bench.resumption import measure_resumption
 from bench.scale import empty_daemon_kib, measure_scale, seeded_scale
 from bench.sends import send_closed, send_once, send_paced
 from bench.spending import Processes
@@ -50,6 +51,12 @@ async def run_protocol(plan: Plan, result: Result, directory: Path) -> None:
         )
     except NoNode as missing:
         _say(f"nothing to compare with: {missing}")
+
+
+async def run_resumption(plan: Plan, result: Result, directory: Path) -> None:
+    """Handshakes in full and resumed, in this process."""
+    _say(f"shaking hands {plan.resumptions} times in full, resumed, and declined to resume")
+    result.handshakes = measure_resumption(plan.resumptions)
 
 
 async def run_durability(plan: Plan, result: Result, directory: Path) -> None:
@@ -151,6 +158,7 @@ async def run_scale(plan: Plan, result: Result, directory: Path) -> None:
 
 STAGES: Final[Mapping[str, Stage]] = {
     "protocol": Stage(run_protocol, 115.0),
+    "resumption": Stage(run_resumption, 30.0),
     "durability": Stage(run_durability, 45.0),
     "fairness": Stage(run_fairness, 75.0),
     "feed": Stage(run_feed, 95.0),

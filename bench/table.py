@@ -11,6 +11,7 @@ from bench.lives import Idle, Pairing, Reconnect
 from bench.peer import PeerCrowd
 from bench.plan import Result
 from bench.ratios import show_ratios
+from bench.resumption import HandshakeCost
 from bench.scale import Coming, Scale
 from bench.sends import Sends
 
@@ -32,6 +33,8 @@ def show(result: Result) -> None:
     for protocol in filter(None, [result.protocol]):
         show_ratios(protocol)
     rows: list[Row] = [("", "reached", "aim")]
+    for cost in result.handshakes:
+        rows += _handshake(cost)
     for durability in result.durability:
         rows += _durability(durability)
     for fairness in filter(None, [result.fairness]):
@@ -65,6 +68,15 @@ def show(result: Result) -> None:
     for name, reached, aim in rows if len(rows) > 1 else []:
         print(f"{name:<{widths[0]}}  {reached:>{widths[1]}}  {aim:<{widths[2]}}".rstrip())
     print(f"\n{result.seconds:.0f} s in all")
+
+
+def _handshake(it: HandshakeCost) -> list[Row]:
+    return [
+        (f"handshake, {it.pattern}", "", ""),
+        ("  CPU, client / server", f"{it.client_us:.0f} / {it.server_us:.0f} us", ""),
+        ("  bytes, up / down", f"{it.up} / {it.down}", ""),
+        ("  messages before the first stanza", str(it.messages), ""),
+    ]
 
 
 def _durability(it: Durability) -> list[Row]:

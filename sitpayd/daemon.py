@@ -96,6 +96,7 @@ async def _run(settings: Settings) -> None:
             limits=_limits(settings),
             bucket=DialBucket(),
             allow_private_proxies=settings.allow_private_proxies,
+            noise_resume=settings.noise_resume,
             keygen=trio.CapacityLimiter(KEYGEN_THREADS),
             metrics=metrics,
             revision=revision,

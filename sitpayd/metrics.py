@@ -51,6 +51,11 @@ class Metrics:
         self._reconnects = self._counter(
             "sitpayd_reconnects", "Dials of linked devices by what made them necessary.", "reason"
         )
+        self._handshakes = self._counter(
+            "sitpayd_handshakes",
+            "Handshakes of logins, where they may be resumed, by how they went.",
+            "pattern",
+        )
         self._send_seconds = self._histogram(
             "sitpayd_send_seconds",
             "Seconds from accepting a message to WhatsApp's acknowledgement.",
@@ -104,6 +109,10 @@ class Metrics:
         if child is None:
             child = self._reconnects_by[reason] = self._reconnects.labels(reason)
         child.inc()
+
+    def handshake(self, pattern: str) -> None:
+        """Count a complete handshake; pattern: one of three."""
+        self._handshakes.labels(pattern).inc()
 
     def sent(self, seconds: float) -> None:
         """Note how long an acknowledged message took."""

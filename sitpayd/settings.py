@@ -128,6 +128,8 @@ class Settings(BaseSettings):
         revision_source: URL of a page that holds the web client's current revision; asked only when
             WhatsApp refuses ours. None: not asked.
         allow_private_proxies: whether a device's proxy may have an address that is not public.
+        noise_resume: whether a device that reconnects resumes the Noise handshake with the server
+            it met before.
         pacing: whether sends are slowed down to a person's pace; "auto" is on for WhatsApp's own
             host only, since a simulated server has no account to protect.
         first_contacts_per_day: items, for each device: how many numbers it may write to first.
@@ -163,6 +165,7 @@ class Settings(BaseSettings):
     whatsapp_root_key: Annotated[bytes | None, BeforeValidator(_root_key)] = None
     allow_private_proxies: bool = False
     revision_source: Annotated[str | None, AfterValidator(_revision_source)] = None
+    noise_resume: bool = False
     pacing: Literal["auto", "on", "off"] = "auto"
     first_contacts_per_day: Annotated[int, Field(ge=0)] = 10
     number_checks_per_hour: Annotated[int, Field(ge=0)] = 10

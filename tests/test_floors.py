@@ -18,11 +18,13 @@ PURE_ACTORS = {
     for name in (
         "addresses",
         "arming",
+        "backlog",
         "backoff",
         "checking",
         "commands",
         "delivery",
         "directory",
+        "duty",
         "events",
         "explanations",
         "failures",
@@ -44,6 +46,8 @@ PURE_ACTORS = {
         "recovery",
         "refusals",
         "restarts",
+        "routing",
+        "stock",
         "strangers",
         "wishes",
     )

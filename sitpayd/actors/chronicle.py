@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sitpayd.actors.commands import AgreeOnCode, Command, Dial, SaveIdentity, ShowCode
+from sitpayd.actors.commands import (
+    AgreeOnCode,
+    Command,
+    Dial,
+    Oddity,
+    Remark,
+    SaveIdentity,
+    ShowCode,
+)
 from sitpayd.actors.events import Event, Lost, Opened, Received
 from sitpayd.actors.failures import STREAM_CHILDREN, STREAM_CONFLICTS
 from sitpayd.actors.messages import (
@@ -38,6 +46,11 @@ _OPERATIONS: Final[Mapping[type, str]] = {
     Reconnect: "reconnect",
     Logout: "logout",
     Remove: "remove",
+}
+# Others are of no use to anybody but programmers: they stand in the log alone.
+_ODDITIES: Final[Mapping[Oddity, str]] = {
+    Oddity.OTHER_LID: "another LID of the account than before",
+    Oddity.NO_MULTI_DEVICE: "the account can have no linked devices",
 }
 _UNKNOWN: Final = "unknown"
 _MAX_CODE: Final = 999
@@ -81,6 +94,8 @@ class Chronicle:
                 self._note(Noted.PAIRING_CODE, "typed on a phone")
             case SaveIdentity():
                 self._note(Noted.LINKED)
+            case Remark(oddity=oddity) if oddity in _ODDITIES:
+                self._note(Noted.ODD, _ODDITIES[oddity])
 
     def became(self, phase: Phase, reason: str | None, wait_s: float | None) -> None:
         """The device came into a phase; wait_s: seconds to its next dial, if one is planned."""

@@ -6,7 +6,8 @@ The shell performs them in order. Those with a result say which event it comes b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from sitpayd.actors.events import Armed
 from sitpayd.actors.messages import Reaction, Reply
@@ -23,9 +24,14 @@ from sitpayd.whatsapp.stanzas.receipt import Receipt
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Open a connection: to be linked (registration), or as the linked device."""
+    """Open a connection: to be linked (registration), or as the linked device.
+
+    Attributes:
+        routing_info: for its prologue, if the server has told any.
+    """
 
     registration: bool
+    routing_info: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,42 @@ class SaveIdentity:
     """Save what pairing brought, before it is confirmed to the server."""
 
     paired: PairedIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class SaveLid:
+    """Save that the account has another LID than pairing brought."""
+
+    paired: PairedIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class SaveFact:
+    """Save what the server told about the account under this name; None: it holds no more."""
+
+    name: str
+    value: bytes | None = field(repr=False)
+
+
+class Oddity(StrEnum):
+    """What is remarkable about what the server says."""
+
+    OTHER_LID = "other_lid"  # another LID of our account than before
+    NO_MULTI_DEVICE = "no_multi_device"  # the phone's account can have no linked devices
+    UNKNOWN_REQUEST = "unknown_request"  # an iq that nobody answers
+    UNKNOWN_ANNOUNCEMENT = "unknown_announcement"  # an ib
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Tell people about something odd.
+
+    Attributes:
+        detail: names of the protocol, where they are needed to know it by.
+    """
+
+    oddity: Oddity
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +404,9 @@ Command = (
     | CountAttempt
     | MakeKeys
     | SaveIdentity
+    | SaveLid
+    | SaveFact
+    | Remark
     | ForgetKeys
     | ShowQr
     | HideQr

@@ -42,15 +42,15 @@ from sitpayd.actors.commands import (
 from sitpayd.actors.directory import Directory
 from sitpayd.actors.events import Armed, NotArmed, RowLoaded, SessionsLoaded
 from sitpayd.actors.pacing import Pacing
-from sitpayd.actors.queries import Queries
-from sitpayd.actors.refusals import REACHOUT_HOLD_S, refusal_of
+from sitpayd.actors.queries import Queries, backoff_of
+from sitpayd.actors.refusals import CAPPING_HOLD_S, NEW_CHAT_LIMIT, REACHOUT_HOLD_S, refusal_of
 from sitpayd.actors.strangers import Barred, Strangers
 from sitpayd.storage.records import OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
 from sitpayd.whatsapp.stanzas import mex, prekeys, usync
-from sitpayd.whatsapp.stanzas.iq import parse_iq_error
+from sitpayd.whatsapp.stanzas.iq import IqError, parse_iq_error
 from sitpayd.whatsapp.stanzas.message import MessageAck, phash
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 
@@ -62,6 +62,9 @@ CHECK_WITHIN_S: Final = 10.0
 # again and again is a known reason for bans.
 PAUSE_AFTER_QUERY_S: Final = 5.0
 MAX_PAUSE_AFTER_QUERY_S: Final = 300.0
+# The same where the server says that it is asked too often.
+RATE_OVERLIMIT: Final = 429
+PAUSE_WHEN_RATE_LIMITED_S: Final = 60.0
 # So many in a row, and missed devices are let go: the rows behind them wait.
 MAX_FAILED_QUERIES_FOR_MISSED: Final = 3
 # The server's word for the end of a hold is believed up to this far.
@@ -257,8 +260,8 @@ class DeliveryMachine:
             return [] if known is None else self.timelock(known, now)
         if self._step is not expected or self._row is None or self._own is None:
             return []
-        if parse_iq_error(node) is not None:
-            return self.unanswered(now)
+        if (error := parse_iq_error(node)) is not None:
+            return self.unanswered(now, error)
         match question:
             case Question.DEVICES:
                 return self._devices(self._row, usync.parse_devices(node), now)
@@ -288,21 +291,36 @@ class DeliveryMachine:
             ends_in_s = min(max(known.ends - self._unix_offset_s - now, 0.0), MAX_HOLD_S)
         return self._hold_new_chats(now + ends_in_s, "reachout_locked")
 
-    def unanswered(self, now: float) -> list[Command]:
+    def capped(self, known: mex.NewChatCap, now: float) -> list[Command]:
+        """Take what the server says about the account's quota of new chats."""
+        if known.is_reached:
+            ends_in_s = CAPPING_HOLD_S
+            if known.ends is not None:
+                ends_in_s = min(max(known.ends - self._unix_offset_s - now, 0.0), MAX_HOLD_S)
+            return self._hold_new_chats(now + ends_in_s, NEW_CHAT_LIMIT)
+        barred = self._strangers.barred(now)
+        if barred is None or barred.reason != NEW_CHAT_LIMIT:
+            return []  # what holds them is something else
+        self._strangers.release()
+        return [SaveNewChatHold(None), *self.go(now)]
+
+    def unanswered(self, now: float, error: IqError | None = None) -> list[Command]:
         """A question failed or got no answer: leave the row as it is and try again later."""
         if self._step not in (_Step.DEVICES, _Step.BUNDLES):
             return []
-        row, commands = self._row, self._pause(now)
+        row, commands = self._row, self._pause(now, error)
         hopeless = self._failed_queries >= MAX_FAILED_QUERIES_FOR_MISSED
         if row is not None and row.missed_devices and hopeless:
             commands.append(ForgetMissed(row))
         return commands
 
-    def _pause(self, now: float) -> list[Command]:
+    def _pause(self, now: float, error: IqError | None = None) -> list[Command]:
         self._settle()
-        pause = PAUSE_AFTER_QUERY_S * 2.0 ** min(self._failed_queries, 16)
+        rate_limited = error is not None and error.code == RATE_OVERLIMIT
+        first_s = PAUSE_WHEN_RATE_LIMITED_S if rate_limited else PAUSE_AFTER_QUERY_S
+        pause_s = min(first_s * 2.0 ** min(self._failed_queries, 16), MAX_PAUSE_AFTER_QUERY_S)
         self._failed_queries += 1
-        self._paused_until = now + min(pause, MAX_PAUSE_AFTER_QUERY_S)
+        self._paused_until = now + max(pause_s, backoff_of(error))
         return []
 
     def acked(self, ack: MessageAck, now: float) -> list[Command]:

@@ -52,10 +52,14 @@ from sitpayd.actors.commands import (
     MarkReceipt,
     MarkUploaded,
     NextRow,
+    Oddity,
     Receive,
+    Remark,
     Resend,
     Respond,
+    SaveFact,
     SaveIdentity,
+    SaveLid,
     SaveNewChatHold,
     SaveRest,
     Send,
@@ -119,10 +123,11 @@ from sitpayd.storage.database import Database
 from sitpayd.storage.devices import device_by_id
 from sitpayd.storage.records import NewChatHold, Rest, RowState, utc_now
 from sitpayd.whatsapp.connection import Connection
+from sitpayd.whatsapp.noise import Pattern
 from sitpayd.whatsapp.stanzas.login import login_payload, registration_payload
 from sitpayd.whatsapp.stanzas.pairing_code import display_name
 
-# Tasks that write one last thing before they end must not hold the process up.
+# A connection that writes one last thing before it ends must not hold the process up.
 GOODBYE_S: Final = 2.0
 STARTS_AT_A_TIME: Final = 64
 
@@ -143,6 +148,7 @@ class World:
         starts: how many actors load what is stored at a time: thousands at once, after a start of
             the daemon, would fill the database's queue and be refused.
         allow_private_proxies: whether a device's proxy may have an address that is not public.
+        noise_resume: whether a login resumes the handshake with a server that the device knows.
     """
 
     database: Database
@@ -158,6 +164,7 @@ class World:
     comeback: Comeback = field(default_factory=Comeback)
     starts: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(STARTS_AT_A_TIME))
     allow_private_proxies: bool = False
+    noise_resume: bool = False
     revision: RevisionWatch = field(default_factory=RevisionWatch)
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -185,8 +192,12 @@ class DeviceActor:
         self._outgoing: trio.MemorySendChannel[Outgoing] | None = None
         self._ended = trio.Event()
         self._ended.set()
+        # The connections of this life that have not ended, the newest one last.
+        self._lines: list[trio.CancelScope] = []
         # Generation of a dial of which nothing was heard yet.
         self._dialled: int | None = None
+        # The login that shakes hands.
+        self._login: Connection | None = None
         # The revision of the client that the last login named; None: none in this life.
         self._announced: int | None = None
         # Whether it waits at its mailbox, and when it will be rung at the latest.
@@ -212,13 +223,28 @@ class DeviceActor:
                     if self._handle.read_bell and not self._finished:
                         self._handle.read_bell = False
                         await self._take(TellReads())
+            except trio.Cancelled:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + GOODBYE_S):
+                    await self._say_goodbye()
+                raise
             finally:
                 for reply in self._open:
                     reply.close()
                 self._handle.show_qr(None)
                 self._handle.show_code(None)
                 self._handle.pairs = False
-            nursery.cancel_scope.deadline = trio.current_time() + GOODBYE_S
+                self._end_lines()
+
+    async def _say_goodbye(self) -> None:
+        """The process stops, or a person has the actor begin anew: that is no logout."""
+        for command in self._machine.farewell():
+            await self._perform(command, None)
+
+    def _end_lines(self) -> None:
+        """Let connections write what they have, and not much longer: acks of what is stored."""
+        self._hang_up()
+        for line in self._lines:
+            line.deadline = trio.current_time() + GOODBYE_S
 
     async def _set_aside(self) -> None:
         """Settle the row that the lives before died of, before it is on top again."""
@@ -234,6 +260,7 @@ class DeviceActor:
         assert record is not None
         self._rest = record.rest
         credentials = self._memory.credentials
+        known = await self._memory.known_of_login()
         return Started(
             keys=credentials.keys if credentials else None,
             paired=credentials.paired if credentials else None,
@@ -245,6 +272,9 @@ class DeviceActor:
             first_contacts=await self._memory.first_contacts(),
             new_chats=_barred(record.new_chats),
             phone=record.phone,
+            uploaded_prekeys=known.uploaded_prekeys,
+            routing_info=known.routing_info,
+            props=known.props,
             owes_reads=await self._acquaintances.owes_reads(),
         )
 
@@ -342,7 +372,7 @@ class DeviceActor:
             case CountAttempt():
                 await memory.count_attempt(command.row.id)
             case Dial():
-                self._dial(command.registration)
+                self._dial(command)
             case HangUp():
                 self._hang_up()
             case NextRow():
@@ -383,6 +413,12 @@ class DeviceActor:
                 await memory.save_identity(command.paired)
                 phone = command.paired.jid.user
                 self._handle.record = replace(self._handle.record, phone=phone)
+            case SaveLid():
+                await memory.save_lid(command.paired)
+            case SaveFact():
+                await memory.save_fact(command)
+            case Remark():
+                self._remark(command)
             case ForgetKeys():
                 await memory.forget_keys()
             case MakePreKeys():
@@ -430,20 +466,24 @@ class DeviceActor:
 
     # --- the connection ---
 
-    def _dial(self, registration: bool) -> None:
+    def _dial(self, command: Dial) -> None:
         self._handle.generation += 1
         self._handle.is_available = self._reception.is_available = False
         self._dialled = self._handle.generation
-        if not registration:
+        if not command.registration:
             self._world.metrics.reconnect(self._machine.reason or "started")
         self._outgoing, outgoing = trio.open_memory_channel[Outgoing](MAX_OUTGOING)
         before, self._ended = self._ended, trio.Event()
-        make = partial(self._make_connection, registration)
+        make = partial(self._make_connection, command)
         report = partial(self._report, self._handle.generation)
-        self._nursery.start_soon(self._connection, before, self._ended, make, outgoing, report)
+        line = trio.CancelScope(shield=True)
+        self._lines.append(line)
+        ends = (before, self._ended)
+        self._nursery.start_soon(self._connection, line, *ends, make, outgoing, report)
 
     async def _connection(
         self,
+        line: trio.CancelScope,
         before: trio.Event,
         ended: trio.Event,
         make: Callable[[], Connection],
@@ -455,12 +495,14 @@ class DeviceActor:
             # One connection per credentials: two would throw each other out. Waited for here, since
             # the one before may itself wait for room in the mailbox.
             await before.wait()
-            with outgoing:
+            # The scope is a shield: the actor's end gives it the time to write what is committed.
+            with outgoing, line:
                 try:
                     await world.converse(self._way, make, outgoing, world.bucket, report)
                 finally:
                     refuse_what_is_left(outgoing)
         finally:
+            self._lines.remove(line)
             ended.set()
 
     def _way(self) -> Route:
@@ -470,27 +512,35 @@ class DeviceActor:
             world.url, None if proxy is None else parse_proxy(proxy), world.allow_private_proxies
         )
 
-    def _make_connection(self, registration: bool) -> Connection:
+    def _make_connection(self, command: Dial) -> Connection:
         credentials = self._memory.credentials
         assert credentials is not None
         client = self._world.revision.client
         self._announced = client.revision
-        if registration:
+        if command.registration:
             payload = registration_payload(credentials.keys, client)
         else:
             assert credentials.paired is not None
             payload = login_payload(credentials.paired.jid, client)
-        return Connection.initiator(
+        resumes = self._world.noise_resume and not command.registration
+        connection = Connection.initiator(
             noise=credentials.keys.noise,
             payload=payload,
             root_key=self._world.root_key,
             now=datetime.now(UTC).timestamp(),
+            server=self._handle.acquaintance.server if resumes else None,
+            routing_info=command.routing_info,
         )
+        self._login = connection if resumes else None
+        return connection
 
     async def _report(self, generation: int, event: NetworkEvent) -> None:
         if generation == self._dialled:
             # What comes first says how the dial went.
             self._note_dial(event.kind.value if isinstance(event, Lost) else "opened")
+            self._note_handshake(complete=not isinstance(event, Lost))
+        elif isinstance(event, Lost) and event.kind is LossKind.RESUMPTION:
+            self._handle.acquaintance.failed()
         network = Network(generation, event)
         if isinstance(event, Received) and self._takes_pong(network, event):
             return
@@ -538,6 +588,9 @@ class DeviceActor:
     def _hang_up(self) -> None:
         if self._dialled is not None:
             self._note_dial("abandoned")
+            # Nothing was said on it: nobody waits for the rest of the dial.
+            for line in self._lines[-1:]:
+                line.cancel()
         # From here on this connection's reports belong to the past.
         self._handle.generation += 1
         if self._outgoing is not None:
@@ -547,6 +600,16 @@ class DeviceActor:
     def _note_dial(self, outcome: str) -> None:
         self._dialled = None
         self._world.metrics.dial(outcome)
+
+    def _note_handshake(self, *, complete: bool) -> None:
+        login, self._login = self._login, None
+        if login is None:
+            return
+        if complete:
+            self._world.metrics.handshake(login.pattern)
+            self._handle.acquaintance.met(login.server)
+        elif login.pattern is Pattern.IK and login.has_spoken:
+            self._handle.acquaintance.failed()
 
     def _is_past(self, event: Event | Message) -> bool:
         return isinstance(event, Network) and event.generation != self._handle.generation
@@ -596,6 +659,10 @@ class DeviceActor:
             comeback.left(self._handle)
         if self._machine.phase is Phase.CONNECTED:
             comeback.got_through()
+
+    def _remark(self, command: Remark) -> None:
+        log = self._log.error if command.oddity is Oddity.OTHER_LID else self._log.warning
+        log("device.odd", what=command.oddity.value, detail=command.detail)
 
     def _tell(self, event: Event | Message) -> None:
         self._chronicle.took(event, trio.current_time())

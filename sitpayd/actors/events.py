@@ -6,7 +6,7 @@ clock. What people ask for is messages.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sitpayd.actors.strangers import Barred
@@ -16,6 +16,7 @@ from sitpayd.whatsapp.keys import DeviceKeys, PreKey
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import Agreed, CodeOffer
+from sitpayd.whatsapp.stanzas.props import Props
 
 # --- the network ---
 
@@ -33,6 +34,7 @@ class LossKind(StrEnum):
     HTTP = "http"  # the upgrade was refused with a 4xx
     CERTIFICATE = "certificate"  # the handshake did not verify
     PROTOCOL = "protocol"  # frames or Noise out of step
+    RESUMPTION = "resumption"  # the server did not let the device resume
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,10 @@ class Started:
         first_contacts: when first messages left in the last day, clock seconds.
         new_chats: why nobody may be written to first, if so.
         phone: digits of the number it was linked to, also before; None: never linked.
+        uploaded_prekeys: how many are stored that the server was given, counted as far as that
+            matters; None: nobody counted.
+        routing_info: for the prologue of the next connection, if the server has told any.
+        props: what the server last told to be switched on for the account.
         owes_reads: messages were read that WhatsApp was not told of.
     """
 
@@ -88,6 +94,9 @@ class Started:
     first_contacts: tuple[float, ...] = ()
     new_chats: Barred | None = None
     phone: str | None = None
+    uploaded_prekeys: int | None = None
+    routing_info: bytes | None = field(default=None, repr=False)
+    props: Props = field(default_factory=Props)
     owes_reads: bool = False
 
 

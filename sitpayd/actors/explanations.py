@@ -175,6 +175,11 @@ REASONS: Final[dict[str, ReasonRow]] = {
     "protocol_error": ReasonRow(
         "Frames or encryption came out of step.", advice=_REPORT, if_it_stays=_REPORT
     ),
+    "not_resumed": ReasonRow(
+        "The server did not let the device resume the handshake of an earlier connection.",
+        "It shakes hands in full.",
+        if_it_stays="Set noise_resume to false.",
+    ),
     "storage": ReasonRow(
         "The database did not take what had to be stored.",
         if_it_stays="Look at the disk: /readyz tells whether the database takes writes.",

@@ -120,6 +120,8 @@ LOSSES: Final[dict[LossKind, Verdict]] = {
     LossKind.HTTP: Verdict(_WAITING, "http_refused", tries=3),
     LossKind.CERTIFICATE: Verdict(_PERSON, "certificate"),
     LossKind.PROTOCOL: Verdict(_WAITING, "protocol_error", tries=5),
+    # The next dial is a full handshake, which decides.
+    LossKind.RESUMPTION: Verdict(_WAITING, "not_resumed", at_once=True),
 }
 
 

@@ -1,29 +1,56 @@
-"""LoginMachine: from `<success>` until the device may be called connected. Pure.
+"""LoginMachine: what is asked after `<success>`, and what follows from the answers. Pure.
 
-The server is asked how many one-time prekeys it still holds for us; where they are few, more are
-made, saved and uploaded. Then the device says that it is active, and is ready. None of these
-answers is worth a connection: an error or silence is taken for a yes. A notification that prekeys
-run short later goes the same way.
+The server is asked how many one-time prekeys it still holds for us, and is given more where they
+are few (stock.py). Then the device says that it is active, and is ready. Behind that it asks
+whether the server holds its keys at all, and what is switched on for the account. None of these
+answers is worth a connection: an error or silence is taken for a yes.
 
-Source: whatsmeow prekeys.go, connectionevents.go.
+Source: whatsmeow prekeys.go, connectionevents.go; Baileys lib/Socket/socket.js.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from typing import Final, assert_never
 
-from sitpayd.actors.commands import Command, MakePreKeys, MarkUploaded
+from sitpayd.actors.commands import Command, SaveFact
 from sitpayd.actors.queries import Queries
-from sitpayd.whatsapp.keys import DeviceKeys, PreKey
+from sitpayd.actors.stock import Stock
+from sitpayd.storage.records import PROPS_FACT
+from sitpayd.whatsapp.errors import RemoteProtocolError
+from sitpayd.whatsapp.jid import Jid
+from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import iq, prekeys
+from sitpayd.whatsapp.stanzas import props as switches
+from sitpayd.whatsapp.stanzas.iq import IqError
+from sitpayd.whatsapp.stanzas.login import parse_success
+from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas.props import Props
 
-# Both libraries send 812 to an account that has none, then 50 at a time when fewer than 5 are left.
-FIRST_PREKEYS: Final = 812
-MORE_PREKEYS: Final = 50
-FEW_PREKEYS: Final = 5
+# The server's words for keys that it does not have or cannot use.
+KEYS_MISSING: Final = (404, 406)
+
+
+def welcome_of(node: Node) -> tuple[int | None, Jid | None]:
+    """What `<success>` tells: server time (UTC seconds) and our own LID, as far as it can be read.
+
+    It is a login even if nothing else in it can be.
+    """
+    try:
+        welcome = parse_success(node)
+    except RemoteProtocolError:
+        return None, None
+    return welcome.t, welcome.lid
+
+
+def under_other_lid(own: PairedIdentity, told: Jid | None) -> PairedIdentity | None:
+    """Our identity under the LID that the server names; None: it is the one we know."""
+    if told is None or not told.is_lid or told.user in ("", own.lid.user):
+        return None
+    return replace(own, lid=told.bare.with_device(own.jid.device))
 
 
 class Errand(Enum):
@@ -32,6 +59,8 @@ class Errand(Enum):
     COUNT = auto()
     UPLOAD = auto()
     ACTIVE = auto()
+    DIGEST = auto()
+    PROPS = auto()
 
 
 class LoginMachine:
@@ -41,39 +70,39 @@ class LoginMachine:
         queries: of the connection; the login's purposes are `Errand`s.
 
     Attributes:
+        stock: the one-time prekeys.
+        props: what is switched on for the account, as the server last told.
         ready: all is done that a connected device has behind it.
     """
 
-    __slots__ = ("_queries", "_running", "_uploading", "ready")
+    __slots__ = ("_is_active", "_queries", "props", "ready", "stock")
 
     def __init__(self, queries: Queries[object]) -> None:
         self._queries = queries
-        self._uploading: tuple[PreKey, ...] | None = None
-        self._running = False
+        self.stock: Final = Stock(queries, Errand.UPLOAD)
+        self.props = Props()
+        # Whether the server was told to hand out what it holds back.
+        self._is_active = False
         self.ready = False
 
-    def begin(self, now: float) -> list[Command]:
+    def begin(self, keys: DeviceKeys, now: float) -> list[Command]:
         """`<success>` came."""
-        self._running = True
+        self.stock.begin(keys)
         return [self._queries.ask(Errand.COUNT, prekeys.count_query, now)]
 
     def end(self) -> None:
         """The connection is gone."""
-        self._running = self.ready = False
-        self._uploading = None
+        self.stock.end()
+        self.ready = self._is_active = False
 
-    def left(self, count: int) -> list[Command]:
-        """The server tells how many prekeys it still has."""
-        return self._make(MORE_PREKEYS) if count < FEW_PREKEYS else []
+    def check(self, now: float) -> list[Command]:
+        """Ask whether the server holds our keys."""
+        return [self._queries.ask(Errand.DIGEST, prekeys.digest_query, now)]
 
-    def made(self, made: tuple[PreKey, ...], keys: DeviceKeys | None, now: float) -> list[Command]:
-        """Upload what was saved; for a connection that is gone it waits for the next."""
-        if not self._running or keys is None:
-            self._uploading = None
-            return []
-        self._uploading = made
-        build = partial(prekeys.upload, keys=keys, prekeys=made)
-        return [self._queries.ask(Errand.UPLOAD, build, now)]
+    def ask_props(self, now: float) -> list[Command]:
+        """Ask what is switched on for the account."""
+        build = partial(switches.query, known=self.props)
+        return [self._queries.ask(Errand.PROPS, build, now)]
 
     def answered(self, errand: Errand, node: Node, now: float) -> list[Command]:
         """Take the answer to one of our questions.
@@ -81,41 +110,55 @@ class LoginMachine:
         Raises:
             RemoteProtocolError: If it is malformed; the question counts as unanswered.
         """
-        if iq.parse_iq_error(node) is not None:
-            return self.unanswered(errand, now)
+        error = iq.parse_iq_error(node)
+        if error is not None:
+            return self._failed(errand, error, now)
         match errand:
             case Errand.COUNT:
-                count = prekeys.parse_count(node)
-                if count >= FEW_PREKEYS:
-                    return self._activate(now)
-                return self._make(FIRST_PREKEYS if count == 0 else MORE_PREKEYS)
+                more = self.stock.counted(prekeys.parse_count(node), now)
+                return more or self._activate(now)
             case Errand.UPLOAD:
-                uploaded = tuple(prekey.key_id for prekey in self._uploading or ())
-                return [MarkUploaded(uploaded), *self.unanswered(errand, now)]
+                return [*self.stock.uploaded(now), *self._activate(now)]
             case Errand.ACTIVE:
-                return self.unanswered(errand, now)
+                return self._failed(errand, None, now)
+            case Errand.DIGEST:
+                # What stands in it is not compared: no library does, and its hash is not known.
+                return self.stock.missing(now) if node.child("digest") is None else []
+            case Errand.PROPS:
+                return self._learn(switches.parse_props(node, self.props))
             case _:
                 assert_never(errand)
 
     def unanswered(self, errand: Errand, now: float) -> list[Command]:
-        """An error or no answer: go on without."""
+        """No answer came, or none that can be read: go on without."""
+        return self._failed(errand, None, now)
+
+    def _failed(self, errand: Errand, error: IqError | None, now: float) -> list[Command]:
         match errand:
             case Errand.COUNT:
                 return self._activate(now)
             case Errand.UPLOAD:
-                self._uploading = None
-                return [] if self.ready else self._activate(now)
+                self.stock.failed(error, now)
+                return self._activate(now)
             case Errand.ACTIVE:
                 self.ready = True
+                return []
+            case Errand.DIGEST:
+                missing = error is not None and error.code in KEYS_MISSING
+                return self.stock.missing(now) if missing else []
+            case Errand.PROPS:
                 return []
             case _:
                 assert_never(errand)
 
     def _activate(self, now: float) -> list[Command]:
+        if self._is_active:
+            return []  # a later upload
+        self._is_active = True
         return [self._queries.ask(Errand.ACTIVE, iq.active, now)]
 
-    def _make(self, count: int) -> list[Command]:
-        if self._uploading is not None:
-            return []  # one upload at a time
-        self._uploading = ()
-        return [MakePreKeys(count)]
+    def _learn(self, props: Props) -> list[Command]:
+        if props == self.props:
+            return []
+        self.props = props
+        return [SaveFact(PROPS_FACT, props.to_bytes())]

@@ -3,11 +3,10 @@
 Theory of operation. A device is UNPAIRED until somebody asks for a code; then it dials in
 registration mode (PAIRING) and shows QR codes, or a code to be typed: pairing.py. `pair-success` is
 verified, saved and only then confirmed (PAIRED); the server ends that connection, as expected, and
-the device dials as what it now is. After `<success>` it makes sure that the server holds enough
-one-time prekeys, asks for the events held back, and is CONNECTED. A lost connection is never a
-crash: what was seen last gives a Verdict (failures.py), and that says whether to dial again after
-a while (WAITING), at once, or to rest until a person acts. Rows are delivered by delivery.py, one
-at a time, while CONNECTED. What the server sends by itself is notices.py.
+the device dials as what it now is. What happens behind `<success>` is duty.py: errands first, and
+when they are done the device is CONNECTED. A lost connection is never a crash: what was seen last
+gives a Verdict (failures.py), and that says whether to dial again after a while (WAITING), at once,
+or to rest until a person acts.
 
 What people want of a device is kept apart from where it stands: wishes.py.
 
@@ -17,13 +16,11 @@ come in, commands go out.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from enum import Enum, auto
 from functools import partial
 from random import Random
 from typing import Final, assert_never
 
-from sitpayd.actors import linking
 from sitpayd.actors.checking import LookUp
 from sitpayd.actors.commands import (
     AskRevision,
@@ -35,11 +32,15 @@ from sitpayd.actors.commands import (
     HangUp,
     HideQr,
     MakeKeys,
+    Oddity,
+    Remark,
+    SaveLid,
     SaveRest,
     Send,
     SettleLoggedOut,
 )
-from sitpayd.actors.delivery import DeliveryMachine, Question
+from sitpayd.actors.delivery import Question
+from sitpayd.actors.duty import DutyMachine
 from sitpayd.actors.events import (
     Answer,
     Armed,
@@ -63,14 +64,12 @@ from sitpayd.actors.events import (
 )
 from sitpayd.actors.failures import (
     Verdict,
-    verdict_of_code,
     verdict_of_failure,
     verdict_of_loss,
     verdict_of_stream_error,
 )
-from sitpayd.actors.keepalive import Keepalive
-from sitpayd.actors.linking import Over
-from sitpayd.actors.login import Errand, LoginMachine
+from sitpayd.actors.linking import Linked, LinkingMachine, Outcome, Over, is_about_linking
+from sitpayd.actors.login import Errand, under_other_lid, welcome_of
 from sitpayd.actors.messages import (
     CancelPairing,
     CheckNumbers,
@@ -92,25 +91,18 @@ from sitpayd.actors.messages import (
     StartPairing,
     TellReads,
 )
-from sitpayd.actors.notices import Notices
-from sitpayd.actors.pacing import Pacing, PacingLimits
-from sitpayd.actors.pairing import CodeErrand, PairingBar, PairingMachine
-from sitpayd.actors.people import People
+from sitpayd.actors.notices import Courtesy, unknown_request
+from sitpayd.actors.pacing import PacingLimits
+from sitpayd.actors.pairing import CodeErrand, PairingBar
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
-from sitpayd.actors.strangers import Barred, Strangers
+from sitpayd.actors.routing import Routing
+from sitpayd.actors.strangers import Barred
 from sitpayd.actors.wishes import Step, Wishes
 from sitpayd.whatsapp.errors import RemoteProtocolError
-from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.stanzas import (
-    failure,
-    iq,
-    pairing,
-)
-from sitpayd.whatsapp.stanzas.iq import IqError
-from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas import failure, iq
 
 # The first stanza after the handshake must come within this time.
 FIRST_STANZA_S: Final = 30.0
@@ -122,7 +114,6 @@ class _Purpose(Enum):
     """What the machine itself asks the server."""
 
     LOGOUT = auto()
-    PING = auto()
 
 
 class DeviceMachine:
@@ -138,22 +129,14 @@ class DeviceMachine:
         self.reason: str | None = None
         self.until_s: int | None = None
         self._recovery = Recovery(random)
-        self._keepalive = Keepalive(random)
         self._queries: Queries[object] = Queries()
-        self._login = LoginMachine(self._queries)
-        self._pairing = PairingMachine(self._queries)
-        per_day = None if limits is None else limits.first_contacts_per_day
-        self._strangers = Strangers(per_day, random)
-        self._delivery = DeliveryMachine(self._queries, Pacing(limits, random), self._strangers)
-        self._people = People(self._queries)
-        self._notices = Notices(self._queries, self._login, self._delivery, self._people)
-        self._keys: DeviceKeys | None = None
-        self._paired: PairedIdentity | None = None
+        self._linking = LinkingMachine(self._queries)
+        self._routing = Routing()
+        self._duty = DutyMachine(self._queries, random, limits, self._routing)
+        self._delivery = self._duty.delivery
         self._wishes = Wishes()
         # A rest is stored that is over for us; it is cleared before a dial until a login succeeds.
         self._rest_lingers = False
-        self._unix_offset_s = 0.0
-        self._server_offset_s = 0.0
         self._first_stanza_by: float | None = None
         self._settle_at: float | None = None
 
@@ -165,26 +148,17 @@ class DeviceMachine:
             case Network():
                 return self.handle(event.event, now)
             case Received():
-                self._keepalive.heard(now)
+                self._duty.keepalive.heard(now)
                 return self._received(event.node, now)
             case Deliver():
                 # A request may have been let in just before the logout was known.
                 return self._settle_if_logged_out() or self._delivery.go(now)
             case Tick():
                 return self._tick(now)
-            case RowLoaded():
-                return self._delivery.loaded(event, now)
-            case SessionsLoaded():
-                return self._delivery.sessions_loaded(event, now)
-            case Armed():
-                return self._delivery.armed(event, now)
-            case NotArmed():
-                return self._delivery.not_armed(event, now)
+            case RowLoaded() | SessionsLoaded() | Armed() | NotArmed() | PreKeysMade() | Answer():
+                return self._duty.took(event, now)
             case StorageFailed():
                 return self._storage_failed(event, now)
-            case Answer():
-                answers = [Send(node) for node in event.nodes]
-                return [*answers, *self._delivery.look_again(now)]
             case (
                 CheckNumbers()
                 | SetPresence()
@@ -193,21 +167,22 @@ class DeviceMachine:
                 | ChecksTaken()
                 | ReadsLoaded()
             ):
-                return self._people.handle(event, now)
-            case PreKeysMade():
-                return self._login.made(event.prekeys, self._keys, now)
+                return self._duty.people.handle(event, now)
             case KeysMade():
-                self._keys = event.keys
-                self._paired = None
+                self._linking.anew(event.keys)
+                self._routing.forget()
+                self._duty.anew()
                 return [Dial(registration=True)] if self.phase is Phase.PAIRING else []
             case CodeMade():
-                return self._pairing.made(event, self._keys, now)
+                return self._linking.made(event, now)
             case CodeAgreed():
-                return self._agreed(event, now)
+                pairs = self.phase is Phase.PAIRING
+                return self._link_on(self._linking.agreed(event, now), now) if pairs else []
             case Opened():
                 self._first_stanza_by = now + FIRST_STANZA_S
                 return []
             case Lost():
+                self._routing.lost(event.kind)
                 return self._lose(verdict_of_loss(event), now, hang_up=False)
             case Started():
                 return self._started(event, now)
@@ -223,7 +198,7 @@ class DeviceMachine:
             case Reconnect():
                 return self._do(self._wishes.reconnect(self.phase), now)
             case Probe():
-                self._keepalive.probe(now)
+                self._duty.keepalive.probe(now)
                 return self._tick(now)
             case Reroute() if self.phase is Phase.PAIRING:
                 return self._lose(Verdict(Phase.UNPAIRED, "proxy_changed"), now)
@@ -235,10 +210,10 @@ class DeviceMachine:
             case Revised():
                 return self._do(self._wishes.revised(self.phase), now)
             case Logout():
-                linked = self._paired is not None
+                linked = self._linking.paired is not None
                 return self._do(self._wishes.log_out(self.phase, linked=linked), now)
             case Remove():
-                linked = self._paired is not None
+                linked = self._linking.paired is not None
                 return self._do(self._wishes.remove(self.phase, linked=linked), now)
             case _:
                 assert_never(event)
@@ -248,10 +223,11 @@ class DeviceMachine:
 
         For thousands of idle devices this is nearly all that ever comes, and nothing follows.
         """
-        if node.tag != "iq" or not self._queries.is_answered(node, _Purpose.PING):
-            return False
-        self._keepalive.heard(now)
-        return True
+        return node.tag == "iq" and self._duty.pong(node, now)
+
+    def farewell(self) -> list[Command]:
+        """What is done before the actor ends, as the process does; no event follows any more."""
+        return [*self._duty.people.leave(), HangUp()]
 
     def outlook(self, recipient: str, first_contact: bool, now: float) -> Barred | None:
         """Why a message to this number would wait now, were the device connected."""
@@ -259,11 +235,11 @@ class DeviceMachine:
 
     def pairing_bar(self, wish: PairingWish, now: float) -> PairingBar | None:
         """Why a wish to link the device would come to nothing now; None: it would not."""
-        if self.phase is Phase.PAIRING and not self._pairing.needs_its_own(wish, now):
+        if self.phase is Phase.PAIRING and not self._linking.codes.needs_its_own(wish, now):
             return None
         if self.phase is not Phase.PAIRING and not self._may_be_linked():
             return PairingBar("linked")
-        return self._pairing.bar(wish, now)
+        return self._linking.codes.bar(wish, now)
 
     def redials_in(self, now: float) -> float | None:
         """Seconds to the next dial of a device that waits; None: none is planned."""
@@ -278,7 +254,7 @@ class DeviceMachine:
     @property
     def unanswered_pings(self) -> int:
         """How many pings went out since the server was heard."""
-        return self._keepalive.unanswered
+        return self._duty.keepalive.unanswered
 
     @property
     def row_in_hand(self) -> int | None:
@@ -296,24 +272,19 @@ class DeviceMachine:
             self._recovery.redial_at,
             self._first_stanza_by,
             self._settle_at,
-            self._keepalive.deadline(),
             self._queries.deadline(),
-            self._pairing.deadline(),
-            self._delivery.deadline(),
-            self._people.deadline(),
+            self._linking.codes.deadline(),
+            self._duty.deadline(),
         )
         return min((t for t in times if t is not None), default=None)
 
     # --- people and the clock ---
 
     def _started(self, event: Started, now: float) -> list[Command]:
-        self._keys, self._paired = event.keys, event.paired
+        self._linking.restore(event)
         self._wishes.leaving, self._wishes.paused = event.leaving, event.paused
-        self._unix_offset_s = event.unix_offset_s
-        self._strangers.restore(event.first_contacts, event.new_chats)
-        self._pairing.first_number = event.phone
-        if event.owes_reads:
-            self._people.reading.owes()
+        self._duty.restore(event)
+        self._routing.restore(event.routing_info)
         if event.leaving and (event.paired is None or event.rest is not None):
             return self._gone()
         if event.rest is not None:
@@ -338,10 +309,10 @@ class DeviceMachine:
             return []
         commands: list[Command] = []
         if self.phase is Phase.PAIRING:
-            if not self._pairing.needs_its_own(wish, now):
-                return self._pairing.join(wish)
+            if not self._linking.codes.needs_its_own(wish, now):
+                return self._linking.codes.join(wish)
             commands = self._hang_up(now)
-        self._pairing.begin(wish)
+        self._linking.codes.begin(wish)
         self._recovery.linking()
         self._enter(Phase.PAIRING, None)
         self._wishes.linking()
@@ -349,7 +320,7 @@ class DeviceMachine:
         return [*commands, MakeKeys()]
 
     def _may_be_linked(self) -> bool:
-        unlinked = self._paired is None and self.phase in RESTING
+        unlinked = self._linking.paired is None and self.phase in RESTING
         is_open = unlinked or self.phase in (Phase.UNPAIRED, Phase.LOGGED_OUT)
         return is_open and not self._wishes.leaving
 
@@ -363,7 +334,7 @@ class DeviceMachine:
                 self._enter(Phase.PAUSED, None)
                 return commands
             case Step.WAKE:
-                if self._paired is not None:
+                if self._linking.paired is not None:
                     return self._dial(None)
                 return self._end_rest(Phase.UNPAIRED)
             case Step.SLEEP:
@@ -373,7 +344,7 @@ class DeviceMachine:
                 return [*self._take_leave(now), *self._dial(reason)]
             case Step.LEAVE:
                 self._enter(self.phase, "logging_out")
-                return self._ask_logout(now) if self._keepalive.running else []
+                return self._ask_logout(now) if self._duty.keepalive.running else []
             case Step.DIAL_TO_LEAVE:
                 return [*self._take_leave(now), *self._dial("logging_out")]
             case Step.END:
@@ -393,24 +364,17 @@ class DeviceMachine:
         if self._recovery.due(now):
             return self._dial(self.reason)
         overdue = self._first_stanza_by is not None and now >= self._first_stanza_by
-        if overdue or self._keepalive.dead(now) or self._delivery.ack_overdue(now):
+        if overdue or self._duty.dead(now):
             return self._lose(verdict_of_loss(Lost(LossKind.SILENT, "")), now)
-        commands: list[Command] = []
-        if self._keepalive.ping_due(now):
-            commands.append(self._queries.ask(_Purpose.PING, iq.ping, now))
+        commands = self._duty.ping(now)
         for purpose in self._queries.expired(now):
             if purpose is _Purpose.LOGOUT:
                 # The connection ends, and with it what else was asked.
                 return self._unanswered(purpose, now)
             commands += self._unanswered(purpose, now)
-        if self.phase is Phase.PAIRING and self._pairing.deadline() is not None:
-            commands += self._pairing.tick(now)
-            if self._pairing.over:
-                return self._lose(Verdict(Phase.UNPAIRED, self._pairing.lapsed), now)
-        if (look_at := self._delivery.deadline()) is not None and now >= look_at:
-            # Only then: a look costs a read, and most ticks of an idle device are for its ping.
-            commands += self._delivery.go(now)
-        return [*commands, *self._people.tick(now)]
+        if self.phase is Phase.PAIRING:
+            return [*commands, *self._link_on(self._linking.tick(now), now)]
+        return [*commands, *self._duty.tick(now)]
 
     # --- stanzas ---
 
@@ -429,10 +393,10 @@ class DeviceMachine:
                 case "xmlstreamend":
                     return self._lose(verdict_of_loss(Lost(LossKind.CLOSED, "")), now)
                 case _:
-                    noted = self._notices.heard(node, self._paired, now)
+                    noted = self._duty.notices.heard(node, self._linking.paired, now)
                     if self.phase is not Phase.PAIRING:
                         return noted
-                    return [*noted, *self._unless_over(linking.heard(node, self._pairing), now)]
+                    return [*noted, *self._link_on(self._linking.heard(node), now)]
         except RemoteProtocolError:
             return []  # one malformed stanza: skipped, the connection is in step
 
@@ -440,64 +404,36 @@ class DeviceMachine:
         if node.text("type") in ("result", "error"):
             return self._answered(self._queries.answered(node), node, now)
         if iq.is_ping(node):
-            return [Send(iq.result(node))]
-        if node.child("pair-device") is not None and self.phase is Phase.PAIRING:
-            assert self._keys is not None
-            refs = pairing.parse_pair_device(node)
-            self._first_stanza_by = None
-            return [Send(iq.result(node)), *self._pairing.refs(refs, self._keys, now)]
-        if node.child("pair-success") is not None and self.phase is Phase.PAIRING:
-            return self._link(node, now)
-        return []
+            return [Send(iq.pong(node))]
+        if self.phase is not Phase.PAIRING:
+            # Codes for a device that is linked by now concern nobody.
+            return [] if is_about_linking(node) else [unknown_request(node)]
+        outcome = self._linking.asked(node, now)
+        if outcome is None:
+            return [unknown_request(node)]
+        self._first_stanza_by = None
+        return self._link_on(outcome, now)
 
-    # --- linking ---
-
-    def _link(self, node: Node, now: float) -> list[Command]:
-        assert self._keys is not None
-        linked = linking.link(node, self._keys, self._pairing)
-        if isinstance(linked, Over):
-            return self._unless_over(linked, now)
-        self._paired, self._pairing.first_number = linked.paired, linked.paired.jid.user
-        self._pairing.end()
-        self._first_stanza_by = now + FIRST_STANZA_S
-        self._enter(Phase.PAIRED, None)
-        return list(linked.commands)
-
-    def _unless_over(self, result: list[Command] | Over, now: float) -> list[Command]:
-        if isinstance(result, Over):
-            return [*result.last, *self._lose(result.verdict, now)]
-        return result
-
-    def _agreed(self, event: CodeAgreed, now: float) -> list[Command]:
-        if self.phase is not Phase.PAIRING or self._keys is None:
-            return []
-        if event.agreed is None:
-            return self._lose(Verdict(Phase.UNPAIRED, "pairing_refused"), now)
-        self._keys = replace(self._keys, adv_secret=event.agreed.adv_secret)
-        return self._pairing.agreed(event.agreed, now)
-
-    def _code_answered(self, errand: CodeErrand, node: Node, now: float) -> list[Command]:
-        error = iq.parse_iq_error(node)
-        if error is not None:
-            return self._code_refused(error, now)
-        return self._pairing.answered(errand, node, now)
-
-    def _code_refused(self, error: IqError | None, now: float) -> list[Command]:
-        # A phone that scanned meanwhile has linked the device all the same.
-        return self._lose(verdict_of_code(error), now) if self.phase is Phase.PAIRING else []
+    def _link_on(self, outcome: Outcome, now: float) -> list[Command]:
+        """Do what follows for a device that is being linked."""
+        match outcome:
+            case Over(verdict=verdict, last=last):
+                return [*last, *self._lose(verdict, now)]
+            case Linked(commands=commands):
+                self._first_stanza_by = now + FIRST_STANZA_S
+                self._enter(Phase.PAIRED, None)
+                return list(commands)
+            case _:
+                return outcome
 
     # --- answers ---
 
     def _answered(self, purpose: object, node: Node, now: float) -> list[Command]:
         try:
-            if isinstance(purpose, Question):
-                return self._delivery.answered(purpose, node, now)
-            if isinstance(purpose, CodeErrand):
-                return self._code_answered(purpose, node, now)
-            if purpose is LookUp.NUMBERS:
-                return self._people.checking.answered(node, now)
-            if isinstance(purpose, Errand):
-                return self._if_ready(self._login.answered(purpose, node, now), now)
+            if isinstance(purpose, CodeErrand) and self.phase is Phase.PAIRING:
+                return self._link_on(self._linking.answered(purpose, node, now), now)
+            if isinstance(purpose, Errand | Question | Courtesy | LookUp):
+                return self._if_ready(self._duty.answered(purpose, node, now), now)
             if purpose is _Purpose.LOGOUT and iq.parse_iq_error(node) is None:
                 return [*self._hang_up(now), *self._logged_out()]
             return self._unanswered(purpose, now)
@@ -506,56 +442,50 @@ class DeviceMachine:
             return self._unanswered(purpose, now)
 
     def _unanswered(self, purpose: object, now: float) -> list[Command]:
-        """An error or no answer: go on without, since none of these is worth a connection."""
+        """An error or no answer: go on without, since hardly any is worth a connection."""
         match purpose:
-            case Question():
-                return self._delivery.unanswered(now)
-            case Errand():
-                return self._if_ready(self._login.unanswered(purpose, now), now)
-            case CodeErrand():
-                return self._code_refused(None, now)
-            case LookUp.NUMBERS:
-                return self._people.checking.unanswered(now)
+            case Errand() | Question() | Courtesy() | LookUp():
+                return self._if_ready(self._duty.unanswered(purpose, now), now)
+            case CodeErrand() if self.phase is Phase.PAIRING:
+                return self._link_on(self._linking.unanswered(), now)
             case _Purpose.LOGOUT:
                 return self._lose(verdict_of_loss(Lost(LossKind.SILENT, "")), now)
             case _:
                 return []
 
-    # --- after <success> ---
+    # --- on duty ---
 
     def _success(self, node: Node, now: float) -> list[Command]:
         if self.phase is not Phase.CONNECTING:
             return []
-        t = node.number("t")
+        assert self._linking.keys is not None
+        assert self._linking.paired is not None
+        t, told_lid = welcome_of(node)
         self._first_stanza_by = None
         self._recovery.connected(now)
-        self._keepalive.start(now)
+        self._routing.proved()
         self._rest_lingers = False
-        if t is not None:
-            self._server_offset_s = t - (now + self._unix_offset_s)
+        self._duty.welcomed(t, now)
+        commands: list[Command] = []
+        if (other := under_other_lid(self._linking.paired, told_lid)) is not None:
+            self._linking.paired = other
+            commands = [SaveLid(other), Remark(Oddity.OTHER_LID)]
         if self._wishes.ends:
-            return self._ask_logout(now)
-        return self._login.begin(now)
+            return [*commands, *self._ask_logout(now)]
+        return [*commands, *self._duty.login.begin(self._linking.keys, now)]
 
     def _if_ready(self, commands: list[Command], now: float) -> list[Command]:
-        return [*commands, *self._connected(now)] if self._login.ready else commands
-
-    def _connected(self, now: float) -> list[Command]:
-        assert self._paired is not None
-        if self._wishes.ends or self.phase is Phase.CONNECTED:
-            return []
+        waits = self._duty.login.ready and self.phase is not Phase.CONNECTED
+        if not waits or self._wishes.ends:
+            return commands
+        assert self._linking.paired is not None
         self._enter(Phase.CONNECTED, None)
-        now_ms = int((now + self._unix_offset_s) * 1000)
-        announce = Send(iq.unified_session(now_ms, int(self._server_offset_s * 1000)))
-        delivery = self._delivery.online(self._paired, now, self._unix_offset_s)
-        return [announce, *delivery, *self._people.online()]
+        return [*commands, *self._duty.online(self._linking.paired, now)]
 
     def _ask_logout(self, now: float) -> list[Command]:
-        assert self._paired is not None
-        # What is in flight is settled with the logout: nothing more is sent.
-        self._delivery.offline(now)
-        ask = self._queries.ask(_Purpose.LOGOUT, partial(iq.logout, device=self._paired.jid), now)
-        return [*self._people.leave(), *self._people.offline(), ask]
+        assert self._linking.paired is not None
+        build = partial(iq.logout, device=self._linking.paired.jid)
+        return [*self._duty.retire(now), self._queries.ask(_Purpose.LOGOUT, build, now)]
 
     # --- losing a connection ---
 
@@ -596,22 +526,23 @@ class DeviceMachine:
         return commands
 
     def _wait(self, verdict: Verdict, now: float) -> list[Command]:
+        commands = self._routing.failed()
         if self._wishes.forbids_dialling:
             self._enter(Phase.PAUSED, None)
-            return []
+            return commands
         if self._recovery.plan(verdict, now):
-            return self._dial(verdict.reason)
+            return [*commands, *self._dial(verdict.reason)]
         self._enter(Phase.WAITING, verdict.reason)
-        return []
+        return commands
 
     def _dial(self, reason: str | None) -> list[Command]:
         self._enter(Phase.CONNECTING, reason)
-        dial = Dial(registration=False)
+        dial = Dial(registration=False, routing_info=self._routing.dialled())
         return [ClearRest(), dial] if self._rest_lingers else [dial]
 
     def _take_leave(self, now: float) -> list[Command]:
         """End the connection since people want that, not since it is lost or the server ends it."""
-        return [*self._people.leave(), *self._hang_up(now)]
+        return [*self._duty.people.leave(), *self._hang_up(now)]
 
     def _hang_up(self, now: float) -> list[Command]:
         return [HangUp(), *self._disconnected(now)]
@@ -619,12 +550,9 @@ class DeviceMachine:
     def _disconnected(self, now: float) -> list[Command]:
         self._first_stanza_by = None
         self._recovery.stop()
-        self._login.end()
-        self._keepalive.stop()
         self._queries.reset()
-        self._delivery.offline(now)
-        self._pairing.end()
-        told = self._people.offline()
+        told = self._duty.end(now)
+        self._linking.codes.end()
         return [HideQr(), *told] if self.phase is Phase.PAIRING else told
 
     def _end_again(self) -> list[Command]:

@@ -6,7 +6,7 @@ shelf (shelf.py); what comes in is reception.py. This file decides nothing and k
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
@@ -21,6 +21,7 @@ from sitpayd.actors.commands import (
     Mark,
     MarkLate,
     NextRow,
+    SaveFact,
     SaveNewChatHold,
 )
 from sitpayd.actors.events import (
@@ -33,24 +34,42 @@ from sitpayd.actors.events import (
 )
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.shelf import SessionShelf, serialised
+from sitpayd.actors.stock import FEW_PREKEYS
 from sitpayd.actors.strangers import DAY_S
 from sitpayd.log import get_logger
-from sitpayd.storage import checks, contacts, devices, outbox, sessions
+from sitpayd.storage import account, checks, contacts, devices, outbox, sessions
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.missed import arm_missed, forget_missed
 from sitpayd.storage.poison import set_aside
-from sitpayd.storage.records import NewChatHold, Rest, RowState, utc_now
+from sitpayd.storage.records import (
+    PROPS_FACT,
+    ROUTING_FACT,
+    NewChatHold,
+    Rest,
+    RowState,
+    utc_now,
+)
 from sitpayd.whatsapp.credentials import Credentials
-from sitpayd.whatsapp.errors import RemoteProtocolError
+from sitpayd.whatsapp.errors import LocalProtocolError, RemoteProtocolError
 from sitpayd.whatsapp.jid import Jid
-from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey, prekey_id_after
+from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey, free_prekey_ids
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello, agree, new_offer
+from sitpayd.whatsapp.stanzas.props import Props
 
 # Last instant a datetime can name, UTC seconds: the wire has room for later ones.
 _LAST_TIME_S: Final = 253_402_300_799
 
 _log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownOfLogin:
+    """What earlier connections left for the next one; see `Started`."""
+
+    uploaded_prekeys: int
+    routing_info: bytes | None
+    props: Props
 
 
 class DeviceMemory:
@@ -119,6 +138,23 @@ class DeviceMemory:
         await self._database.write(_save_identity, self.device_id, credentials)
         self.credentials = credentials
 
+    async def save_lid(self, paired: PairedIdentity) -> None:
+        """Save that our account has another LID; sessions with our own devices move to it."""
+        await self.save_identity(paired)
+        self.shelf.clear()
+
+    async def save_fact(self, command: SaveFact) -> None:
+        """Save what the server told about the account."""
+        name, value = command.name, command.value
+        if value is None:
+            await self._database.write(account.drop_fact, self.device_id, name)
+        else:
+            await self._database.write(account.set_fact, self.device_id, name, value)
+
+    async def known_of_login(self) -> KnownOfLogin:
+        """Load what earlier connections left for the next one."""
+        return await self._database.read(_known_of_login, self.device_id)
+
     def forget_sessions_at_hand(self) -> None:
         """Drop the cache: after a failed commit only what is stored is true."""
         self.shelf.clear()
@@ -137,14 +173,18 @@ class DeviceMemory:
     async def make_prekeys(self, count: int) -> PreKeysMade:
         """Bring the prekeys that the server may lack up to a count."""
         stored = await self._database.read(sessions.prekeys_not_uploaded, self.device_id)
-        highest = await self._database.read(sessions.highest_prekey_id, self.device_id)
+        ids = await self.free_prekey_ids(max(0, count - len(stored)))
         # Hundreds of key pairs take longer than the event loop may be kept waiting.
         prekeys = await trio.to_thread.run_sync(
-            _make_prekeys, stored[:count], count, highest, limiter=self._keygen
+            _make_prekeys, stored[:count], ids, limiter=self._keygen
         )
         fresh = [(p.key_id, p.key_pair.private_key) for p in prekeys[len(stored) :]]
         await self._database.write(sessions.add_prekeys, self.device_id, fresh)
         return PreKeysMade(prekeys)
+
+    async def free_prekey_ids(self, count: int) -> tuple[int, ...]:
+        """Ids for new prekeys, none of which is that of a prekey still kept."""
+        return await self._database.read(_free_prekey_ids, self.device_id, count)
 
     async def mark_uploaded(self, key_ids: tuple[int, ...]) -> None:
         """Note which prekeys the server has."""
@@ -291,6 +331,16 @@ class DeviceMemory:
             self._outcomes.announce(settled.message_id, settled.state, settled.reason)
 
 
+def _known_of_login(unit: Unit, device_id: int) -> KnownOfLogin:
+    known = account.facts(unit, device_id, (ROUTING_FACT, PROPS_FACT))
+    try:
+        props = Props.from_bytes(known[PROPS_FACT]) if PROPS_FACT in known else Props()
+    except LocalProtocolError:
+        props = Props()  # of another version, perhaps: they are told anew at the next login
+    uploaded = sessions.uploaded_prekeys(unit, device_id, at_most=FEW_PREKEYS)
+    return KnownOfLogin(uploaded, known.get(ROUTING_FACT), props)
+
+
 def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None:
     """Store what pairing brought, all in one transaction."""
     assert credentials.paired is not None
@@ -328,11 +378,16 @@ def _mark_sent(
     return message_id, None if look_ahead is None else _next_row(unit, device_id, look_ahead)
 
 
-def _make_prekeys(stored: list[tuple[int, bytes]], count: int, highest: int) -> tuple[PreKey, ...]:
-    prekeys = [PreKey(key_id, KeyPair.from_private(private)) for key_id, private in stored]
-    for step in range(1, count - len(prekeys) + 1):
-        prekeys.append(PreKey(prekey_id_after(highest, step), KeyPair.generate()))
-    return tuple(prekeys)
+def _free_prekey_ids(unit: Unit, device_id: int, count: int) -> tuple[int, ...]:
+    highest = sessions.highest_prekey_id(unit, device_id)
+    return free_prekey_ids(highest, count, sessions.prekey_ids_in_use(unit, device_id))
+
+
+def _make_prekeys(
+    stored: list[tuple[int, bytes]], fresh_ids: tuple[int, ...]
+) -> tuple[PreKey, ...]:
+    known = (PreKey(key_id, KeyPair.from_private(private)) for key_id, private in stored)
+    return (*known, *(PreKey(key_id, KeyPair.generate()) for key_id in fresh_ids))
 
 
 def clock_of(at: datetime) -> float:

@@ -1,34 +1,57 @@
 """Notices: what the server sends by itself, and how each is answered. Pure.
 
-Messages and receipts are answered after their effect is durable: the answer comes back as a result
-of the command. Everything else is acknowledged at once, also what cannot be read: the server would
-send it on every connect, and end the connection over it. What concerns the linking of a device is
-machine.py.
+A stanza is answered when its effect is durable: the ack stands behind the commands that bring it
+about, and where they read or decide something first, it comes back as their result. If one of them
+cannot be committed, no later one is performed: the server gets no ack and sends the stanza again.
+What cannot be read is acknowledged as well: the server would send it on every connect, and end the
+connection over it. What concerns the linking of a device is machine.py.
 
 Source: whatsmeow receipt.go, notification.go, connectionevents.go.
 """
 
 from __future__ import annotations
 
+import re
 from enum import Enum, auto
 from functools import partial
+from typing import Final, assert_never
 
-from sitpayd.actors.commands import Command, DropSessions, MarkReceipt, Receive, Resend, Send
+from sitpayd.actors.backlog import Backlog
+from sitpayd.actors.commands import (
+    Command,
+    DropSessions,
+    MakePreKeys,
+    MarkReceipt,
+    Oddity,
+    Receive,
+    Remark,
+    Resend,
+    SaveFact,
+    Send,
+)
 from sitpayd.actors.delivery import DeliveryMachine
-from sitpayd.actors.login import LoginMachine
 from sitpayd.actors.people import People
 from sitpayd.actors.queries import Queries
+from sitpayd.actors.routing import Routing
+from sitpayd.actors.stock import Stock
+from sitpayd.storage.records import DIRTY_FACT
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import SERVER_JID
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import ib, iq, message, mex, notification, receipt
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 
+# Names of announcements that are remarked upon, each once; beyond so many a server is just odd.
+MAX_REMARKED: Final = 16
+# A name of the protocol, which may stand in a log; anything else may not.
+_NAME: Final = re.compile(r"[a-z][a-z0-9:_-]{0,39}")
+
 
 class Courtesy(Enum):
-    """What is asked since the server wants to be asked; the answer means nothing."""
+    """What is asked for its own sake; the answer means nothing but that the server is there."""
 
     CLEAN = auto()
+    PING = auto()
 
 
 class Notices:
@@ -38,19 +61,34 @@ class Notices:
         queries: of the connection; purposes asked for here are `Courtesy`s.
     """
 
-    __slots__ = ("_delivery", "_login", "_people", "_queries")
+    __slots__ = (
+        "_delivery",
+        "_dirty",
+        "_people",
+        "_queries",
+        "_remarked",
+        "_routing",
+        "_stock",
+        "backlog",
+    )
 
     def __init__(
         self,
         queries: Queries[object],
-        login: LoginMachine,
+        stock: Stock,
         delivery: DeliveryMachine,
+        routing: Routing,
         people: People,
     ) -> None:
         self._queries = queries
-        self._login = login
+        self._stock = stock
         self._delivery = delivery
         self._people = people
+        self._routing = routing
+        self.backlog: Final = Backlog()
+        self._remarked: set[str] = set()
+        # Collections of the app state that are stored as changed, and their versions.
+        self._dirty: dict[str, int] = {}
 
     def heard(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
         """Take a stanza that answers no question.
@@ -59,8 +97,12 @@ class Notices:
             own: the linked account; None: not linked yet.
 
         Raises:
-            RemoteProtocolError: If it is malformed and needs no acknowledgement.
+            RemoteProtocolError: If it is malformed and cannot be acknowledged.
         """
+        # Behind the rest: what is asked for comes when this stanza is dealt with.
+        return [*self._heard(node, own, now), *self.backlog.took(node, now)]
+
+    def _heard(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
         match node.tag:
             case "message":
                 return [] if own is None else [Receive(node)]
@@ -69,11 +111,11 @@ class Notices:
             case "ack":
                 return self._acked(node, now)
             case "notification":
-                return [Send(_ack(node, own)), *self._notified(node, own, now)]
+                return self._notified(node, own, now)
             case "ib":
-                return self._announced(node, now)
+                return self._announced(node, own, now)
             case "call":
-                return [Send(_ack(node, own))]
+                return [_ack(node, own)]
             case _:
                 # Presence and chat states of others need no answer, and nobody here asked for them;
                 # what we do not know gets none.
@@ -84,10 +126,12 @@ class Notices:
         try:
             got = receipt.parse_receipt(node)
         except RemoteProtocolError:
-            return [Send(answer)]
+            return [answer]
         if own is None:
-            return [Send(answer)]
-        return [MarkReceipt(got, answer) if got.retry is None else Resend(got, answer)]
+            return [answer]
+        if got.retry is None:
+            return [MarkReceipt(got, answer.node)]
+        return [Resend(got, answer.node)]
 
     def _acked(self, node: Node, now: float) -> list[Command]:
         match node.text("class"):
@@ -99,43 +143,95 @@ class Notices:
                 return []
 
     def _notified(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
+        answer = _ack(node, own)
         try:
-            return self._notification(node, own, now)
+            effects = self._notification(node, own, now)
         except RemoteProtocolError:
-            return []
+            return [answer]
+        if any(isinstance(effect, MakePreKeys) for effect in effects):
+            # It takes its time, and what is missing is found again at each login.
+            return [answer, *effects]
+        return [*effects, answer]
 
     def _notification(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
         match notification.parse_notification(node):
             case notification.PreKeyCount(count=count):
-                return self._login.left(count)
+                return self._stock.counted(count, now)
             case notification.IdentityChanged(user=user):
                 self._delivery.directory.forget(user)
                 return [DropSessions(user)]
             case notification.DevicesChanged(user=user):
                 self._delivery.directory.forget(user)
-            case notification.OwnDevices():
-                if own is not None:
-                    self._delivery.directory.forget(own.jid)
+            case notification.OwnDevices() if own is not None:
+                self._delivery.directory.forget(own.jid)
+            case notification.AppStateChanged(collections=collections) if own is not None:
+                return self._app_state(collections)
             case notification.OtherNotification(type="mex"):
-                known = mex.parse_timelock_notice(node)
-                return [] if known is None else self._delivery.timelock(known, now)
+                return self._restricted(node, now)
             case _:
-                pass
+                pass  # nothing is kept of groups, pictures, channels and the like
         return []
 
-    def _announced(self, node: Node, now: float) -> list[Command]:
+    def _app_state(self, collections: tuple[tuple[str, int], ...]) -> list[Command]:
+        """Remember which collections would have to be fetched: nobody does so here."""
+        news = {name: version for name, version in collections if self._dirty.get(name) != version}
+        self._dirty.update(news)
+        return [
+            SaveFact(f"{DIRTY_FACT}{name}", str(version).encode()) for name, version in news.items()
+        ]
+
+    def _restricted(self, node: Node, now: float) -> list[Command]:
+        """Take what the server says about the account's beginning of chats."""
+        if (lock := mex.parse_timelock_notice(node)) is not None:
+            return self._delivery.timelock(lock, now)
+        if (cap := mex.parse_capping_notice(node)) is not None:
+            return self._delivery.capped(cap, now)
+        return []
+
+    def _announced(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
+        if own is None:
+            return []  # what concerns the linking of a device is linking.py's
         commands: list[Command] = []
         for announcement in ib.parse_ib(node):
             match announcement:
                 case ib.Dirty(type=dirty_type, timestamp=timestamp):
+                    if dirty_type == "account_sync":
+                        self._delivery.directory.forget(own.jid)
+                    # Nothing else of what may be meant is kept here.
                     build = partial(iq.clean_dirty, dirty_type=dirty_type, timestamp=timestamp)
                     commands.append(self._queries.ask(Courtesy.CLEAN, build, now))
-                case ib.OfflinePreview():
-                    commands.append(Send(iq.offline_batch()))
+                case ib.OfflinePreview(count=count):
+                    commands += self.backlog.announced(count, now)
+                case ib.OfflineDone():
+                    self.backlog.end()
+                case ib.EdgeRouting(routing_info=info):
+                    commands += self._routing.announced(info)
+                case ib.DowngradeWebClient():
+                    commands += self._remark_once(Oddity.NO_MULTI_DEVICE, None)
+                case ib.OtherAnnouncement(tag=tag):
+                    commands += self._remark_once(Oddity.UNKNOWN_ANNOUNCEMENT, name_of(tag))
                 case _:
-                    pass  # the end of the backlog needs nothing; routing is left to the server
+                    assert_never(announcement)
         return commands
 
+    def _remark_once(self, oddity: Oddity, detail: str | None) -> list[Command]:
+        what = detail or oddity.value
+        if what in self._remarked or len(self._remarked) >= MAX_REMARKED:
+            return []
+        self._remarked.add(what)
+        return [Remark(oddity, detail)]
 
-def _ack(node: Node, own: PairedIdentity | None) -> Node:
-    return receipt.ack(node, SERVER_JID if own is None else own.jid)
+
+def unknown_request(node: Node) -> Remark:
+    """A request of the server that nobody here answers."""
+    names = (node.text("type"), node.text("xmlns"), *(child.tag for child in node.children[:1]))
+    return Remark(Oddity.UNKNOWN_REQUEST, " ".join(name_of(name) for name in names if name))
+
+
+def name_of(text: str) -> str:
+    """A name of the protocol as it may stand in a log."""
+    return text if _NAME.fullmatch(text) else "?"
+
+
+def _ack(node: Node, own: PairedIdentity | None) -> Send:
+    return Send(receipt.ack(node, SERVER_JID if own is None else own.jid))

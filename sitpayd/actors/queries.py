@@ -10,11 +10,18 @@ from typing import Final, Generic, TypeVar
 
 from sitpayd.actors.commands import Send
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.stanzas.iq import IqIds
+from sitpayd.whatsapp.stanzas.iq import IqError, IqIds
 
 ANSWER_WITHIN_S: Final = 60.0
+# The server's word for a pause is believed up to this far.
+MAX_BACKOFF_S: Final = 3600
 
 PurposeT = TypeVar("PurposeT")
+
+
+def backoff_of(error: IqError | None) -> int:
+    """Seconds for which the server wants not to be asked again; None: no answer came."""
+    return 0 if error is None else min(error.backoff or 0, MAX_BACKOFF_S)
 
 
 class Queries(Generic[PurposeT]):

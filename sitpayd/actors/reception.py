@@ -27,7 +27,7 @@ from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.records import Address, Incoming, RowState, utc_now
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import Jid
-from sitpayd.whatsapp.keys import KeyPair, PreKey, prekey_id_after
+from sitpayd.whatsapp.keys import KeyPair, PreKey
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import receipt
 from sitpayd.whatsapp.stanzas.content import Content
@@ -276,8 +276,8 @@ class Reception:
 
     async def _spare_prekey(self) -> PreKey:
         """A prekey for one sender alone: saved, and never uploaded."""
-        highest = await self._database.read(sessions.highest_prekey_id, self._device_id)
-        prekey = PreKey(prekey_id_after(highest), KeyPair.generate())
+        (key_id,) = await self._memory.free_prekey_ids(1)
+        prekey = PreKey(key_id, KeyPair.generate())
         await self._database.write(_save_spare, self._device_id, prekey)
         return prekey
 

@@ -41,6 +41,7 @@ class Noted(StrEnum):
     PAIRING_CODE = "pairing_code"
     LINKED = "linked"
     PROXY = "proxy"
+    ODD = "odd"
 
 
 # Kind -> the sentence with a detail, and the one without.
@@ -70,6 +71,7 @@ _SENTENCES: Final[Mapping[Noted, tuple[str, str]]] = {
     Noted.QR_ROUND: ("A round of {} codes began.", "A round of QR codes began."),
     Noted.PAIRING_CODE: ("A pairing code was {}.", "A pairing code was shown or typed."),
     Noted.LINKED: ("A phone linked the device: {}.", "A phone linked the device."),
+    Noted.ODD: ("WhatsApp said something odd: {}.", "WhatsApp said something odd."),
     Noted.PROXY: ("Its proxy: {}.", "Its proxy was changed."),
 }
 

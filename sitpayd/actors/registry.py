@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from sitpayd.actors.acquaintance import Acquaintance
 from sitpayd.actors.events import Tick
 from sitpayd.actors.messages import (
     Deliver,
@@ -96,12 +97,14 @@ class DeviceHandle:
         poison: id of the row that the actor's next life has to set aside first.
         redialled: what a person last asked for that makes it log in anew, and when, clock seconds.
         record: as it was stored when the device came, with the number it was linked to since.
+        acquaintance: whom it may resume its handshake with; outlives the actor.
     """
 
     __slots__ = (
         "_changed",
         "_life",
         "_mail",
+        "acquaintance",
         "code",
         "doorbell",
         "generation",
@@ -136,6 +139,7 @@ class DeviceHandle:
         self.poison: int | None = None
         self.redialled: tuple[str, float] | None = None
         self.recorder = FlightRecorder()
+        self.acquaintance = Acquaintance()
         self._changed: trio.Event | None = None
         self._life: trio.CancelScope | None = None
 

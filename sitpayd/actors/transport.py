@@ -27,10 +27,16 @@ from sitpayd.actors.events import LossKind, Lost, NetworkEvent, Opened, Received
 from sitpayd.actors.websocket import ClosedError, UpgradeError, WebSocket, open_websocket
 from sitpayd.log import get_logger
 from sitpayd.whatsapp.connection import Connection
-from sitpayd.whatsapp.errors import HandshakeError, LocalProtocolError, RemoteProtocolError
+from sitpayd.whatsapp.errors import (
+    HandshakeError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    ResumptionError,
+)
 from sitpayd.whatsapp.events import HandshakeCompleted, NodeReceived, NodeRejected
 from sitpayd.whatsapp.frames import MAX_FRAME_LEN
 from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.noise import Pattern
 
 ORIGIN: Final = "https://web.whatsapp.com"
 # A browser's, in agreement with what ClientInfo announces.
@@ -44,6 +50,8 @@ WRITE_S: Final = 20.0
 CLOSE_S: Final = 2.0
 # Stanzas that wait for the writer; a full queue means that the socket is stuck.
 MAX_OUTGOING: Final = 256
+# What a server says instead of `<success>`.
+_REFUSALS: Final = ("failure", "stream:error")
 
 Outgoing = Node | bytes | Confirm
 Report = Callable[[NetworkEvent], Awaitable[None]]
@@ -156,6 +164,8 @@ async def _speak(
         return Lost(LossKind.NETWORK, "handshake timed out")
     except HandshakeError as error:
         return Lost(LossKind.CERTIFICATE, str(error))
+    except ResumptionError as error:
+        return Lost(LossKind.RESUMPTION, str(error))
     except RemoteProtocolError as error:
         return Lost(LossKind.PROTOCOL, str(error))
     except ClosedError:
@@ -188,9 +198,14 @@ async def _shake_hands(websocket: WebSocket, connection: Connection) -> list[Nod
 async def _read(
     websocket: WebSocket, connection: Connection, nodes: list[Node], report: Report
 ) -> Lost:
+    is_resumed = connection.pattern is Pattern.IK
     try:
         while True:
             for node in nodes:
+                # A refusal may be meant for the resumption: it counts after a full handshake.
+                if is_resumed and node.tag in _REFUSALS:
+                    return Lost(LossKind.RESUMPTION, f"<{node.tag}> as the first stanza")
+                is_resumed = False
                 await report(Received(node))
             data = b"" if connection.has_failed else await websocket.receive()
             nodes = _nodes(connection.receive(data))

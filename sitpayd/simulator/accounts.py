@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final, Protocol
 
 from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER, Jid, lid, pn
+from sitpayd.whatsapp.noise import Pattern
 from sitpayd.whatsapp.signal.session import PreKeyBundle
 from sitpayd.whatsapp.stanzas.message import phash
 
@@ -46,6 +47,8 @@ class Device:
         told: device numbers this device was told, by LID of the account.
         refused: devices whose bundle it was refused at its last question.
         routing_info: the edge routing bytes it was given last.
+        handshake: how it shook hands at its last login.
+        dirty: what it has to fetch anew, and since when (UTC seconds), until it says that it has.
         is_welcomed: whether its phone has sent it keys and history.
         is_available: whether it wants to appear online.
         checked: how many numbers it has looked up.
@@ -85,6 +88,8 @@ class Device:
         self.told: dict[str, frozenset[int]] = {}
         self.refused: set[Device] = set()
         self.routing_info: bytes | None = None
+        self.handshake: Pattern | None = None
+        self.dirty: dict[str, int] = {}
         self.is_welcomed = False
         self.is_available = False
         self.checked = 0

@@ -24,7 +24,7 @@ from sitpayd.whatsapp.codec import encode
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.errors import LocalProtocolError, RemoteProtocolError
 from sitpayd.whatsapp.events import HandshakeCompleted, NodeReceived, NodeRejected
-from sitpayd.whatsapp.jid import Jid
+from sitpayd.whatsapp.jid import PN_SERVER, Jid
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import ib, iq, pairing_code
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError, failure, stream_error
@@ -53,8 +53,10 @@ _RESERVE: Final = 128
 # From here on a stanza is deflated, as seen from the real server with stanzas of a few kilobytes.
 _DEFLATE_LEN: Final = 2048
 _ROUTING_LEN: Final = 12
-# Attributes that name a person, a device or a group: a JID on the wire, never text.
-_ADDRESSES: Final = frozenset(
+# Attributes that name a person, a device or a group: a JID on the wire, never text. The server
+# itself is named either way: whatsapp-rust (wacore/src/pair.rs) sends its plain name where Baileys
+# sends a JID without a user.
+ADDRESSES: Final = frozenset(
     {"to", "from", "participant", "recipient", "jid", "lid", "creator", "phone_number"}
     | {f"{name}_{form}" for name in ("sender", "participant") for form in ("pn", "lid")}
     | {"peer_recipient_pn", "peer_recipient_lid", "call-creator"}
@@ -102,12 +104,15 @@ class Client:
         self.connected_at = trio.current_time()
         self._server = server
         self._websocket = websocket
-        self._connection = Connection.responder(server.keys)
+        resumption = server.options.resumption
+        self._connection = Connection.responder(server.keys, resumption=resumption)
         self._put, self._take = trio.open_memory_channel[Node | bytes | _Close](_OUTBOX)
         self._heard_at = self.connected_at
         self._pinged_at = self.connected_at
         self._awaited: dict[str, _Awaited] = {}
         self._backlog = self._backlog_left = 0
+        # How many stanzas of the backlog the client may be handed; None: as many as there are.
+        self._batch_left: int | None = None
         self._held = b""
         self._scope = trio.CancelScope()
 
@@ -252,12 +257,16 @@ class Client:
         while queue.in_flight < self._server.options.window:
             if self._put.statistics().current_buffer_used >= _OUTBOX - _RESERVE:
                 return
+            if self._backlog_left and self._batch_left == 0:
+                return
             pending = queue.next(moment)
             if pending is None:
                 return
             self._put.send_nowait(pending.node)
             if self._backlog_left:
                 self._backlog_left -= 1
+                if self._batch_left is not None:
+                    self._batch_left -= 1
                 if not self._backlog_left:
                     self._end_backlog(device)
 
@@ -334,20 +343,34 @@ class Client:
             expire = None if fault.seconds is None else int(fault.seconds)
             self.end(failure(ConnectFailure(fault.code, expire_s=expire, ban_code=fault.ban_code)))
             return
-        if event.routing_info is not None and event.routing_info != device.routing_info:
-            self._violation(Kind.LOGIN, "edge routing bytes that it was never given")
+        if event.routing_info is not None:
+            if event.routing_info != device.routing_info:
+                self._violation(Kind.LOGIN, "edge routing bytes that it was never given")
+            if self._server.faults.take(device, FaultKind.REFUSE_ROUTING):
+                # Another edge gives other bytes.
+                device.routing_info = None
+                self._scope.cancel()
+                return
         if isinstance(device.link, Client):
             device.link.end(stream_error(StreamError(conflict="replaced")))
         self.device = device
         device.link = self
+        device.handshake = self._connection.pattern
         self._server.sightings.show(device, available=False)
         self.stage = Stage.PASSIVE
         if device.routing_info is None:
             device.routing_info = secrets.token_bytes(_ROUTING_LEN)
         self.send(success(device.lid, now()))
         self.send(ib.ib(ib.EdgeRouting(device.routing_info)))
+        self.announce_dirty()
         if not payload.passive:
             self._activate(device)
+
+    def announce_dirty(self) -> None:
+        """Tell the client what it has to fetch anew."""
+        dirty = () if self.device is None else self.device.dirty.items()
+        for kind, since in dirty:
+            self.send(ib.ib(ib.Dirty(kind, since)))
 
     def _refuse(self, code: int) -> None:
         self.end(failure(ConnectFailure(code, location="sim")))
@@ -359,6 +382,7 @@ class Client:
         device.queue.mark_offline()
         tags = [pending.node.tag for pending in device.queue]
         self._backlog = self._backlog_left = len(tags)
+        self._batch_left = 0 if self._server.options.batches else None
         if tags:
             preview = ib.OfflinePreview(
                 len(tags), *(tags.count(tag) for tag in ("message", "receipt", "notification"))
@@ -383,6 +407,7 @@ class Client:
         if node.tag == "iq":
             answer = self._iq(device, node)
         elif node.tag == "ib":
+            self._announced(node)
             return
         elif device is None and node.tag == "ack":
             # A registration hears of pairing codes and passkeys through notifications.
@@ -412,6 +437,16 @@ class Client:
         await trio.sleep(answer.delay_s)
         for reply in answer.nodes:
             self.send(reply)
+
+    def _announced(self, node: Node) -> None:
+        try:
+            count = iq.parse_offline_batch(node)
+        except RemoteProtocolError as error:
+            self._violation(Kind.STANZA, str(error))
+            return
+        if count is not None and self._batch_left is not None:
+            self._batch_left += count
+            self.wake()
 
     def _stanza(self, device: Device, node: Node) -> Answer:
         router = self._server.router
@@ -496,7 +531,7 @@ class Client:
 
     def _check_addresses(self, node: Node) -> None:
         for name, value in node.attrs.items():
-            if name in _ADDRESSES and not isinstance(value, Jid):
+            if name in ADDRESSES and not isinstance(value, Jid) and value != PN_SERVER:
                 self._violation(Kind.ADDRESS, f"<{node.tag} {name}> is text instead of a JID")
         for child in node.children:
             if child.attrs or child.children:

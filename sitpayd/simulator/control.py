@@ -18,11 +18,13 @@ from quart import Response, jsonify
 from quart_trio import QuartTrio
 
 from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER
+from sitpayd.whatsapp.noise import Resumption
 from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
 from sitpayd.whatsapp.stanzas.login import DEFAULT_REVISION
 from sitpayd.whatsapp.stanzas.presence import TypingState, own_chat_state
 
 from .accounts import Account, Device
+from .announcements import add_announcements
 from .faults import ALWAYS, Fault, FaultKind
 from .linking import ScanError
 from .options import Options, Repeats
@@ -78,6 +80,7 @@ def create_control(server: Server) -> QuartTrio:
     _add_accounts(app, server)
     _add_sightings(app, server)
     _add_devices(app, server)
+    add_announcements(app, server)
     _add_observations(app, server)
     _add_service_worker(app, server)
     return app
@@ -329,6 +332,11 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
         await server.go_away((await read_body()).seconds("seconds"))
         return jsonify({})
 
+    @app.post("/keys")
+    async def renew_keys() -> Response:
+        server.renew_keys()
+        return jsonify({})
+
     @app.get("/options")
     async def show_options() -> Response:
         return jsonify(asdict(server.options))
@@ -414,6 +422,10 @@ def _changed(options: Options, body: Body) -> Options:
                 changes[name] = body.number(name)
             case "repeats":
                 changes[name] = body.choice(name, Repeats)
+            case "resumption":
+                changes[name] = body.choice(name, Resumption)
+            case "batches":
+                changes[name] = body.flag(name)
             case _:
                 changes[name] = body.seconds(name)
     if changes.get("window") == 0:
@@ -443,11 +455,13 @@ def _device(server: Server, device: Device) -> dict[str, object]:
         "key_index": device.key_index,
         "connected": client is not None,
         "state": "offline" if client is None else client.stage.name.lower(),
+        "handshake": device.handshake,
         "available": device.is_available,
         "checked": device.checked,
         "prekeys": len(device.prekeys),
         "queued": len(device.queue),
         "unanswered": device.queue.in_flight,
+        "dirty": device.dirty,
     }
 
 

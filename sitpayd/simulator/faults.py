@@ -26,11 +26,12 @@ class FaultKind(StrEnum):
     To a client: REPEAT_MESSAGE delivers a message twice; LOSE_NOTIFICATION forgets a notification;
     GARBLE sends a Noise frame with a flipped bit; SPLIT cuts a frame across two WebSocket messages;
     JOIN puts two frames into one; NO_OFFLINE_END leaves out the end of the backlog;
-    FAIL_LOGIN answers a login with `<failure>`.
+    FAIL_LOGIN answers a login with `<failure>`; REFUSE_ROUTING closes a connection that came with
+    edge routing bytes.
     Of an iq: REFUSE_BUNDLE answers a question for this device's bundle with an error,
     REFUSE_DEVICES one for its account's devices; REFUSE_CHECK answers the device's question whether
     numbers have accounts with an error for each; REFUSE_IQ refuses any iq of the device, LOSE_IQ
-    leaves it unanswered.
+    leaves it unanswered; NO_DIGEST answers a question for the device's own keys without them.
     Of a phone: CORRUPT sends a message that does not decrypt; FORGET drops its sessions before it
     reads the next message; SILENT takes a message and sends no receipt, as if the phone were off;
     PASSKEY answers a scan or a code with the request for the account's passkey.
@@ -50,11 +51,13 @@ class FaultKind(StrEnum):
     JOIN = "join"
     NO_OFFLINE_END = "no_offline_end"
     FAIL_LOGIN = "fail_login"
+    REFUSE_ROUTING = "refuse_routing"
     REFUSE_BUNDLE = "refuse_bundle"
     REFUSE_DEVICES = "refuse_devices"
     REFUSE_CHECK = "refuse_check"
     REFUSE_IQ = "refuse_iq"
     LOSE_IQ = "lose_iq"
+    NO_DIGEST = "no_digest"
     CORRUPT = "corrupt"
     FORGET = "forget"
     SILENT = "silent"

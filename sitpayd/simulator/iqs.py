@@ -6,6 +6,7 @@ unsupported requests. Unlinking changes more than one device and is done by serv
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.keys import MAX_PREKEY_ID
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
-from sitpayd.whatsapp.stanzas import iq, prekeys, usync
+from sitpayd.whatsapp.stanzas import iq, prekeys, props, usync
 from sitpayd.whatsapp.stanzas.wire import parse_signed_key
 
 from .accounts import Account, Device
@@ -36,6 +37,7 @@ _PRIVACY: Final = {
     "messages": "all",
     "defense": "off",
 }
+_PROPS_HASH_LEN: Final = 12
 _MEDIA_TTL_S: Final = "300"
 _MEDIA_AUTH_TTL_S: Final = "21600"
 # Queries of the web client by id. Source: Baileys lib/Types/Mex.
@@ -46,9 +48,14 @@ Handler = Callable[[Device, Node], Node]
 
 
 class IqDesk:
-    """Answers the requests of all clients."""
+    """Answers the requests of all clients.
+
+    Attributes:
+        props: what is switched on, by code.
+    """
 
     def __init__(self, router: Router) -> None:
+        self.props: dict[str, str] = {}
         self._router = router
         self._accounts = router.accounts
         self._violations = router.violations
@@ -57,12 +64,12 @@ class IqDesk:
             ("w:p", "get"): _done,
             ("urn:xmpp:ping", "get"): _done,
             ("passive", "set"): _done,
-            ("urn:xmpp:whatsapp:dirty", "set"): _done,
+            ("urn:xmpp:whatsapp:dirty", "set"): _clean,
             ("urn:xmpp:whatsapp:push", "set"): _done,
             ("encrypt", "get"): self._encrypt_get,
             ("encrypt", "set"): self._encrypt_set,
             ("usync", "get"): self._usync,
-            ("abt", "get"): _props,
+            ("abt", "get"): self._props,
             ("privacy", "get"): _privacy,
             ("privacy", "set"): _done,
             ("blocklist", "get"): _blocklist,
@@ -108,6 +115,8 @@ class IqDesk:
         if node.child("count") is not None:
             return prekeys.count_answer(node, len(device.prekeys))
         if node.child("digest") is not None:
+            if self._router.faults.take(device, FaultKind.NO_DIGEST):
+                return iq.result(node)
             return prekeys.digest_answer(node, _stored(device))
         if node.child("key") is not None:
             return self._bundles(device, node)
@@ -215,6 +224,12 @@ class IqDesk:
 
     # --- the rest ---
 
+    def _props(self, _: Device, node: Node) -> Node:
+        listed = json.dumps(sorted(self.props.items())).encode()
+        name = hashlib.sha256(listed).hexdigest()[:_PROPS_HASH_LEN]
+        known = props.parse_query(node) == name
+        return props.answer(node, name, {} if known else self.props)
+
     def _groups(self, device: Device, node: Node) -> Node:
         if node.child("participating") is not None:
             return iq.result(node, Node("groups"))
@@ -235,9 +250,16 @@ def _done(_: Device, node: Node) -> Node:
     return iq.result(node)
 
 
-def _props(_: Device, node: Node) -> Node:
-    attrs = {"protocol": "1", "hash": "sim", "refresh": "86400", "refresh_id": "1"}
-    return iq.result(node, Node("props", attrs))
+def _clean(device: Device, node: Node) -> Node:
+    cleaned = iq.parse_clean(node)
+    if cleaned is None:
+        raise RemoteProtocolError("cleans nothing")
+    kind, timestamp = cleaned
+    since = device.dirty.get(kind)
+    # Baileys cleans at each login what it was told before; and some things without a time.
+    if since is not None and (timestamp is None or timestamp >= since):
+        del device.dirty[kind]
+    return iq.result(node)
 
 
 def _privacy(_: Device, node: Node) -> Node:

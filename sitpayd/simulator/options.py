@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sitpayd.whatsapp.noise import Resumption
+
 
 class Repeats(StrEnum):
     """What happens to a message that a client sends again under the same id."""
@@ -35,7 +37,10 @@ class Options:
         minimum_revision: older web clients are refused with failure 405.
         pn_refusal: ack error for messages addressed by phone number (463 in a rollout seen in
             Baileys issue 2683); None accepts them.
+        batches: whether a backlog is handed out piece by piece, as the client asks for it;
+            otherwise all of it comes, as unmodified whatsmeow expects, which asks for nothing.
         repeats: the real server's choice is not known.
+        resumption: what happens to a client that begins with Noise IK.
     """
 
     pairing_s: float = 160
@@ -48,4 +53,6 @@ class Options:
     low_prekeys: int = 10
     minimum_revision: int = 0
     pn_refusal: int | None = None
+    batches: bool = False
     repeats: Repeats = Repeats.DROP
+    resumption: Resumption = Resumption.ACCEPT

@@ -12,9 +12,10 @@ from quart import request
 
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import PN_SERVER, Jid
+from sitpayd.whatsapp.node import Attr, Node
 
 from .accounts import PHONE, Device
-from .client import Client
+from .client import ADDRESSES, Client
 from .phone import Phone
 from .server import Server
 
@@ -92,10 +93,45 @@ class Body:
             raise ControlError(422, f"{name} must be true or false", name)
         return value
 
+    def optional_jid(self, name: str) -> Jid | None:
+        """An address that may be absent or null."""
+        text = self.optional_text(name)
+        return None if text is None else _jid(text, name)
+
+    def inner(self, name: str) -> Body:
+        """An object inside of this one; it may be absent."""
+        return Body(self._fields.get(name, {}))
+
+    def texts(self) -> dict[str, str]:
+        """Every field; each is a text."""
+        return {name: self.text(name) for name in self._fields}
+
+    def stanzas(self, name: str) -> tuple[Node, ...]:
+        """A list of elements: `{"tag", "attrs", "children" or "text"}` each; it may be absent."""
+        return _elements(self._fields.get(name, []), name)
+
     @property
     def names(self) -> set[str]:
         """The fields that are there."""
         return set(self._fields)
+
+
+def _elements(value: object, field: str) -> tuple[Node, ...]:
+    if not isinstance(value, list):
+        raise ControlError(422, f"{field} must be a list of elements", field)
+    return tuple(_element(item, field) for item in value)
+
+
+def _element(value: object, field: str) -> Node:
+    element = Body(value)
+    attrs = {name: _attribute(name, text) for name, text in element.inner("attrs").texts().items()}
+    text = element.optional_text("text")
+    content = element.stanzas("children") or (None if text is None else text.encode())
+    return Node(element.text("tag"), attrs, content)
+
+
+def _attribute(name: str, text: str) -> Attr:
+    return _jid(text, name) if name in ADDRESSES else text
 
 
 def _jid(text: str, field: str) -> Jid:

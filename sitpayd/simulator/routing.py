@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sitpayd.whatsapp.errors import RemoteProtocolError
-from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER, Jid
-from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER, SERVER_JID, Jid
+from sitpayd.whatsapp.node import Attr, Node
 from sitpayd.whatsapp.stanzas import message as messages
 from sitpayd.whatsapp.stanzas import notification as notifications
 from sitpayd.whatsapp.stanzas import receipt as receipts
@@ -430,6 +430,25 @@ class Router:
         arguments = {} if from_ is None else {"from_": from_}
         id = str(secrets.randbits(31))
         self.deliver(device, notifications.notification(id, value, t=now(), **arguments), told=told)
+
+    def announce(
+        self, device: Device, kind: str, content: tuple[Node, ...], *, from_: Jid | None = None
+    ) -> Node:
+        """Queue a notification that somebody wrote; gives it as it was queued.
+
+        Args:
+            from_: the server by default.
+        """
+        attrs: dict[str, Attr] = {
+            "id": str(secrets.randbits(31)),
+            "t": str(now()),
+            "type": kind,
+            "from": SERVER_JID if from_ is None else from_,
+        }
+        node = Node("notification", attrs, content or None)
+        if not self.faults.take(device, FaultKind.LOSE_NOTIFICATION):
+            self.deliver(device, node)
+        return node
 
     def devices_changed(
         self, account: Account, changed: Device, action: notifications.DeviceAction

@@ -28,7 +28,7 @@ from .iqs import IqDesk
 from .linking import Linking
 from .options import Options
 from .phone import Phone, Waker
-from .routing import Router
+from .routing import Router, now
 from .sightings import Sightings
 from .violations import Kind, Violations
 
@@ -48,9 +48,9 @@ class Server:
     """
 
     def __init__(self, options: Options) -> None:
-        root = KeyPair.generate()
-        self.root_key = root.public_key
-        self.keys = ServerKeys.generate(root, time.time())
+        self._root = KeyPair.generate()
+        self.root_key = self._root.public_key
+        self.keys = ServerKeys.generate(self._root, time.time())
         self.violations = Violations()
         self.faults = Faults()
         self.accounts = Accounts()
@@ -73,6 +73,10 @@ class Server:
     @options.setter
     def options(self, options: Options) -> None:
         self.router.options = options
+
+    def renew_keys(self) -> None:
+        """Take new Noise keys and certificates under the same root, for connections to come."""
+        self.keys = ServerKeys.generate(self._root, time.time())
 
     # --- people ---
 
@@ -164,6 +168,14 @@ class Server:
             client.end(stream_error(StreamError(code=401, conflict="device_removed")))
         self.router.forget(device)
         self.sightings.forget(device)
+
+    def make_dirty(self, device: Device, kind: str) -> None:
+        """Tell a device that it has to fetch something anew; at each login, until it has."""
+        # As new as now, and newer than what it may just be saying.
+        device.dirty[kind] = max(now(), device.dirty.get(kind, 0) + 1)
+        client = self.client(device)
+        if client is not None:
+            client.announce_dirty()
 
     # --- stanzas that are nobody else's ---
 

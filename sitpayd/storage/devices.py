@@ -172,6 +172,7 @@ def start_anew(unit: Unit, device_id: int, credentials: bytes) -> None:
     So are the rest, the pause and the wished logout: to be linked is the latest wish.
     """
     sessions.start_anew(unit, device_id, credentials)
+    account.forget_login_facts(unit, device_id)
     # It may be another account, which has read nothing.
     let_read_marks_go(unit, device_id)
     set_rest(unit, device_id, None)

@@ -25,6 +25,13 @@ Direction: TypeAlias = Literal["in", "out"]
 # Rows of one device that may stand `accepted`.
 MAX_QUEUED: Final = 1000
 
+# Names of what an account's servers tell about a login; it ends with the login. The first is for
+# the prologue of the next connection; behind the last stands the name of a collection of the app
+# state that changed and was not fetched.
+ROUTING_FACT: Final = "routing_info"
+PROPS_FACT: Final = "props"
+DIRTY_FACT: Final = "dirty:"
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 

@@ -97,9 +97,7 @@ def add_prekeys(unit: Unit, device_id: int, prekeys: Sequence[tuple[int, bytes]]
     if not prekeys:
         return
     unit.run_many(
-        "INSERT INTO prekey (device_id, key_id, private_key_sealed, uploaded)"
-        " VALUES (?, ?, ?, 0) ON CONFLICT (device_id, key_id)"
-        " DO UPDATE SET private_key_sealed = excluded.private_key_sealed, uploaded = 0",
+        "INSERT INTO prekey (device_id, key_id, private_key_sealed, uploaded) VALUES (?, ?, ?, 0)",
         [
             (
                 device_id,
@@ -147,10 +145,24 @@ def delete_prekey(unit: Unit, device_id: int, key_id: int) -> None:
     unit.run("DELETE FROM prekey WHERE device_id = ? AND key_id = ?", (device_id, key_id))
 
 
+def uploaded_prekeys(unit: Unit, device_id: int, at_most: int) -> int:
+    """How many prekeys the server was given that nobody has used yet; counts no further."""
+    rows = unit.rows(
+        "SELECT 1 FROM prekey WHERE device_id = ? AND uploaded LIMIT ?", (device_id, at_most)
+    )
+    return sum(1 for _ in rows)
+
+
 def highest_prekey_id(unit: Unit, device_id: int) -> int:
     """The id numbered last, whether that prekey still exists or not; 0: none was made."""
     row = unit.one("SELECT last_prekey_id FROM device WHERE id = ?", (device_id,))
     return int(row["last_prekey_id"])
+
+
+def prekey_ids_in_use(unit: Unit, device_id: int) -> set[int]:
+    """Ids of the prekeys that are stored: after 2^24 of them the numbers come round again."""
+    rows = unit.rows("SELECT key_id FROM prekey WHERE device_id = ?", (device_id,))
+    return {row["key_id"] for row in rows}
 
 
 def load_sessions(unit: Unit, device_id: int, user_key: str) -> dict[int, bytes]:

@@ -13,6 +13,7 @@ from .errors import (
     LocalProtocolError,
     PairingError,
     RemoteProtocolError,
+    ResumptionError,
     WhatsAppError,
 )
 from .events import Event, HandshakeCompleted, NodeReceived, NodeRejected
@@ -20,7 +21,7 @@ from .jid import Jid
 from .keys import DeviceKeys, KeyPair, PreKey, SignedPreKey
 from .message_id import new_wa_message_id
 from .node import Node
-from .noise import WHATSAPP_ROOT_KEY, ServerKeys
+from .noise import WHATSAPP_ROOT_KEY, KnownServer, ServerKeys
 from .signal.session import PreKeyBundle, SessionRecord
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "HandshakeError",
     "Jid",
     "KeyPair",
+    "KnownServer",
     "LocalProtocolError",
     "Node",
     "NodeReceived",
@@ -42,6 +44,7 @@ __all__ = [
     "PreKey",
     "PreKeyBundle",
     "RemoteProtocolError",
+    "ResumptionError",
     "ServerKeys",
     "SessionRecord",
     "SignedPreKey",

@@ -28,7 +28,9 @@ from .node import Node
 from .noise import (
     WHATSAPP_ROOT_KEY,
     InitiatorHandshake,
+    KnownServer,
     ResponderHandshake,
+    Resumption,
     ServerKeys,
     TransportCipher,
 )
@@ -48,6 +50,10 @@ class Connection:
     and the error is raised by the next `receive`; `has_failed` tells that it waits, and
     `receive(b"")` fetches it. Until then stanzas sent are dropped silently, as by any lost
     connection. Once the error was raised, `receive` and `send` raise LocalProtocolError.
+
+    Attributes:
+        pattern: of the handshake.
+        server: on the initiator's side who is at the other end, once the handshake is complete.
     """
 
     __slots__ = (
@@ -57,6 +63,8 @@ class Connection:
         "_outgoing",
         "_prologue",
         "_stage",
+        "pattern",
+        "server",
     )
 
     def __init__(
@@ -67,6 +75,8 @@ class Connection:
         """Only for `initiator` and `responder`."""
         # The handshake, then what came of it: never both.
         self._stage: InitiatorHandshake | ResponderHandshake | TransportCipher = handshake
+        self.pattern = handshake.pattern
+        self.server: KnownServer | None = None
         self._prologue = prologue
         self._frames = FrameDecoder()
         self._outgoing: list[bytes] = []
@@ -82,6 +92,7 @@ class Connection:
         root_key: bytes = WHATSAPP_ROOT_KEY,
         now: float,
         routing_info: bytes | None = None,
+        server: KnownServer | None = None,
         ephemeral: KeyPair | None = None,
     ) -> Connection:
         """Begin as a client; prologue and ClientHello wait in `data_to_send` at once.
@@ -92,13 +103,19 @@ class Connection:
             root_key: 32 bytes, signs the server's certificates.
             now: UTC seconds, for the validity of certificates.
             routing_info: from `<edge_routing>` of an earlier connection.
+            server: `server` of an earlier connection with this root key, to resume with.
             ephemeral: fresh for every connection; given only to reproduce a handshake.
 
         Raises:
             LocalProtocolError: If the payload is empty or routing_info too long.
         """
         handshake = InitiatorHandshake(
-            noise=noise, payload=payload, root_key=root_key, now=now, ephemeral=ephemeral
+            noise=noise,
+            payload=payload,
+            root_key=root_key,
+            now=now,
+            server=server,
+            ephemeral=ephemeral,
         )
         connection = cls(handshake, None)
         hello = encode_frame(handshake.client_hello)
@@ -106,13 +123,25 @@ class Connection:
         return connection
 
     @classmethod
-    def responder(cls, keys: ServerKeys, *, ephemeral: KeyPair | None = None) -> Connection:
+    def responder(
+        cls,
+        keys: ServerKeys,
+        *,
+        resumption: Resumption = Resumption.ACCEPT,
+        ephemeral: KeyPair | None = None,
+    ) -> Connection:
         """Begin as a server, which waits for the client's prologue.
 
         Args:
             ephemeral: fresh for every connection; given only to reproduce a handshake.
         """
-        return cls(ResponderHandshake(keys, ephemeral=ephemeral), PrologueDecoder())
+        handshake = ResponderHandshake(keys, resumption=resumption, ephemeral=ephemeral)
+        return cls(handshake, PrologueDecoder())
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether the peer was told anything: a client's hello waits for a socket."""
+        return not (isinstance(self._stage, InitiatorHandshake) and self._outgoing)
 
     @property
     def has_failed(self) -> bool:
@@ -126,6 +155,7 @@ class Connection:
 
         Raises:
             HandshakeError: If the handshake does not verify.
+            ResumptionError: If it does not after we tried to resume.
             RemoteProtocolError: If the prologue is wrong or a frame does not decrypt.
             LocalProtocolError: If one of these was raised before.
         """
@@ -162,10 +192,13 @@ class Connection:
         self, handshake: InitiatorHandshake | ResponderHandshake, message: bytes
     ) -> HandshakeCompleted | None:
         answer = handshake.receive(message)
-        if answer is not None:
+        if answer:
             self._outgoing.append(encode_frame(answer))
         if handshake.cipher is None:
             return None
+        self.pattern = handshake.pattern
+        if isinstance(handshake, InitiatorHandshake):
+            self.server = handshake.server
         routing_info = self._prologue.routing_info if self._prologue else None
         # A process holds thousands of connections; none keeps what only the handshake needed.
         self._stage, self._prologue = handshake.cipher, None

@@ -21,6 +21,10 @@ class HandshakeError(RemoteProtocolError):
     """The Noise handshake or the certificate chain did not verify."""
 
 
+class ResumptionError(RemoteProtocolError):
+    """Resuming failed: a full handshake, on a new connection, may still verify."""
+
+
 class PairingError(RemoteProtocolError):
     """A `pair-success` did not verify.
 

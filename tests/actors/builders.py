@@ -33,8 +33,19 @@ from sitpayd.whatsapp.jid import Jid, lid, pn
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
-from sitpayd.whatsapp.stanzas import iq, login, message, pairing, prekeys, receipt, usync
+from sitpayd.whatsapp.stanzas import (
+    iq,
+    login,
+    message,
+    notification,
+    pairing,
+    prekeys,
+    props,
+    receipt,
+    usync,
+)
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas.props import Props
 from tests.support.playbook import CURTAIN_S, Playbook
 
 OWN_PN, OWN_LID = pn("4915112345678", 7), lid("100000000000001", 7)
@@ -173,6 +184,16 @@ def count_result(query_id: str, count: int) -> Node:
     return result(query_id, Node("count", {"value": str(count)}))
 
 
+def digest_refused() -> Node:
+    """The server holds no keys of ours: an answer without them."""
+    return result("#digest")
+
+
+def few_prekeys(left: int = 1) -> Node:
+    """The server tells by itself how many one-time prekeys are left."""
+    return notification.notification("N", notification.PreKeyCount(left), t=SERVER_T)
+
+
 def success(t: int = SERVER_T) -> Node:
     return login.success(OWN_LID, t)
 
@@ -232,6 +253,13 @@ OUR_OTHERS = (OWN_LID.bare, OWN_LID.with_device(9))
 OUR_PHASH = message.phash({*FRIENDS_DEVICES, *OUR_OTHERS, OWN_LID})
 
 UNIFIED_SESSION = Send(iq.unified_session(SERVER_T * 1000))
+# What a device says as soon as it is connected, and the answers for which it does not wait.
+GREETING = (
+    Send(prekeys.digest_query("#digest")),
+    UNIFIED_SESSION,
+    Send(props.query("#props", Props())),
+)
+GREETED = (result("#digest", Node("digest")), result("#props", Node("props")))
 
 
 # --- scenes ---
@@ -268,7 +296,9 @@ def connected_play(limits: PacingLimits | None = None) -> Playbook:
     play = opened_play(limits)
     play.hears(success()).expects(Send(prekeys.count_query("#1")))
     play.hears(count_result("#1", 100)).expects(Send(iq.active("#2")))
-    play.hears(result("#2")).expects(UNIFIED_SESSION, NextRow())
+    play.hears(result("#2")).expects(*GREETING, NextRow())
+    for answer in GREETED:
+        play.hears(answer).expects_nothing()
     return play.on(RowLoaded(None)).expects_nothing().stands(Phase.CONNECTED)
 
 

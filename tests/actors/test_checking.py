@@ -203,7 +203,7 @@ def test_pause_grows_with_each_refusal_and_ends_with_an_answer() -> None:
         ear = Ear()
         play.later(MAX_PAUSE_S)
         # Nothing of the connection is looked at here: only the pauses.
-        play.machine._keepalive.heard(play.now)
+        play.machine._duty.keepalive.heard(play.now)
         play.on(CheckNumbers((ONE,), ear)).expects(TakeChecks((ONE,)))
         play.on(ChecksTaken((ONE,))).said()
         play.hears(refused(f"#{number}")).expects(Respond(ear, Done()))

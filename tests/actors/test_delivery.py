@@ -29,6 +29,8 @@ from sitpayd.actors.delivery import (
     MAX_PAUSE_AFTER_QUERY_S,
     MAX_WRITES,
     PAUSE_AFTER_QUERY_S,
+    PAUSE_WHEN_RATE_LIMITED_S,
+    RATE_OVERLIMIT,
 )
 from sitpayd.actors.events import (
     Answer,
@@ -372,6 +374,19 @@ def test_refused_device_query_is_asked_again_after_a_pause(answer: Node) -> None
     play.on(RowLoaded(ROW)).expects(devices_query("#4", FRIEND_PN, OWN_PN.bare))
 
 
+def test_server_that_names_a_pause_is_left_alone_for_it() -> None:
+    error = Node("error", {"code": "503", "backoff": "77"})
+    play = asked_play().hears(Node("iq", {"id": "#3", "type": "error"}, (error,)))
+    paused_for(play, 77.0)
+
+
+def test_server_that_is_asked_too_often_is_left_alone_for_minutes() -> None:
+    play = asked_play().hears(refused("#3", RATE_OVERLIMIT))
+    paused_for(play, PAUSE_WHEN_RATE_LIMITED_S)
+    play.on(RowLoaded(ROW)).expects(devices_query("#4", FRIEND_PN, OWN_PN.bare))
+    paused_for(play.hears(refused("#4", RATE_OVERLIMIT)), 2 * PAUSE_WHEN_RATE_LIMITED_S)
+
+
 @pytest.mark.parametrize("answer", [refused("#4"), result("#4")], ids=["error", "no list"])
 def test_refused_bundle_query_is_asked_again_after_a_pause(answer: Node) -> None:
     play = unknown_bundles_play().hears(answer)
@@ -685,7 +700,7 @@ def timelock_notice(*, active: bool, ends: int | None = None) -> Node:
 def test_lock_told_by_the_server_holds_first_messages_until_its_end() -> None:
     play = known_friend_play()[0]
     ends = int(play.now + UNIX_OFFSET_S) + 600
-    acked, *said = play.hears(timelock_notice(active=True, ends=ends)).said()
+    *said, acked = play.hears(timelock_notice(active=True, ends=ends)).said()
     assert isinstance(acked, Send)
     until = ends - UNIX_OFFSET_S
     assert said == [
@@ -700,7 +715,7 @@ def test_lock_told_by_the_server_holds_first_messages_until_its_end() -> None:
 def test_lock_that_is_lifted_lets_first_messages_go_at_once() -> None:
     play = known_friend_play()[0]
     play.hears(timelock_notice(active=True)).said()
-    _, *said = play.hears(timelock_notice(active=False)).said()
+    *said, _ = play.hears(timelock_notice(active=False)).said()
     assert said == [SaveNewChatHold(None), NextRow()]
 
 

@@ -25,12 +25,12 @@ from sitpayd.storage import devices, outbox, sessions
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import Rest, RowState
 from sitpayd.whatsapp.credentials import Credentials
+from sitpayd.whatsapp.crypto import new_private_key
 from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import (
     failure,
-    ib,
     iq,
     message,
     notification,
@@ -72,6 +72,8 @@ def kind_server(node: Node) -> list[Node]:
         return []
     if node.child("count") is not None:
         return [prekeys.count_answer(node, 100)]
+    if node.child("digest") is not None:
+        return [iq.result(node, Node("digest"))]
     if node.child("key") is not None:
         asked = prekeys.parse_bundles_query(node)
         return [prekeys.bundles_answer(node, dict.fromkeys(asked, bundle_of(FRIENDS_IDENTITY)))]
@@ -115,6 +117,11 @@ class Stage:
         keys = DeviceKeys.generate()
         credentials = Credentials(keys, some_identity(keys))
         await self.database.write(sessions.save_credentials, self.device.id, credentials.to_bytes())
+        if not await self.database.read(sessions.uploaded_prekeys, self.device.id, 1):
+            # Enough of those that the server counts: nothing is made anew.
+            uploaded = [(key_id, new_private_key()) for key_id in range(1, 6)]
+            await self.database.write(sessions.add_prekeys, self.device.id, uploaded)
+            await self.database.write(sessions.mark_uploaded, self.device.id, range(1, 6))
         return keys
 
     async def log_in(self, count: int = 1) -> Line:
@@ -861,7 +868,7 @@ async def test_crash_leaves_the_actor_and_takes_the_code_away(
             line = await show_code(stage)
             assert stage.handle.qr is not None
             stage.transport.answer = crashing
-            await line.say(ib.ib(ib.OfflinePreview(1)))
+            await line.say(iq.server_ping("P"))
             await wait_all_tasks_blocked()
     assert stage.handle.qr is None
 

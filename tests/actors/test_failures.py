@@ -133,6 +133,7 @@ LOSSES = {
     LossKind.HTTP: Row(Lost(LossKind.HTTP, "HTTP 403"), WAITING, "http_refused", tries=3),
     LossKind.CERTIFICATE: Row(Lost(LossKind.CERTIFICATE, ""), PERSON, "certificate"),
     LossKind.PROTOCOL: Row(Lost(LossKind.PROTOCOL, ""), WAITING, "protocol_error", tries=5),
+    LossKind.RESUMPTION: Row(Lost(LossKind.RESUMPTION, ""), WAITING, "not_resumed", at_once=True),
 }
 ALL = {
     **{f"failure {name}": row for name, row in REFUSALS.items()},

@@ -15,30 +15,32 @@ from sitpayd.actors.commands import (
     MakePreKeys,
     MarkUploaded,
     NextRow,
+    Oddity,
+    Remark,
     SaveIdentity,
     SaveRest,
     Send,
     SettleLoggedOut,
     ShowQr,
 )
-from sitpayd.actors.events import KeysMade, LossKind, Lost, Opened, PreKeysMade, Started
+from sitpayd.actors.events import KeysMade, LossKind, Lost, Opened, PreKeysMade, Started, Tick
 from sitpayd.actors.failures import CONNECT_FAILURES
-from sitpayd.actors.login import FIRST_PREKEYS
 from sitpayd.actors.messages import Deliver, Remove, StartPairing
 from sitpayd.actors.pairing import MAX_ROUNDS, ROUNDS_WINDOW_S
 from sitpayd.actors.phase import RESTING, Phase
+from sitpayd.actors.stock import FIRST_PREKEYS
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import failure, ib, iq, notification, pairing, prekeys, receipt
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
 from tests.actors.builders import (
+    GREETING,
     KEYS,
     OWN_LID,
     OWN_PN,
     PHONE,
     REFS,
     SERVER_T,
-    UNIFIED_SESSION,
     count_result,
     paired_play,
     pairing_play,
@@ -101,7 +103,7 @@ def test_device_is_linked_logged_in_and_connected() -> None:
     made = tuple(PreKey(number, KeyPair.generate()) for number in (1, 2, 3))
     play.on(PreKeysMade(made)).expects(Send(prekeys.upload("#2", KEYS, made)))
     play.hears(result("#2")).expects(MarkUploaded((1, 2, 3)), Send(iq.active("#3")))
-    play.hears(result("#3")).expects(UNIFIED_SESSION, NextRow()).stands(Phase.CONNECTED)
+    play.hears(result("#3")).expects(*GREETING, NextRow()).stands(Phase.CONNECTED)
 
 
 def test_identity_is_saved_before_it_is_confirmed() -> None:
@@ -206,6 +208,13 @@ def test_round_that_showed_no_code_is_not_counted() -> None:
         play.on(Lost(LossKind.NETWORK, "")).expects(HideQr()).stands(Phase.UNPAIRED, "network")
 
 
+def test_clock_before_the_refs_shows_nothing() -> None:
+    play = unlinked_play().on(StartPairing()).expects(MakeKeys())
+    play.on(KeysMade(KEYS)).expects(Dial(registration=True))
+    play.on(Opened()).expects_nothing()
+    play.on(Tick()).expects_nothing().stands(Phase.PAIRING)
+
+
 def test_refs_for_a_linked_device_are_ignored() -> None:
     paired_play().hears(PAIR_DEVICE).expects_nothing()
 
@@ -247,8 +256,9 @@ def test_account_without_multi_device_needs_a_person() -> None:
     play.expects(*HANG_UP, SaveRest(Phase.ACTION_REQUIRED, "no_multi_device"))
 
 
-def test_downgrade_of_a_linked_device_is_ignored() -> None:
-    paired_play().hears(ib.ib(ib.DowngradeWebClient())).expects_nothing()
+def test_downgrade_of_a_linked_device_is_only_told() -> None:
+    play = paired_play().hears(ib.ib(ib.DowngradeWebClient()))
+    play.expects(Remark(Oddity.NO_MULTI_DEVICE)).stands(Phase.PAIRED)
 
 
 @pytest.mark.parametrize("kind", list(LossKind), ids=lambda kind: kind.value)

@@ -6,6 +6,7 @@ network is a server with moods; its store is one row after another.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import replace
 from random import Random
@@ -33,6 +34,7 @@ from sitpayd.actors.commands import (
     HangUp,
     HideQr,
     Hold,
+    HoldFirstContacts,
     Learn,
     LoadReads,
     LoadSessions,
@@ -46,10 +48,14 @@ from sitpayd.actors.commands import (
     MarkUploaded,
     NextRow,
     Receive,
+    Remark,
     Resend,
     Respond,
     SaveChecks,
+    SaveFact,
     SaveIdentity,
+    SaveLid,
+    SaveNewChatHold,
     SaveRest,
     Send,
     SettleLoggedOut,
@@ -101,18 +107,20 @@ from sitpayd.actors.messages import (
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.refusals import REFUSALS
-from sitpayd.storage.records import OutboxRow, ReadMark, RowState
-from sitpayd.whatsapp.jid import Jid, pn
+from sitpayd.storage.records import ROUTING_FACT, OutboxRow, ReadMark, RowState
+from sitpayd.whatsapp.jid import SERVER_JID, Jid, pn
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import (
     failure,
     ib,
     iq,
+    login,
     notification,
     pairing,
     pairing_code,
     prekeys,
+    props,
     usync,
 )
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
@@ -123,6 +131,7 @@ from tests.actors.builders import (
     KEYS,
     NOON,
     OURSELVES,
+    OWN_LID,
     OWN_PN,
     PHONE,
     REFS,
@@ -144,6 +153,8 @@ ON_ITS_WAY = {Phase.PAIRED, Phase.CONNECTING, Phase.CONNECTED, Phase.WAITING}
 PREKEY = PreKey(1, KeyPair.generate())
 OFFER = pairing_code.offer_of("ABCD1234", KeyPair.generate())
 CODE_REF = b"3@ref"
+# What of a stanza has to last before it is answered.
+EFFECTS = (DropSessions, MarkReceipt, Receive, Resend, SaveFact, SaveLid, SaveNewChatHold)
 # Longest wait before a dial: the longest backoff behind the longest minimum of failures.py.
 MAX_DELAY_S = CAP_S + 300.0
 # Out of these phases nothing but these messages makes a device dial.
@@ -155,6 +166,11 @@ WOKEN_BY: dict[Phase, tuple[type[Message], ...]] = {
     Phase.ACTION_REQUIRED: (Resume,),
     Phase.LOGGED_OUT: (),
 }
+
+
+def mex_notice(op_name: str, told: object) -> Node:
+    update = Node("update", {"op_name": op_name}, json.dumps(told).encode())
+    return Node("notification", {"id": "N", "from": SERVER_JID, "type": "mex"}, (update,))
 
 
 class World(RuleBasedStateMachine):
@@ -184,6 +200,7 @@ class World(RuleBasedStateMachine):
         self.typing: set[Jid] = set()
         self.read: dict[int, ReadMark] = {}
         self.reads_made = 0
+        self.routing: bytes | None = None
 
     # --- the stage ---
 
@@ -193,6 +210,8 @@ class World(RuleBasedStateMachine):
         while events:
             event, before = events.popleft(), self.machine.phase
             commands = self.machine.handle(event, self.now)
+            if isinstance(event, Received):
+                answered_behind_its_effect(event.node, commands)
             after = self.machine.phase
             assert after is before or after in TRANSITIONS[before]
             for command in commands:
@@ -205,9 +224,10 @@ class World(RuleBasedStateMachine):
 
     def perform(self, command: Command) -> Event | Message | None:
         match command:
-            case Dial(registration=registration):
+            case Dial(registration=registration, routing_info=routing_info):
                 assert not self.open, "two dials at a time"
                 assert not self.finished
+                assert routing_info == (None if registration else self.routing)
                 assert registration is (self.machine.phase is Phase.PAIRING)
                 self.open, self.asked = True, []
             case HangUp():
@@ -244,7 +264,10 @@ class World(RuleBasedStateMachine):
             case ForgetMissed(row=row):
                 assert row.missed_devices
                 self.take_off(row)
+            case SaveFact(name=name, value=value):
+                self.routing = value if name == ROUTING_FACT else self.routing
             case MakeKeys():
+                self.routing = None
                 self.keys = DeviceKeys.generate()
                 return KeysMade(self.keys)
             case MakeCode():
@@ -285,8 +308,9 @@ class World(RuleBasedStateMachine):
             case Finish():
                 self.finished = True
             case (
-                SaveIdentity() | ForgetKeys() | SaveRest() | ClearRest()
-                | MarkUploaded() | Hold() | Learn() | DropSessions() | MarkLate() | SaveChecks()
+                SaveIdentity() | ForgetKeys() | SaveRest() | ClearRest() | SaveLid()
+                | MarkUploaded() | Hold() | Learn() | DropSessions() | MarkLate() | Remark()
+                | SaveNewChatHold() | HoldFirstContacts() | SaveChecks()
             ):  # fmt: skip
                 pass
         return None
@@ -524,9 +548,9 @@ class World(RuleBasedStateMachine):
         self.take(Opened())
 
     @precondition(lambda self: self.open)
-    @rule()
-    def server_welcomes(self) -> None:
-        self.hear(success())
+    @rule(lid=st.sampled_from([OWN_LID, OWN_LID, FRIEND_LID]))
+    def server_welcomes(self, lid: Jid) -> None:
+        self.hear(login.success(lid, SERVER_T))
 
     @precondition(lambda self: self.open)
     @rule(refs=st.integers(0, 6))
@@ -586,7 +610,14 @@ class World(RuleBasedStateMachine):
                 Node("xmlstreamend"),
                 Node("rubbish"),
                 Node("notification"),
+                Node("iq", {"id": "Q", "type": "set", "xmlns": "mystery"}),
+                mex_notice("MessageCappingInfoNotification", {"capping_status": "CAPPED"}),
+                mex_notice("MessageCappingInfoNotification", {"capping_status": "NONE"}),
+                mex_notice("NotificationUserReachoutTimelockUpdate", {"is_active": True}),
+                Node("call", {"id": "C", "from": FRIEND_LID, "offline": "1"}),
                 ib.ib(ib.OfflinePreview(3), ib.Dirty("groups", 1)),
+                ib.ib(ib.OfflinePreview(300)),
+                ib.ib(ib.OfflineDone(0), ib.EdgeRouting(b"edge"), ib.OtherAnnouncement("mystery")),
                 ib.ib(ib.DowngradeWebClient()),
                 *(
                     notification.notification("N", value, t=SERVER_T, from_=OWN_PN.bare)
@@ -595,6 +626,7 @@ class World(RuleBasedStateMachine):
                         notification.IdentityChanged(FRIEND_LID),
                         notification.OwnDevices(()),
                         notification.PasskeyRequested(),
+                        notification.AppStateChanged((("regular", 1),)),
                     )
                 ),
             ]
@@ -666,12 +698,29 @@ def _checks_several(query: Node) -> bool:
     return len(usync.required("list").children) > 1
 
 
+def answered_behind_its_effect(node: Node, commands: list[Command]) -> None:
+    """Whatever a stanza brings about is performed before its ack; who wants one gets one."""
+    acks = [
+        place
+        for place, command in enumerate(commands)
+        if isinstance(command, Send) and command.node.tag == "ack"
+    ]
+    effects = [place for place, command in enumerate(commands) if isinstance(command, EFFECTS)]
+    assert all(place < ack for place in effects for ack in acks)
+    if node.tag in ("notification", "call") and {"id", "from"} <= set(node.attrs):
+        assert len(acks) == 1
+
+
 def _answered(query: Node) -> Node:
     """What a server with nothing against us says."""
     if pairing_code.is_pairing_code(query):
         return pairing_code.ref_answer(query, CODE_REF)
     if query.child("count") is not None:
         return prekeys.count_answer(query, 0)
+    if query.child("digest") is not None:
+        return iq.result(query, Node("digest"))
+    if query.child("props") is not None:
+        return props.answer(query, "hash", {"10518": "true"})
     if query.child("key") is not None:
         return prekeys.bundles_answer(
             query, dict.fromkeys(prekeys.parse_bundles_query(query), BUNDLE)

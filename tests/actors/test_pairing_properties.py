@@ -69,7 +69,7 @@ class Rounds(RuleBasedStateMachine):
                     self.seen.add(text)
                     self.qr = (text, self.now + seconds)
                 case ShowCode(text, _, seconds):
-                    assert seconds <= FIRST_OF_LONG_LIST_S + (MAX_REFS - 1) * NEXT_REF_S
+                    assert seconds <= FIRST_OF_LONG_LIST_S + (MAX_REFS - 1) * NEXT_REF_S + 1e-6
                     self.code = (text, self.now + seconds)
                 case HideQr():
                     self.qr = self.code = None

@@ -398,7 +398,11 @@ async def test_presence_without_such_a_name_bears_the_devices(
     async with stage.life():
         line = await stage.log_in()
         await appear(stage)
-    assert shown(line) == [presence.own_presence(name, available=True)]
+    # The actor's end says goodbye.
+    assert shown(line) == [
+        presence.own_presence(name, available=True),
+        presence.own_presence(name, available=False),
+    ]
 
 
 async def test_typing_is_shown_in_its_chat(stage: Stage, autojump_clock: MockClock) -> None:

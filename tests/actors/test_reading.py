@@ -17,10 +17,10 @@ from sitpayd.whatsapp.stanzas import iq, receipt
 from tests.actors.builders import (
     FRIEND_LID,
     FRIEND_PN,
+    GREETING,
     NOON,
     OWN_PN,
     SERVER_T,
-    UNIFIED_SESSION,
     connected_play,
     count_result,
     opened_play,
@@ -55,7 +55,7 @@ def telling_play(*marks: ReadMark) -> Playbook:
 def log_in(play: Playbook, first: int) -> Playbook:
     """Go on until the device is connected; the query `first` is next."""
     play.hears(success()).said()
-    play.hears(count_result(f"#{first}", 9)).said()
+    play.hears(count_result(f"#{first}", 100)).said()
     return play.hears(result(f"#{first + 1}"))
 
 
@@ -169,18 +169,18 @@ def test_marks_under_way_are_bounded() -> None:
 def test_marks_from_before_are_told_when_the_device_connects() -> None:
     play = Playbook().on(started(owes_reads=True)).expects(Dial(registration=False))
     play.on(Opened()).expects_nothing()
-    log_in(play, 1).expects(UNIFIED_SESSION, NextRow(), LoadReads())
+    log_in(play, 1).expects(*GREETING, NextRow(), LoadReads())
     play.on(RowLoaded(None)).expects_nothing()
     play.on(ReadsLoaded((a_mark(1),))).expects(told("A1"))
 
 
 def test_device_that_owes_nothing_looks_for_nothing() -> None:
-    log_in(opened_play(), 1).expects(UNIFIED_SESSION, NextRow())
+    log_in(opened_play(), 1).expects(*GREETING, NextRow())
 
 
 def test_what_was_read_while_the_device_was_away_is_told_when_it_is_back() -> None:
     play = opened_play().on(TellReads()).expects_nothing()
-    log_in(play, 1).expects(UNIFIED_SESSION, NextRow(), LoadReads())
+    log_in(play, 1).expects(*GREETING, NextRow(), LoadReads())
 
 
 @pytest.mark.parametrize("loaded", [True, False], ids=["told", "not loaded yet"])
@@ -193,7 +193,7 @@ def test_what_was_under_way_is_told_again_on_the_next_connection(loaded: bool) -
         play.on(ReadsLoaded((a_mark(1),))).expects_nothing()
     play.tick().expects(Dial(registration=False))
     play.on(Opened()).expects_nothing()
-    log_in(play, 3).expects(UNIFIED_SESSION, NextRow(), LoadReads())
+    log_in(play, 3).expects(*GREETING, NextRow(), LoadReads())
     play.on(RowLoaded(None)).expects_nothing()
     play.on(ReadsLoaded((a_mark(1),))).expects(told("A1"))
     play.hears(ack("A1")).expects(MarkReadsTold((1,)))

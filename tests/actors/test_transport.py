@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from ipaddress import ip_address
@@ -40,14 +40,16 @@ from sitpayd.whatsapp.events import NodeReceived
 from sitpayd.whatsapp.frames import encode_frame
 from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.noise import ServerKeys
+from sitpayd.whatsapp.noise import KnownServer, Pattern, Resumption, ServerKeys
 from tests.actors.builders import Ear
 from tests.support.proxy import RecordingProxy, listening
 
 ROOT = KeyPair.generate()
 NOISE = KeyPair.generate()
 SERVER_KEYS = ServerKeys.generate(ROOT, time.time())
+KNOWN = KnownServer(SERVER_KEYS.static.public_key, 0, time.time() + 3600)
 PATIENCE_S = 10.0
+REFUSAL = Node("failure", {"reason": "401"})
 HELLO, ANSWER = Node("success", {"t": "1"}), Node("iq", {"id": "1", "type": "result"})
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
@@ -56,14 +58,17 @@ Handler = Callable[[ServerConnection], Awaitable[None]]
 class Peer:
     """The server's end: shakes hands and speaks stanzas."""
 
-    def __init__(self, websocket: ServerConnection) -> None:
+    def __init__(
+        self, websocket: ServerConnection, resumption: Resumption = Resumption.ACCEPT
+    ) -> None:
         self.websocket = websocket
-        self.connection = Connection.responder(SERVER_KEYS)
+        self.connection = Connection.responder(SERVER_KEYS, resumption=resumption)
         self.heard: list[Node] = []
 
     async def shake_hands(self) -> Peer:
-        for _ in range(2):
-            self.connection.receive(await self.websocket.recv(decode=False))
+        is_done = False
+        while not is_done:
+            is_done = bool(self.connection.receive(await self.websocket.recv(decode=False)))
             await self.flush()
         return self
 
@@ -94,9 +99,14 @@ class Call:
         self._reports, self.events = trio.open_memory_channel[NetworkEvent](100)
         self.ended = trio.Event()
 
-    async def run(self, route: Route, root_key: bytes) -> None:
+    async def run(self, route: Route, root_key: bytes, known: KnownServer | None) -> None:
         make = partial(
-            Connection.initiator, noise=NOISE, payload=b"login", root_key=root_key, now=time.time()
+            Connection.initiator,
+            noise=NOISE,
+            payload=b"login",
+            root_key=root_key,
+            now=time.time(),
+            server=known,
         )
         await converse(lambda: route, make, self._incoming, DialBucket(), self._reports.send)
         self.ended.set()
@@ -123,12 +133,14 @@ class Call:
 
 
 @asynccontextmanager
-async def calling(where: str | Route, root_key: bytes = ROOT.public_key) -> AsyncIterator[Call]:
+async def calling(
+    where: str | Route, root_key: bytes = ROOT.public_key, known: KnownServer | None = None
+) -> AsyncIterator[Call]:
     route = Route(where) if isinstance(where, str) else where
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
             call = Call()
-            nursery.start_soon(call.run, route, root_key)
+            nursery.start_soon(call.run, route, root_key, known)
             yield call
             nursery.cancel_scope.cancel()
 
@@ -415,6 +427,55 @@ async def test_close_during_the_handshake_is_told() -> None:
 
     async with server(handler) as url, calling(url) as call:
         assert await call.the_end() == Lost(LossKind.CLOSED, "during the handshake")
+
+
+async def test_server_that_was_known_is_resumed_with() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        assert peer.connection.pattern is Pattern.IK
+        await peer.say(HELLO, REFUSAL)
+        await peer.listen()
+
+    async with server(handler) as url, calling(url, known=KNOWN) as call:
+        assert await call.event() == Opened()
+        assert await call.event() == Received(HELLO)
+        # Behind the first stanza a refusal is one as any other.
+        assert await call.event() == Received(REFUSAL)
+
+
+async def test_resumption_that_does_not_verify_is_no_verdict_on_certificates() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        with suppress(ConnectionClosed):
+            await Peer(websocket, Resumption.IGNORE).shake_hands()
+
+    async with server(handler) as url, calling(url, known=KNOWN) as call:
+        lost = await call.the_end()
+        assert lost is not None
+        assert lost.kind is LossKind.RESUMPTION
+
+
+@pytest.mark.parametrize("refusal", ["failure", "stream:error"])
+async def test_refusal_right_behind_a_resumption_is_not_reported(refusal: str) -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        await peer.say(Node(refusal, {"reason": "401"}))
+        await peer.listen()
+
+    async with server(handler) as url, calling(url, known=KNOWN) as call:
+        assert await call.event() == Opened()
+        lost = await call.the_end_behind_all()
+        assert lost == Lost(LossKind.RESUMPTION, f"<{refusal}> as the first stanza")
+
+
+async def test_refusal_behind_a_full_handshake_is_reported() -> None:
+    async def handler(websocket: ServerConnection) -> None:
+        peer = await Peer(websocket).shake_hands()
+        await peer.say(REFUSAL)
+        await peer.listen()
+
+    async with server(handler) as url, calling(url) as call:
+        assert await call.event() == Opened()
+        assert await call.event() == Received(REFUSAL)
 
 
 async def test_garbage_in_the_handshake_is_no_certificate_of_anything() -> None:

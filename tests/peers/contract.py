@@ -1,11 +1,13 @@
 """What every third-party client is able to do with the simulator: one contract, a class per client.
 
-The subclasses in `test_baileys_and_simulator.py` and `test_whatsmeow_and_simulator.py` say how the
-client is started. The simulator lists no violation at the end of any test (`conftest.py`).
+The subclasses in `test_baileys_and_simulator.py`, `test_whatsmeow_and_simulator.py` and
+`test_rust_and_simulator.py` say how the client is started. The simulator lists no violation at the
+end of any test (`conftest.py`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -26,6 +28,21 @@ from tests.peers.simulator import Person, SimulatedWhatsApp
 
 DEADLINE_S = 60
 LOGGED_OUT = 401
+
+# What a client is sent that concerns nobody's messages.
+_QUOTA = {"xwa2_notify_new_chat_messages_capping_info_update": {"capping_status": "NONE"}}
+NOTIFICATIONS: dict[str, list[dict[str, object]]] = {
+    "server_sync": [{"tag": "collection", "attrs": {"name": "regular", "version": "1"}}],
+    "mex": [
+        {
+            "tag": "update",
+            "attrs": {"op_name": "MessageCappingInfoNotification"},
+            "text": json.dumps({"data": _QUOTA}),
+        }
+    ],
+    "psa": [],
+    "mystery": [],
+}
 
 Start = Callable[[str], AbstractAsyncContextManager[Peer]]
 
@@ -288,3 +305,16 @@ class Contract:
                 await whatsapp.say(bob, alice, "the next")
                 await shown(peer, "the next")
         assert [message.text for message in peer.seen(MessageReceived)] == ["twice", "the next"]
+
+    async def test_answers_every_notification(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                device = await link(peer, whatsapp, alice)
+                await whatsapp.say(bob, alice, "hello")
+                await shown(peer, "hello")
+                for kind, content in NOTIFICATIONS.items():
+                    await whatsapp.announce(device, kind, content)
+                await whatsapp.until(device, "all is answered", lambda told: told["queued"] == 0)

@@ -1,8 +1,8 @@
 """Runs a third-party WhatsApp client as a child process and speaks JSON lines with it.
 
 Here: the protocol of the drivers, their events as values, and the life of the process. Not here:
-how a client is installed and started (`baileys.py`, `whatsmeow.py`), and what the client does with
-our orders (`baileys/driver.mjs`, `whatsmeow/main.go`).
+how a client is installed and started (`baileys.py`, `whatsmeow.py`, `rust.py`), and what the client
+does with our orders (`baileys/driver.mjs`, `whatsmeow/main.go`, `rust/src/main.rs`).
 
 One JSON object per line. Orders go to stdin: `{"request", "command", ...}` with the commands
 `connect`, `pair_code` (`phone`, once a QR code was shown), `send` (`to`, `text`), `presence`

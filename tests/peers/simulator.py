@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from subprocess import PIPE
@@ -180,12 +180,50 @@ class SimulatedWhatsApp:
         """Let something go wrong with a person's phone or devices."""
         await self._ask("POST", "/faults", kind=fault, phone=person.phone, count=count)
 
+    async def resume(self, resumption: str) -> None:
+        """Say what happens to clients that resume: `accept`, `refuse`, `ignore`."""
+        await self._ask("PATCH", "/options", resumption=resumption)
+
+    async def renew_keys(self) -> None:
+        """Let the server take new Noise keys and certificates under the same root."""
+        await self._ask("POST", "/keys")
+
+    async def handshake(self, device: str) -> str:
+        """How the device shook hands at its last login: `xx`, `ik` or `xxfallback`."""
+        answer: dict[str, str] = (await self._ask("GET", f"/devices/{quote(device)}")).json()
+        return answer["handshake"]
+
+    async def announce(self, device: str, kind: str, content: list[dict[str, object]]) -> None:
+        """Send the device a notification."""
+        await self._ask(
+            "POST", f"/devices/{quote(device)}/notifications", type=kind, content=content
+        )
+
+    async def make_dirty(self, device: str, kind: str) -> None:
+        """Tell the device that something changed, until it has cleaned that."""
+        await self._ask("POST", f"/devices/{quote(device)}/dirty", type=kind)
+
+    async def device(self, device: str) -> dict[str, object]:
+        """The device, as the server sees it."""
+        seen: dict[str, object] = (await self._ask("GET", f"/devices/{quote(device)}")).json()
+        return seen
+
+    async def until(
+        self, device: str, what: str, holds: Callable[[dict[str, object]], bool]
+    ) -> None:
+        """Wait until this holds of the device, as the server sees it."""
+
+        async def look() -> bool:
+            return holds(await self.device(device))
+
+        await eventually(look, what)
+
     async def complaints(self) -> list[str]:
         """What clients did that the protocol forbids, or asked that is not simulated."""
         seen = (await self._ask("GET", "/violations")).json()
         return [str(item) for item in (*seen["violations"], *seen["unsupported"])]
 
-    async def _ask(self, method: str, path: str, **fields: str | int) -> httpx.Response:
+    async def _ask(self, method: str, path: str, **fields: object) -> httpx.Response:
         response = await self._http.request(method, path, json=fields or None)
         if response.is_error:
             raise AssertionError(f"{method} {path}: {response.status_code} {response.text}")

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.peers.baileys import BaileysPeer, ensure_baileys
-from tests.peers.contract import DEADLINE_S, Contract, Start, link
+from tests.peers.contract import DEADLINE_S, Contract, Start, link, shown
 from tests.peers.process import ConnectionChanged
 from tests.peers.simulator import SimulatedWhatsApp
 
@@ -40,3 +40,29 @@ class TestBaileys(Contract):
             ("connecting", None),
             ("open", None),
         ]
+
+    async def test_gives_new_prekeys_to_a_server_that_has_no_digest_of_its_keys(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                device = await link(peer, whatsapp, alice)
+                # Cut any earlier, Baileys waits 20 s for the history that it has already got.
+                await whatsapp.say(bob, alice, "hello")
+                await shown(peer, "hello")
+                before = (await whatsapp.device(device))["prekeys"]
+                assert isinstance(before, int)
+                await whatsapp.cause("no_digest", alice)
+                await whatsapp.drop(device)
+                await whatsapp.until(
+                    device, "more prekeys are there", lambda told: told["prekeys"] == before + 5
+                )
+
+    async def test_cleans_what_is_dirty(self, whatsapp: SimulatedWhatsApp, start: Start) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice = await whatsapp.make_person("Alice")
+            async with start("alice") as peer:
+                device = await link(peer, whatsapp, alice)
+                await whatsapp.make_dirty(device, "groups")
+                await whatsapp.until(device, "it is clean", lambda told: told["dirty"] == {})

@@ -1,7 +1,8 @@
 """The daemon talks with unmodified clients: through its HTTP API here, over WhatsApp there.
 
-Baileys and whatsmeow are companions of the other person, so what the daemon encrypts is decrypted
-by code that is not ours, and the other way round. whatsmeow verifies every signature besides.
+Baileys, whatsmeow and whatsapp-rust are companions of the other person, so what the daemon encrypts
+is decrypted by code that is not ours, and the other way round. whatsmeow verifies every signature
+besides.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import trio
 from tests.peers.baileys import BaileysPeer, ensure_baileys
 from tests.peers.contract import appeared, link, opened, reached, shown, typed
 from tests.peers.process import MessageReceived, Peer
+from tests.peers.rust import RustPeer, ensure_rust
 from tests.peers.simulator import Person, SimulatedWhatsApp
 from tests.peers.whatsmeow import WhatsmeowPeer, ensure_whatsmeow
 from tests.support.daemon import Daemon
@@ -54,11 +56,14 @@ class Shop:
         return told
 
 
-@pytest.fixture(params=["baileys", "whatsmeow"])
+@pytest.fixture(params=["baileys", "whatsmeow", "whatsapp-rust"])
 def start(request: pytest.FixtureRequest, whatsapp: SimulatedWhatsApp, tmp_path: Path) -> Start:
     if request.param == "baileys":
         ensure_baileys()
         return lambda name: BaileysPeer.start(whatsapp.url, tmp_path / name)
+    if request.param == "whatsapp-rust":
+        ensure_rust()
+        return lambda name: RustPeer.start(whatsapp.url, tmp_path / name)
     ensure_whatsmeow()
     return lambda name: WhatsmeowPeer.start(whatsapp.url, tmp_path / name, whatsapp.root_key)
 

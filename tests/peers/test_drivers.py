@@ -17,6 +17,7 @@ from websockets.trio.server import ServerConnection, serve
 from tests.peers import baileys, process
 from tests.peers.baileys import BaileysPeer, ensure_baileys
 from tests.peers.process import ConnectionChanged, PeerError
+from tests.peers.rust import RustPeer, ensure_rust
 from tests.peers.whatsmeow import WhatsmeowPeer, ensure_whatsmeow
 
 DEADLINE_S = 60
@@ -35,6 +36,11 @@ def _baileys() -> None:
 @pytest.fixture(scope="session")
 def _whatsmeow() -> None:
     ensure_whatsmeow()
+
+
+@pytest.fixture(scope="session")
+def _rust() -> None:
+    ensure_rust()
 
 
 @asynccontextmanager
@@ -85,6 +91,16 @@ async def test_whatsmeow_sends_its_hello_to_the_given_address(tmp_path: Path) ->
             assert len(hello) == CLIENT_HELLO_LEN
 
 
+@pytest.mark.usefixtures("_rust")
+async def test_whatsapp_rust_sends_its_hello_to_the_given_address(tmp_path: Path) -> None:
+    with trio.fail_after(DEADLINE_S):
+        async with recording_server() as (url, hellos), RustPeer.start(url, tmp_path) as peer:
+            await peer.connect()
+            hello = await hellos.receive()
+            assert hello.startswith(CLIENT_HELLO_START)
+            assert len(hello) == CLIENT_HELLO_LEN
+
+
 @pytest.mark.usefixtures("_baileys")
 async def test_baileys_reports_a_refused_connection(tmp_path: Path) -> None:
     with trio.fail_after(DEADLINE_S):
@@ -103,6 +119,15 @@ async def test_whatsmeow_reports_a_refused_connection(tmp_path: Path) -> None:
             assert "connection refused" in (closed.reason or "")
 
 
+@pytest.mark.usefixtures("_rust")
+async def test_whatsapp_rust_reports_a_refused_connection(tmp_path: Path) -> None:
+    with trio.fail_after(DEADLINE_S):
+        async with RustPeer.start(NOWHERE, tmp_path) as peer:
+            await peer.connect()
+            closed = await peer.wait_for(ConnectionChanged, lambda change: change.state == "close")
+            assert "Connection refused" in (closed.reason or "")
+
+
 @pytest.mark.usefixtures("_baileys")
 async def test_baileys_is_gone_when_its_block_ends(tmp_path: Path) -> None:
     with trio.fail_after(DEADLINE_S):
@@ -115,6 +140,14 @@ async def test_baileys_is_gone_when_its_block_ends(tmp_path: Path) -> None:
 async def test_whatsmeow_is_gone_when_its_block_ends(tmp_path: Path) -> None:
     with trio.fail_after(DEADLINE_S):
         async with WhatsmeowPeer.start(NOWHERE, tmp_path, ROOT_KEY) as peer:
+            assert not is_gone(peer.pid)
+        assert is_gone(peer.pid)
+
+
+@pytest.mark.usefixtures("_rust")
+async def test_whatsapp_rust_is_gone_when_its_block_ends(tmp_path: Path) -> None:
+    with trio.fail_after(DEADLINE_S):
+        async with RustPeer.start(NOWHERE, tmp_path) as peer:
             assert not is_gone(peer.pid)
         assert is_gone(peer.pid)
 

@@ -133,6 +133,19 @@ async def test_malformed_stanza_is_a_violation_and_no_end(sim: Simulator, node: 
         assert kinds(sim) == [Kind.STANZA]
 
 
+@pytest.mark.parametrize(
+    ("to", "expected"),
+    [("s.whatsapp.net", []), (f"{BOB}@s.whatsapp.net", [Kind.ADDRESS]), ("lid", [Kind.ADDRESS])],
+)
+async def test_only_the_server_may_be_named_by_text(
+    sim: Simulator, to: str, expected: list[Kind]
+) -> None:
+    async with linked(sim) as (_, wire):
+        await wire.send(Node("presence", {"type": "unavailable", "to": to}))
+        await wire.handled()
+        assert kinds(sim) == expected
+
+
 async def test_call_is_unsupported(sim: Simulator) -> None:
     async with linked(sim) as (_, wire):
         await wire.send(Node("call", {"id": "1", "to": pn(BOB)}))

@@ -183,11 +183,23 @@ async def test_options_are_changed_while_it_runs(
     sim: Simulator, control: httpx.AsyncClient
 ) -> None:
     change = {"pn_refusal": 463, "ping_s": 30, "repeats": "deliver", "window": 2, "idle_s": 1.5}
+    change["resumption"] = "refuse"
     answer = (await control.patch("/options", json=change)).json()
     assert answer == (await control.get("/options")).json()
     assert answer.items() >= change.items()
     assert sim.server.router.options.pn_refusal == 463
     assert (await control.patch("/options", json={"ping_s": None})).json()["ping_s"] is None
+
+
+async def test_server_takes_new_keys_under_the_same_root(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    before = sim.server.keys
+    assert (await control.post("/keys")).status_code == 200
+    assert sim.server.keys.static != before.static
+    async with linked(sim) as (companion, _):
+        jid = f"{companion.identity.jid}"
+        assert (await control.get(f"/devices/{jid}")).json()["handshake"] == "xx"
 
 
 async def test_violations_are_listed_and_cleared(

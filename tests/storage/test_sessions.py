@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import sqlite3
+
+import pytest
+
 from sitpayd.storage.database import Database
 from sitpayd.storage.devices import create_device
 from sitpayd.storage.sessions import (
@@ -17,11 +21,13 @@ from sitpayd.storage.sessions import (
     mark_uploaded,
     pn_of,
     prekey,
+    prekey_ids_in_use,
     prekeys_not_uploaded,
     save_credentials,
     save_identities,
     save_sessions,
     start_anew,
+    uploaded_prekeys,
 )
 from tests.storage.builders import Tenant, make_tenant
 
@@ -77,6 +83,25 @@ async def test_the_id_of_a_used_prekey_does_not_come_back(
     await database.write(add_prekeys, device_id, [(1, b"one"), (2, b"two")])
     await database.write(delete_prekey, device_id, 2)
     assert await database.read(highest_prekey_id, device_id) == 2
+
+
+async def test_ids_of_prekeys_that_are_kept_are_known(database: Database, tenant: Tenant) -> None:
+    device_id = tenant.device.id
+    await database.write(add_prekeys, device_id, [(1, b"one"), (2, b"two"), (3, b"three")])
+    await database.write(mark_uploaded, device_id, [1, 2])
+    assert await database.read(uploaded_prekeys, device_id, at_most=9) == 2
+    assert await database.read(uploaded_prekeys, device_id, at_most=1) == 1
+    await database.write(delete_prekey, device_id, 2)
+    assert await database.read(prekey_ids_in_use, device_id) == {1, 3}
+    assert await database.read(uploaded_prekeys, device_id, at_most=9) == 1
+
+
+async def test_a_prekey_takes_nobody_elses_place(database: Database, tenant: Tenant) -> None:
+    device_id = tenant.device.id
+    await database.write(add_prekeys, device_id, [(1, b"one")])
+    with pytest.raises(sqlite3.IntegrityError):
+        await database.write(add_prekeys, device_id, [(1, b"another")])
+    assert await database.read(prekey, device_id, 1) == b"one"
 
 
 async def test_the_numbering_of_prekeys_may_wrap(database: Database, tenant: Tenant) -> None:

@@ -23,6 +23,7 @@ from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey
 from sitpayd.whatsapp.message_id import new_wa_message_id
 from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.noise import KnownServer
 from sitpayd.whatsapp.signal import session as signal
 from sitpayd.whatsapp.signal.record import SessionRecord
 from sitpayd.whatsapp.stanzas import content as contents
@@ -111,6 +112,7 @@ async def dial(
     *,
     routing_info: bytes | None = None,
     root_key: bytes | None = None,
+    server: KnownServer | None = None,
 ) -> AsyncIterator[Wire]:
     """Connect and shake hands."""
     connection = Connection.initiator(
@@ -119,6 +121,7 @@ async def dial(
         root_key=root_key or sim.root_key,
         now=time.time(),
         routing_info=routing_info,
+        server=server,
     )
     async with connect(
         sim.url, compression=None, proxy=None, ping_interval=None, close_timeout=1
@@ -183,16 +186,22 @@ class Companion:
             await wire.expect("stream:error", code="515")
 
     @asynccontextmanager
-    async def connect(self, **options: bytes | None) -> AsyncIterator[Wire]:
+    async def connect(
+        self, *, routing_info: bytes | None = None, server: KnownServer | None = None
+    ) -> AsyncIterator[Wire]:
         """Log in; nothing is asked for yet."""
         payload = login.login_payload(self.identity.jid, self.info)
-        async with dial(self.sim, self.keys.noise, payload, **options) as wire:
+        async with dial(
+            self.sim, self.keys.noise, payload, routing_info=routing_info, server=server
+        ) as wire:
             yield wire
 
     @asynccontextmanager
-    async def online(self, **options: bytes | None) -> AsyncIterator[Wire]:
+    async def online(
+        self, *, routing_info: bytes | None = None, server: KnownServer | None = None
+    ) -> AsyncIterator[Wire]:
         """Log in, upload prekeys if there are none, become active; the backlog is announced."""
-        async with self.connect(**options) as wire:
+        async with self.connect(routing_info=routing_info, server=server) as wire:
             await wire.expect("success")
             if not self.prekeys:
                 await self.upload(wire, range(1, 31))

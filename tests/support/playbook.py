@@ -2,7 +2,8 @@
 
 `Playbook().on(Event).expects(Command, ...)`: every event is answered by its exact command list, and
 an answer that nobody looked at fails the next line. Ids of queries are random; on the stage they
-are called "#1", "#2" and so on, in the order in which they are asked, in both directions.
+are called "#1", "#2" and so on, in the order in which they are asked, in both directions. The two
+questions of every login for which nothing waits go by what they ask: "#digest", "#props".
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sitpayd.whatsapp.node import Node
 
 # Where the clock stands when a play begins; any value but zero.
 CURTAIN_S = 1000.0
+_ASIDES = ("digest", "props")
 
 
 class Playbook:
@@ -34,6 +36,7 @@ class Playbook:
         self.now = CURTAIN_S
         self._said: list[Command] = []
         self._names: dict[str, str] = {}
+        self._numbered = 0
 
     def on(self, event: Event | Message) -> Playbook:
         """Hand an event in."""
@@ -99,8 +102,17 @@ class Playbook:
         if node.tag != "iq" or node.text("type") not in ("get", "set"):
             return command
         real = node.required_text("id")
-        name = self._names.setdefault(real, f"#{len(self._names) + 1}")
+        if real not in self._names:
+            self._names[real] = self._new_name(node)
+        name = self._names[real]
         return Send(replace(_with_id(node, name), content=_without_sid(node)))
+
+    def _new_name(self, node: Node) -> str:
+        for aside in _ASIDES:
+            if node.child(aside) is not None:
+                return f"#{aside}"
+        self._numbered += 1
+        return f"#{self._numbered}"
 
     def _real(self, node: Node) -> Node:
         staged = {name: real for real, name in self._names.items()}

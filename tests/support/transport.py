@@ -18,10 +18,11 @@ from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, Opened, Received
 from sitpayd.actors.transport import Outgoing, Report
 from sitpayd.whatsapp.connection import Connection
+from sitpayd.whatsapp.errors import ResumptionError
 from sitpayd.whatsapp.events import HandshakeCompleted, NodeReceived
 from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.noise import ServerKeys
+from sitpayd.whatsapp.noise import Resumption, ServerKeys
 from sitpayd.whatsapp.stanzas.login import Login, Registration, parse_client_payload
 
 ROOT = KeyPair.generate()
@@ -32,12 +33,13 @@ class Line:
     """The server's end of one connection.
 
     Attributes:
-        payload: who dialled.
+        payload: who dialled; routing_info: by which route.
         heard: every stanza the device wrote, in order.
         ended: set when the connection is over.
     """
 
     payload: Registration | Login
+    routing_info: bytes | None
     server: Connection
     report: Report
     heard: list[Node] = field(default_factory=list)
@@ -73,6 +75,9 @@ class FakeTransport:
         answer: what the server says to a stanza of the device by itself.
         refusals: what the next dials get instead of a connection.
         stalled: while true, nothing that is written leaves the device.
+        resumption: what happens to a device that resumes.
+        keys: of the server.
+        cut: dials whose handshake the server hangs up in, once it has heard the hello.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -82,7 +87,9 @@ class FakeTransport:
         self.refusals: list[Lost] = []
         self.stalled = False
         self.answer: Callable[[Node], list[Node]] = lambda node: []
-        self._keys = ServerKeys.generate(ROOT, now())
+        self.resumption = Resumption.ACCEPT
+        self.keys = ServerKeys.generate(ROOT, now())
+        self.cut = 0
         self._dialled = trio.Event()
 
     async def converse(
@@ -94,12 +101,21 @@ class FakeTransport:
         report: Report,
     ) -> None:
         await bucket.take()
+        client = make_connection()
         if self.refusals:
             await report(self.refusals.pop(0))
             return
         assert not self.open, "two connections of one device"
-        client = make_connection()
-        line = self._answer_call(client, report)
+        if self.cut:
+            self.cut -= 1
+            client.data_to_send()
+            await report(Lost(LossKind.CLOSED, "during the handshake"))
+            return
+        try:
+            line = self._answer_call(client, report)
+        except ResumptionError as error:
+            await report(Lost(LossKind.RESUMPTION, str(error)))
+            return
         self.open += 1
         self.lines.append(line)
         self.routes.append(way())
@@ -122,13 +138,15 @@ class FakeTransport:
         return self.lines[count - 1]
 
     def _answer_call(self, client: Connection, report: Report) -> Line:
-        server = Connection.responder(self._keys)
-        server.receive(b"".join(client.data_to_send()))
+        server = Connection.responder(self.keys, resumption=self.resumption)
+        events = server.receive(b"".join(client.data_to_send()))
         client.receive(b"".join(server.data_to_send()))
-        (completed,) = server.receive(b"".join(client.data_to_send()))
+        # A client that resumes has said all that it had to.
+        (completed,) = events or server.receive(b"".join(client.data_to_send()))
         assert isinstance(completed, HandshakeCompleted)
         assert completed.client_payload is not None
-        return Line(parse_client_payload(completed.client_payload), server, report)
+        payload = parse_client_payload(completed.client_payload)
+        return Line(payload, completed.routing_info, server, report)
 
     async def _listen(
         self, line: Line, client: Connection, outgoing: trio.MemoryReceiveChannel[Outgoing]

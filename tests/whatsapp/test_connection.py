@@ -10,12 +10,17 @@ from hypothesis import strategies as st
 
 from sitpayd.whatsapp.codec import encode
 from sitpayd.whatsapp.connection import MAX_STANZA_LEN, Connection
-from sitpayd.whatsapp.errors import HandshakeError, LocalProtocolError, RemoteProtocolError
+from sitpayd.whatsapp.errors import (
+    HandshakeError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    ResumptionError,
+)
 from sitpayd.whatsapp.events import Event, HandshakeCompleted, NodeReceived, NodeRejected
 from sitpayd.whatsapp.frames import PROLOGUE, encode_frame
 from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.noise import ServerKeys
+from sitpayd.whatsapp.noise import KnownServer, Pattern, Resumption, ServerKeys
 from tests.support.strategies import chunked, nodes
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "noise.json").read_text())
@@ -35,9 +40,15 @@ def new_client(
     root_key: bytes = ROOT.public_key,
     now: float = NOW,
     routing_info: bytes | None = None,
+    server: KnownServer | None = None,
 ) -> Connection:
     return Connection.initiator(
-        noise=CLIENT, payload=b"login", root_key=root_key, now=now, routing_info=routing_info
+        noise=CLIENT,
+        payload=b"login",
+        root_key=root_key,
+        now=now,
+        routing_info=routing_info,
+        server=server,
     )
 
 
@@ -183,6 +194,61 @@ def test_whole_conversation_survives_single_bytes() -> None:
     server.send(PING)
     events = [event for byte in outgoing(server) for event in client.receive(bytes((byte,)))]
     assert events == [NodeReceived(PING)]
+
+
+def test_client_learns_whom_it_can_resume_with() -> None:
+    client, server = connected()
+    assert client.server is not None
+    assert client.server.static_key == SERVER_KEYS.static.public_key
+    assert client.pattern is server.pattern is Pattern.XX
+    assert server.server is None
+
+
+def test_resumption_is_complete_after_one_message_of_each_side() -> None:
+    known = connected()[0].server
+    client, server = new_client(server=known, routing_info=b"edge"), new_server()
+    events = server.receive(outgoing(client))
+    assert events == [HandshakeCompleted(b"login", CLIENT.public_key, b"edge")]
+    server.send(PING)
+    # The first stanza comes in the same chunk as the answer to the resumption.
+    events = client.receive(outgoing(server))
+    assert events == [HandshakeCompleted(None, None, None), NodeReceived(PING)]
+    assert client.data_to_send() == []
+    client.send(PONG)
+    assert server.receive(outgoing(client)) == [NodeReceived(PONG)]
+    assert client.pattern is server.pattern is Pattern.IK
+    assert client.server == known
+
+
+@pytest.mark.parametrize("resumption", [Resumption.ACCEPT, Resumption.REFUSE])
+def test_server_that_does_not_take_a_resumption_is_met_anew(resumption: Resumption) -> None:
+    known = connected()[0].server
+    keys = ServerKeys.generate(ROOT, NOW) if resumption is Resumption.ACCEPT else SERVER_KEYS
+    client, server = new_client(server=known), Connection.responder(keys, resumption=resumption)
+    server.receive(outgoing(client))
+    client.receive(outgoing(server))
+    client.send(PING)
+    assert server.receive(outgoing(client))[1:] == [NodeReceived(PING)]
+    assert client.pattern is server.pattern is Pattern.XX_FALLBACK
+    assert client.server is not None
+    assert client.server.static_key == keys.static.public_key
+
+
+def test_server_that_ignores_a_resumption_is_told_nothing() -> None:
+    client = new_client(server=connected()[0].server)
+    server = Connection.responder(SERVER_KEYS, resumption=Resumption.IGNORE)
+    server.receive(outgoing(client))
+    with pytest.raises(ResumptionError):
+        client.receive(outgoing(server))
+    assert client.data_to_send() == []
+    assert client.has_spoken
+
+
+def test_client_has_spoken_once_its_hello_was_handed_over() -> None:
+    client = new_client()
+    assert not client.has_spoken
+    client.data_to_send()
+    assert client.has_spoken
 
 
 def test_server_of_another_root_is_refused() -> None:

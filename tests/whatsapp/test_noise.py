@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,21 @@ from hypothesis import strategies as st
 
 from sitpayd.whatsapp import noise
 from sitpayd.whatsapp.crypto import sign
-from sitpayd.whatsapp.errors import HandshakeError, LocalProtocolError, RemoteProtocolError
+from sitpayd.whatsapp.errors import (
+    HandshakeError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    ResumptionError,
+)
 from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.noise import (
     CLOCK_SKEW_S,
     WHATSAPP_ROOT_KEY,
     InitiatorHandshake,
+    KnownServer,
+    Pattern,
     ResponderHandshake,
+    Resumption,
     ServerKeys,
     TransportCipher,
     verify_certificate_chain,
@@ -25,6 +35,7 @@ from sitpayd.whatsapp.schema.whatsapp_pb2 import CertChain, HandshakeMessage
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "noise.json").read_text())
 VECTOR, SERVER = VECTORS["handshakes"][0], VECTORS["server"]
+RESUMPTIONS = json.loads((Path(__file__).parent / "vectors" / "noise_resumption.json").read_text())
 
 NOW = 1_760_000_000.0
 DAY_S = 86_400
@@ -249,6 +260,305 @@ def test_incomplete_client_finish_is_refused(
     finish = client.receive(answered(server.receive(client.client_hello)))
     with pytest.raises(HandshakeError, match=reason):
         server.receive(finish)
+
+
+# --- Resumption ---
+
+KNOWN = KnownServer(SERVER_KEYS.static.public_key, NOW - DAY_S, NOW + DAY_S)
+
+
+def resuming(known: KnownServer = KNOWN, root_key: bytes = ROOT.public_key) -> InitiatorHandshake:
+    return InitiatorHandshake(
+        noise=CLIENT, payload=b"login", root_key=root_key, now=NOW, server=known
+    )
+
+
+def renewed() -> ServerKeys:
+    return ServerKeys.generate(ROOT, NOW)
+
+
+def shaken(client: InitiatorHandshake, server: ResponderHandshake) -> None:
+    """Complete a handshake, whatever becomes of it, and try its keys in both directions."""
+    finish = client.receive(answered(server.receive(client.client_hello)))
+    if finish:
+        assert server.receive(finish) is None
+    assert client.cipher is not None
+    assert server.cipher is not None
+    assert server.cipher.decrypt(client.cipher.encrypt(b"up")) == b"up"
+    assert client.cipher.decrypt(server.cipher.encrypt(b"down")) == b"down"
+
+
+class Parts:
+    """The parts of one message of a public vector, as WhatsApp's messages hold them."""
+
+    def __init__(self, vector: dict[str, list[dict[str, str]]], index: int) -> None:
+        message = vector["messages"][index]
+        self.payload = bytes.fromhex(message["payload"])
+        self._left = bytes.fromhex(message["ciphertext"])
+
+    def take(self, length: int) -> bytes:
+        taken, self._left = self._left[:length], self._left[length:]
+        return taken
+
+    def rest(self) -> bytes:
+        return self._left
+
+
+def resumption_of(vector: dict[str, str], messages: Parts) -> InitiatorHandshake:
+    return InitiatorHandshake(
+        noise=pair("init_static", vector),
+        payload=messages.payload,
+        root_key=ROOT.public_key,
+        now=NOW,
+        server=replace(KNOWN, static_key=bytes.fromhex(vector["init_remote_static"])),
+        ephemeral=pair("init_ephemeral", vector),
+    )
+
+
+def responder_of(vector: dict[str, str], payload: bytes) -> ResponderHandshake:
+    keys = ServerKeys(pair("resp_static", vector), payload)
+    return ResponderHandshake(keys, ephemeral=pair("resp_ephemeral", vector))
+
+
+def test_resumption_reproduces_the_public_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    vector = RESUMPTIONS["ik"]
+    monkeypatch.setattr(noise, "PROLOGUE", bytes.fromhex(vector["prologue"]))
+    first, second = Parts(vector, 0), Parts(vector, 1)
+    client, server = resumption_of(vector, first), responder_of(vector, second.payload)
+    hello = HandshakeMessage.FromString(client.client_hello).clientHello
+    assert (hello.ephemeral, hello.static) == (first.take(32), first.take(48))
+    assert hello.payload == first.rest()
+
+    answer = answered(server.receive(client.client_hello))
+    parsed = HandshakeMessage.FromString(answer).serverHello
+    assert (parsed.ephemeral, parsed.payload) == (second.take(32), second.rest())
+    assert client.receive(answer) == b""
+    assert client.handshake_hash == server.handshake_hash
+    assert client.handshake_hash.hex() == vector["handshake_hash"]
+    assert client.cipher is not None
+    assert server.cipher is not None
+    third, fourth = Parts(vector, 2), Parts(vector, 3)
+    assert client.cipher.encrypt(third.payload) == third.rest()
+    assert server.cipher.encrypt(fourth.payload) == fourth.rest()
+
+
+def test_fallback_reproduces_the_public_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    vector = RESUMPTIONS["xxfallback"]
+    monkeypatch.setattr(noise, "PROLOGUE", bytes.fromhex(vector["prologue"]))
+    # The payload of a public vector is no certificate chain.
+    monkeypatch.setattr(noise, "verify_certificate_chain", lambda *_: KNOWN)
+    first, second, third = (Parts(vector, index) for index in range(3))
+    client, server = resumption_of(vector, first), responder_of(vector, second.payload)
+    hello = HandshakeMessage.FromString(client.client_hello).clientHello
+    assert hello.ephemeral + hello.static + hello.payload == first.rest()
+
+    answer = answered(server.receive(client.client_hello))
+    parsed = HandshakeMessage.FromString(answer).serverHello
+    assert parsed.ephemeral + parsed.static + parsed.payload == second.rest()
+    # The client of this vector says something else in its last message than in its first.
+    client._payload = third.payload
+    finish = client.receive(answer)
+    last = HandshakeMessage.FromString(finish).clientFinish
+    assert last.static + last.payload == third.rest()
+    server.receive(finish)
+    assert client.handshake_hash == server.handshake_hash
+    assert client.handshake_hash.hex() == vector["handshake_hash"]
+    # Noise counts the server as the initiator of a fallback, so there its key is the first one.
+    # WhatsApp Web and whatsapp-rust leave the first one to the client, as in XX.
+    assert client.cipher is not None
+    fourth = Parts(vector, 3)
+    assert client.cipher.encrypt(fourth.payload) == fourth.rest()
+
+
+def test_full_handshake_gives_what_it_takes_to_resume() -> None:
+    client, server = initiator(), ResponderHandshake(SERVER_KEYS)
+    shaken(client, server)
+    assert client.server is not None
+    assert client.server.static_key == SERVER_KEYS.static.public_key
+    assert client.server.is_valid_at(NOW)
+
+
+def test_client_resumes_with_a_server_it_knows() -> None:
+    client, server = resuming(), ResponderHandshake(SERVER_KEYS)
+    shaken(client, server)
+    assert client.pattern is server.pattern is Pattern.IK
+    assert client.server == KNOWN
+
+
+def test_responder_learns_payload_and_key_from_the_first_message_of_a_resumption() -> None:
+    server = ResponderHandshake(SERVER_KEYS)
+    server.receive(resuming().client_hello)
+    assert (server.client_payload, server.client_static) == (b"login", CLIENT.public_key)
+
+
+def test_payload_of_a_resumption_cannot_be_read_on_the_way() -> None:
+    hello = HandshakeMessage.FromString(resuming().client_hello).clientHello
+    assert b"login" not in hello.payload
+    assert CLIENT.public_key not in hello.static
+
+
+def test_server_with_new_keys_is_verified_anew() -> None:
+    keys = renewed()
+    client, server = resuming(), ResponderHandshake(keys)
+    shaken(client, server)
+    assert client.pattern is server.pattern is Pattern.XX_FALLBACK
+    assert client.server is not None
+    assert client.server.static_key == keys.static.public_key
+
+
+def test_server_that_refuses_to_resume_gets_a_full_handshake() -> None:
+    client = resuming()
+    server = ResponderHandshake(SERVER_KEYS, resumption=Resumption.REFUSE)
+    shaken(client, server)
+    assert client.pattern is server.pattern is Pattern.XX_FALLBACK
+
+
+def test_server_that_knows_of_no_resumption_is_no_proof_of_anything() -> None:
+    client = resuming()
+    server = ResponderHandshake(SERVER_KEYS, resumption=Resumption.IGNORE)
+    with pytest.raises(ResumptionError):
+        client.receive(answered(server.receive(client.client_hello)))
+
+
+@pytest.mark.parametrize(
+    ("not_before", "not_after", "pattern"),
+    [
+        (NOW - 1, NOW + 1, Pattern.IK),
+        (NOW, NOW + 1, Pattern.IK),
+        (NOW - 1, NOW, Pattern.XX),
+        (NOW + 1, NOW + 2, Pattern.XX),
+    ],
+)
+def test_server_whose_certificates_do_not_hold_is_not_resumed_with(
+    not_before: float, not_after: float, pattern: Pattern
+) -> None:
+    assert resuming(KnownServer(KNOWN.static_key, not_before, not_after)).pattern is pattern
+
+
+def test_what_is_known_of_a_server_ends_with_the_first_of_its_certificates() -> None:
+    made = chain(
+        leaf=set_field("notBefore", int(NOW) - 5), intermediate=set_field("notAfter", int(NOW) + 7)
+    )
+    known = verify_certificate_chain(made, STATIC.public_key, ROOT.public_key, NOW)
+    assert known == KnownServer(STATIC.public_key, int(NOW) - 5, int(NOW) + 7)
+
+
+def test_impostor_without_the_known_static_key_is_refused() -> None:
+    # It has a valid chain, and answers a resumption that it cannot read as if it could.
+    client = resuming()
+    impostor = InitiatorHandshake(
+        noise=CLIENT,
+        payload=b"login",
+        root_key=ROOT.public_key,
+        now=NOW,
+        server=replace(KNOWN, static_key=(keys := renewed()).static.public_key),
+    )
+    answer = answered(ResponderHandshake(keys).receive(impostor.client_hello))
+    with pytest.raises(ResumptionError, match="certificate chain does not decrypt"):
+        client.receive(answer)
+    assert client.cipher is None
+
+
+def test_fallback_does_not_spare_the_certificate_chain() -> None:
+    client = resuming(root_key=KeyPair.generate().public_key)
+    server = ResponderHandshake(SERVER_KEYS, resumption=Resumption.REFUSE)
+    with pytest.raises(ResumptionError, match="root key"):
+        client.receive(answered(server.receive(client.client_hello)))
+    assert client.cipher is None
+
+
+def test_replayed_answer_to_a_resumption_is_refused() -> None:
+    server, client = ResponderHandshake(SERVER_KEYS), resuming()
+    answer = answered(server.receive(resuming().client_hello))
+    with pytest.raises(ResumptionError):
+        client.receive(answer)
+
+
+def test_whoever_replays_a_resumption_can_say_nothing() -> None:
+    client, server = resuming(), ResponderHandshake(SERVER_KEYS)
+    client.receive(answered(server.receive(client.client_hello)))
+    assert client.cipher is not None
+    recorded = client.cipher.encrypt(b"text")
+    again = ResponderHandshake(SERVER_KEYS)
+    answer = HandshakeMessage.FromString(answered(again.receive(client.client_hello)))
+    assert again.cipher is not None
+    with pytest.raises(RemoteProtocolError):
+        again.cipher.decrypt(recorded)
+    # Nor does the answer to it fit the one who was recorded.
+    with pytest.raises(ResumptionError):
+        resuming().receive(answer.SerializeToString())
+
+
+@given(bit=st.integers(0, 109 * 8 - 1))
+def test_flipped_bit_in_a_resumption_never_lets_it_resume(bit: int) -> None:
+    client, server = resuming(), ResponderHandshake(SERVER_KEYS)
+    with suppress(HandshakeError, ResumptionError):
+        answer = answered(server.receive(flipped(client.client_hello, bit)))
+        server.receive(client.receive(answer))
+    assert server.pattern is not Pattern.IK or server.cipher is None
+    assert client.pattern is not Pattern.IK or client.cipher is None
+
+
+@given(bit=st.integers(min_value=0, max_value=400 * 8))
+def test_flipped_bit_in_the_answer_to_a_resumption_fails(bit: int) -> None:
+    client, server = resuming(), ResponderHandshake(SERVER_KEYS)
+    answer = answered(server.receive(client.client_hello))
+    with pytest.raises(ResumptionError):
+        client.receive(flipped(answer, bit))
+
+
+@given(missing=st.integers(1, len(resuming().client_hello)))
+def test_truncated_resumption_never_lets_it_resume(missing: int) -> None:
+    server = ResponderHandshake(SERVER_KEYS)
+    with suppress(HandshakeError):
+        server.receive(resuming().client_hello[:-missing])
+    assert server.cipher is None
+
+
+@given(missing=st.integers(1, 300))
+def test_truncated_answer_to_a_resumption_fails(missing: int) -> None:
+    client, server = resuming(), ResponderHandshake(SERVER_KEYS)
+    answer = answered(server.receive(client.client_hello))
+    with pytest.raises(ResumptionError):
+        client.receive(answer[:-missing])
+
+
+@given(message=st.binary(max_size=200))
+@example(b"")
+def test_any_bytes_as_answer_to_a_resumption_are_refused(message: bytes) -> None:
+    with pytest.raises(ResumptionError):
+        resuming().receive(message)
+
+
+@pytest.mark.parametrize("ephemeral", [bytes(32), b"\x01" + bytes(31), bytes(31)])
+def test_weak_or_short_ephemeral_key_of_either_side_does_not_resume(ephemeral: bytes) -> None:
+    server = ResponderHandshake(SERVER_KEYS)
+    hello = HandshakeMessage.FromString(resuming().client_hello)
+    hello.clientHello.ephemeral = ephemeral
+    with pytest.raises(HandshakeError):
+        server.receive(hello.SerializeToString())
+    client = resuming()
+    answer = HandshakeMessage.FromString(
+        answered(ResponderHandshake(SERVER_KEYS).receive(client.client_hello))
+    )
+    answer.serverHello.ephemeral = ephemeral
+    with pytest.raises(ResumptionError):
+        client.receive(answer.SerializeToString())
+
+
+def test_resumption_with_a_short_static_key_is_not_taken() -> None:
+    server = ResponderHandshake(SERVER_KEYS)
+    client = _CutClient(noise=CLIENT, payload=b"x", root_key=ROOT.public_key, now=NOW, server=KNOWN)
+    server.receive(client.client_hello)
+    assert (server.pattern, server.cipher) == (Pattern.XX_FALLBACK, None)
+
+
+def test_resumption_without_a_payload_is_refused() -> None:
+    client = _MuteClient(
+        noise=CLIENT, payload=b"x", root_key=ROOT.public_key, now=NOW, server=KNOWN
+    )
+    with pytest.raises(HandshakeError, match="client's payload is empty"):
+        ResponderHandshake(SERVER_KEYS).receive(client.client_hello)
 
 
 # --- Transport ---

@@ -18,6 +18,10 @@ from . import iq
 
 _REACHOUT_TIMELOCK: Final = "23983697327930364"
 _TIMELOCK_NOTICE: Final = "NotificationUserReachoutTimelockUpdate"
+_CAPPING_NOTICE: Final = "MessageCappingInfoNotification"
+# The words for how much of a quota is used up; at the last nobody may be written to first.
+_CAPPING_STATES: Final = ("NONE", "FIRST_WARNING", "SECOND_WARNING", "CAPPED")
+_CAPPED: Final = "CAPPED"
 # Deeper than any answer; a bound for hostile ones.
 _MAX_DEPTH: Final = 8
 
@@ -31,6 +35,18 @@ class ReachoutTimelock:
     """
 
     is_active: bool
+    ends: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewChatCap:
+    """Whether the account has used up its quota of new chats.
+
+    Attributes:
+        ends: UTC seconds, when a new quota begins; None if it is not told.
+    """
+
+    is_reached: bool
     ends: int | None = None
 
 
@@ -61,6 +77,18 @@ def parse_timelock_notice(node: Node) -> ReachoutTimelock | None:
     return _timelock(_json(update.data))
 
 
+def parse_capping_notice(node: Node) -> NewChatCap | None:
+    """What a notification of type "mex" says about the quota of new chats; None: nothing.
+
+    Raises:
+        RemoteProtocolError: If it is about the quota and holds no JSON.
+    """
+    update = node.child("update")
+    if update is None or update.text("op_name") != _CAPPING_NOTICE:
+        return None
+    return _cap(_json(update.data))
+
+
 def _json(data: bytes) -> object:
     try:
         value: object = json.loads(data)
@@ -77,6 +105,18 @@ def _timelock(value: object, depth: int = 0) -> ReachoutTimelock | None:
         return ReachoutTimelock(value["is_active"], _seconds(value.get("time_enforcement_ends")))
     found = (_timelock(child, depth + 1) for child in value.values())
     return next((timelock for timelock in found if timelock is not None), None)
+
+
+def _cap(value: object, depth: int = 0) -> NewChatCap | None:
+    """Find the quota, however deep the server wraps it."""
+    if not isinstance(value, dict) or depth > _MAX_DEPTH:
+        return None
+    # Under the second name it stands in the answer to a question.
+    status = value.get("capping_status", value.get("status"))
+    if status in _CAPPING_STATES:
+        return NewChatCap(status == _CAPPED, _seconds(value.get("cycle_end_timestamp")))
+    found = (_cap(child, depth + 1) for child in value.values())
+    return next((cap for cap in found if cap is not None), None)
 
 
 def _seconds(value: object) -> int | None:

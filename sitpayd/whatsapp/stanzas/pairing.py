@@ -287,13 +287,16 @@ def check_device_signature(reply: Node, account_key: bytes, identity: bytes) -> 
         The full ADVSignedDeviceIdentity, serialised.
 
     Raises:
-        RemoteProtocolError: If it is malformed, carries the account's key, names another key index
-            or a signature does not verify.
+        RemoteProtocolError: If it is malformed, carries another account's key, names another key
+            index or a signature does not verify.
+
+    Source: whatsmeow pair.go leaves the account's key out of the reply, whatsapp-rust
+    wacore/src/pair.rs leaves it in; both are linked.
     """
     element = reply.required("pair-device-sign").required("device-identity")
     signed = parse_proto(pb.ADVSignedDeviceIdentity, element.data)
-    if signed.HasField("accountSignatureKey"):
-        raise RemoteProtocolError("the reply must not carry the account's key")
+    if signed.HasField("accountSignatureKey") and signed.accountSignatureKey != account_key:
+        raise RemoteProtocolError("the reply carries another account's key")
     signed.accountSignatureKey = account_key
     full = signed.SerializeToString()
     if element.number("key-index") != verify_signed_identity(full, identity):

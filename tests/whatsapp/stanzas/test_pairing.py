@@ -410,6 +410,10 @@ def with_account_key(signed: pb.ADVSignedDeviceIdentity) -> None:
     signed.accountSignatureKey = PHONE.public_key
 
 
+def with_another_account_key(signed: pb.ADVSignedDeviceIdentity) -> None:
+    signed.accountSignatureKey = KeyPair.generate().public_key
+
+
 def without_device_signature(signed: pb.ADVSignedDeviceIdentity) -> None:
     signed.ClearField("deviceSignature")
 
@@ -426,7 +430,7 @@ def of_another_account(signed: pb.ADVSignedDeviceIdentity) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [with_account_key, without_device_signature, signed_by_a_stranger, of_another_account],
+    [with_another_account_key, without_device_signature, signed_by_a_stranger, of_another_account],
 )
 def test_server_refuses_a_reply_with_a_broken_proof(
     change: Callable[[pb.ADVSignedDeviceIdentity], None],
@@ -441,5 +445,9 @@ def test_server_refuses_a_reply_with_another_key_index() -> None:
         check_device_signature(reply, PHONE.public_key, KEYS.identity.public_key)
 
 
-def test_server_takes_the_reply_that_nobody_changed() -> None:
-    assert check_device_signature(reply_with(unchanged), PHONE.public_key, KEYS.identity.public_key)
+@pytest.mark.parametrize("change", [unchanged, with_account_key])
+def test_server_takes_a_true_reply_with_and_without_the_account_key(
+    change: Callable[[pb.ADVSignedDeviceIdentity], None],
+) -> None:
+    full = check_device_signature(reply_with(change), PHONE.public_key, KEYS.identity.public_key)
+    assert pb.ADVSignedDeviceIdentity.FromString(full).accountSignatureKey == PHONE.public_key
