@@ -28,9 +28,10 @@ from .faults import Faults
 from .iqs import IqDesk
 from .linking import Linking
 from .options import Options
-from .phone import Phone, Waker
+from .phone import Phone
 from .routing import Router
 from .violations import Kind, Violations
+from .waker import Waker
 
 _TICK_S: Final = 1.0
 
@@ -140,7 +141,7 @@ class Server:
 
     def linked(self, device: Device) -> None:
         """A companion has signed: the other devices learn of it."""
-        self._phones[device.account].sign_devices()
+        self._phones[device.account].signer.sign_devices()
         self.router.devices_changed(device.account, device, "add")
 
     def welcome(self, device: Device) -> None:
@@ -154,7 +155,7 @@ class Server:
         if account.devices.pop(device.number, None) is None:
             return
         account.former.add(device.number)
-        self._phones[account].sign_devices()
+        self._phones[account].signer.sign_devices()
         self.router.devices_changed(account, device, "remove")
         client = self.client(device)
         if client is not None:
