@@ -299,13 +299,14 @@ def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None
     """Store what pairing brought, all in one transaction."""
     assert credentials.paired is not None
     pn, lid = credentials.paired.jid.user, credentials.paired.lid.user
+    # Before the mapping: with another number it belongs to another account.
+    devices.linked_to(unit, device_id, pn)
     sessions.save_credentials(unit, device_id, credentials.to_bytes())
     sessions.learn_mapping(unit, device_id, pn, lid)
     # The phone's identity under both its names: it has signed ours.
     key = credentials.paired.account_key
     phone = {(str(jid.bare), 0): key for jid in (credentials.paired.jid, credentials.paired.lid)}
     sessions.save_identities(unit, device_id, phone)
-    devices.set_phone(unit, device_id, pn)
 
 
 def _next_row(unit: Unit, device_id: int, command: NextRow) -> RowLoaded:

@@ -20,9 +20,10 @@ from sitpayd.storage import inbox
 from sitpayd.storage.contacts import (
     APPROACHED,
     STRANGER,
-    is_first_contact,
+    UNANSWERED,
+    acquaintance,
+    approached,
     person_digest,
-    welcome,
 )
 from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.missed import forget_all, forget_overdue, note_missed
@@ -134,7 +135,7 @@ def accept(unit: Unit, message: NewMessage, ttl: timedelta | None = None) -> Acc
     body_digest = vault.digest(b"body|" + message.body_hash)
     now = to_micros(unit.now)
     expires_at = to_micros(message.expires_at if ttl is None else unit.now + ttl)
-    first_contact = is_first_contact(unit, device_id, message.recipient)
+    standing = acquaintance(unit, device_id, message.recipient)
     inserted = unit.row(
         _ACCEPT,
         (
@@ -148,7 +149,7 @@ def accept(unit: Unit, message: NewMessage, ttl: timedelta | None = None) -> Acc
             now,
             expires_at,
             json.dumps([[RowState.ACCEPTED, now]]),
-            STRANGER if first_contact else 0,
+            standing,
             device_id,
             message.max_queued,
         ),
@@ -174,7 +175,7 @@ def accept(unit: Unit, message: NewMessage, ttl: timedelta | None = None) -> Acc
             server_time=None,
             created_at=from_micros(now),
             expires_at=from_micros(expires_at),
-            first_contact=first_contact,
+            first_contact=standing == STRANGER,
         )
     )
 
@@ -227,13 +228,17 @@ def repeated(unit: Unit, device_id: int, idempotency_key: str, body_hash: bytes)
     return found if isinstance(found, Repeated) else None
 
 
-def next_row(unit: Unit, device_id: int, *, first_contacts: bool = True) -> OutboxRow | None:
+def next_row(
+    unit: Unit, device_id: int, *, first_contacts: bool = True, unanswered: bool = True
+) -> OutboxRow | None:
     """The row to be sent now: an armed one, one that missed devices, the oldest accepted one.
 
     Args:
         first_contacts: False passes over first messages to people; they wait.
+        unanswered: False passes over messages to people who never answered; they wait.
     """
-    barred = "" if first_contacts else " AND first_contact = 0"
+    barred = "" if first_contacts else f" AND first_contact <> {STRANGER}"
+    barred += "" if unanswered else f" AND first_contact <> {UNANSWERED}"
     for condition in (
         f"{_OPEN} AND state = 'armed'",
         "missed_devices",
@@ -258,13 +263,20 @@ def hold(unit: Unit, device_id: int, row_id: int, until: datetime, reason: str) 
     )
 
 
-def hold_first_contacts(unit: Unit, device_id: int, until: datetime, reason: str) -> list[str]:
-    """Note why the first messages to people wait; returns those that did not know it yet."""
+def hold_first_contacts(
+    unit: Unit, device_id: int, until: datetime, reason: str, *, unanswered: bool = False
+) -> list[str]:
+    """Note why the first messages to people wait; returns those that did not know it yet.
+
+    Args:
+        unanswered: messages to people who never answered wait, too.
+    """
+    others = UNANSWERED if unanswered else STRANGER
     rows = unit.rows(
         "UPDATE outbox SET held_until = ?1, held_reason = ?2 WHERE device_id = ?3"
-        f" AND state = 'accepted' AND {_OPEN} AND first_contact > 0"
+        f" AND state = 'accepted' AND {_OPEN} AND first_contact IN ({STRANGER}, ?4)"
         " AND (held_until IS NOT ?1 OR held_reason IS NOT ?2) RETURNING message_id",
-        (to_micros(until), reason, device_id),
+        (to_micros(until), reason, device_id, others),
     )
     return [row["message_id"] for row in rows]
 
@@ -363,8 +375,8 @@ def mark_sent(
     if sent is None:
         return None
     _count_sent(unit, device_id)
-    if sent["first_contact"]:
-        welcome(unit, device_id, sent["recipient_digest"])
+    if sent["first_contact"] == APPROACHED:
+        approached(unit, device_id, sent["recipient_digest"])
     return str(sent["message_id"])
 
 
@@ -436,7 +448,7 @@ def mark_receipt(
         if row["state"] in (RowState.ARMED, RowState.UNKNOWN):
             # The receipt came before the acknowledgement, which it proves.
             _count_sent(unit, device_id)
-            welcome(unit, device_id, row["recipient_digest"])
+            approached(unit, device_id, row["recipient_digest"])
         moved.append(row["message_id"])
     return moved
 
@@ -645,7 +657,7 @@ def _row(unit: Unit, row: sqlite3.Row) -> OutboxRow:
         server_time=None if row["server_time"] is None else from_micros(row["server_time"]),
         created_at=from_micros(row["created_at"]),
         expires_at=from_micros(row["expires_at"]),
-        first_contact=row["first_contact"] > 0,
+        first_contact=row["first_contact"] in (STRANGER, APPROACHED),
         missed_devices=bool(row["missed_devices"]),
     )
 
