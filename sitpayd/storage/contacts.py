@@ -14,16 +14,14 @@ from datetime import datetime
 from typing import Final
 
 from sitpayd.storage.database import SqlValue, Unit
-from sitpayd.storage.records import from_micros, to_micros
+from sitpayd.storage.records import Acquaintance, from_micros, to_micros
 
 PN_SUFFIX: Final = "@s.whatsapp.net"
 LID_SUFFIX: Final = "@lid"
 
-# `outbox.first_contact`
-CLOSE: Final = 0
-STRANGER: Final = 1  # waits to be the first message
-APPROACHED: Final = 2  # left as the first message
-UNANSWERED: Final = 3  # we wrote before, and nothing came back
+# As `outbox.first_contact` has them.
+_CLOSE, _STRANGER = int(Acquaintance.CLOSE), int(Acquaintance.STRANGER)
+_APPROACHED, _UNANSWERED = int(Acquaintance.APPROACHED), int(Acquaintance.UNANSWERED)
 
 _WROTE: Final = "SELECT 1 FROM inbox WHERE device_id = ? AND chat_digest = ? LIMIT 1"
 # A message went to them that was not refused.
@@ -43,26 +41,26 @@ def user_digest(unit: Unit, device_id: int, user_key: str) -> bytes:
     return unit.vault.digest(f"user|{device_id}|{user_key}")
 
 
-def acquaintance(unit: Unit, device_id: int, recipient: str) -> int:
-    """How a message to this number stands: CLOSE, STRANGER or UNANSWERED."""
+def acquaintance(unit: Unit, device_id: int, recipient: str) -> Acquaintance:
+    """How close the person of this number is; APPROACHED is for messages alone."""
     digest = person_digest(unit, device_id, recipient)
     if unit.row(_WROTE, (device_id, digest)) is not None:
-        return CLOSE
+        return Acquaintance.CLOSE
     pn_digest = user_digest(unit, device_id, recipient + PN_SUFFIX)
     mapped = unit.row(
         "SELECT lid_digest, lid_sealed FROM lid_mapping WHERE device_id = ? AND pn_digest = ?",
         (device_id, pn_digest),
     )
     if is_close(unit, device_id, pn_digest if mapped is None else mapped["lid_digest"]):
-        return CLOSE
+        return Acquaintance.CLOSE
     if mapped is not None:
         # Who wrote before its number was known stands in the inbox by LID.
         lid = unit.vault.open("lid_mapping", device_id, "lid", pn_digest.hex(), mapped[1]).decode()
         by_lid = person_digest(unit, device_id, lid + LID_SUFFIX)
         if unit.row(_WROTE, (device_id, by_lid)) is not None:
-            return CLOSE
+            return Acquaintance.CLOSE
     written_to = unit.row(_WRITTEN_TO, (device_id, digest)) is not None
-    return UNANSWERED if written_to else STRANGER
+    return Acquaintance.UNANSWERED if written_to else Acquaintance.STRANGER
 
 
 def is_close(unit: Unit, device_id: int, digest: bytes) -> bool:
@@ -79,7 +77,7 @@ def is_close(unit: Unit, device_id: int, digest: bytes) -> bool:
 def first_contacts_since(unit: Unit, device_id: int, since: datetime) -> list[datetime]:
     """When first messages to people left since that time, oldest first."""
     rows = unit.rows(
-        f"SELECT armed_at FROM outbox WHERE device_id = ? AND first_contact = {APPROACHED}"
+        f"SELECT armed_at FROM outbox WHERE device_id = ? AND first_contact = {_APPROACHED}"
         " AND armed_at > ? ORDER BY armed_at",
         (device_id, to_micros(since)),
     )
@@ -89,9 +87,9 @@ def first_contacts_since(unit: Unit, device_id: int, since: datetime) -> list[da
 def welcome(unit: Unit, device_id: int, digest: bytes) -> None:
     """Note that somebody is close: what waits for them may go."""
     unit.run(
-        f"UPDATE outbox SET first_contact = {CLOSE}, held_until = NULL, held_reason = NULL"
+        f"UPDATE outbox SET first_contact = {_CLOSE}, held_until = NULL, held_reason = NULL"
         " WHERE device_id = ? AND recipient_digest = ? AND state = 'accepted'"
-        f" AND first_contact <> {CLOSE}",
+        f" AND first_contact <> {_CLOSE}",
         (device_id, digest),
     )
 
@@ -99,8 +97,8 @@ def welcome(unit: Unit, device_id: int, digest: bytes) -> None:
 def approached(unit: Unit, device_id: int, digest: bytes) -> None:
     """Note that a first message was taken: what waits for them is none any more."""
     unit.run(
-        f"UPDATE outbox SET first_contact = {UNANSWERED}, held_until = NULL, held_reason = NULL"
+        f"UPDATE outbox SET first_contact = {_UNANSWERED}, held_until = NULL, held_reason = NULL"
         " WHERE device_id = ? AND recipient_digest = ? AND state = 'accepted'"
-        f" AND first_contact = {STRANGER}",
+        f" AND first_contact = {_STRANGER}",
         (device_id, digest),
     )

@@ -17,20 +17,14 @@ from itertools import islice
 from typing import Final, Literal
 
 from sitpayd.storage import inbox
-from sitpayd.storage.contacts import (
-    APPROACHED,
-    STRANGER,
-    UNANSWERED,
-    acquaintance,
-    approached,
-    person_digest,
-)
+from sitpayd.storage.contacts import acquaintance, approached, person_digest
 from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.missed import forget_all, forget_overdue, note_missed
 from sitpayd.storage.records import (
     CAME_FROM,
     Acceptance,
     Accepted,
+    Acquaintance,
     Address,
     DeviceGone,
     MessagePage,
@@ -52,6 +46,9 @@ REASON_LOGGED_OUT: Final = "device_logged_out"
 REASON_UNANSWERED: Final = "unanswered"
 
 Receipt = Literal["delivered", "read"]
+
+_STRANGER, _APPROACHED = int(Acquaintance.STRANGER), int(Acquaintance.APPROACHED)
+_UNANSWERED: Final = int(Acquaintance.UNANSWERED)
 
 # More than any limit of resends.
 _NEVER_AGAIN: Final = 1_000_000
@@ -85,7 +82,7 @@ SELECT state, count(*) FROM (SELECT state FROM outbox WHERE {_OPEN} LIMIT ?) GRO
 _ARM: Final = f"""
 UPDATE outbox SET state = 'armed', stanza_sealed = :stanza, participants_sealed = :participants,
     phash = :phash, armed_at = :now, held_until = NULL, held_reason = NULL,
-    first_contact = iif(first_contact = {STRANGER}, {APPROACHED}, first_contact),
+    first_contact = iif(first_contact = {_STRANGER}, {_APPROACHED}, first_contact),
     history = json_insert(history, '$[#]', json_array('armed', :now))
 WHERE id = :id AND device_id = :device_id AND state = :before
 """
@@ -175,7 +172,7 @@ def accept(unit: Unit, message: NewMessage, ttl: timedelta | None = None) -> Acc
             server_time=None,
             created_at=from_micros(now),
             expires_at=from_micros(expires_at),
-            first_contact=standing == STRANGER,
+            first_contact=standing is Acquaintance.STRANGER,
         )
     )
 
@@ -237,8 +234,8 @@ def next_row(
         first_contacts: False passes over first messages to people; they wait.
         unanswered: False passes over messages to people who never answered; they wait.
     """
-    barred = "" if first_contacts else f" AND first_contact <> {STRANGER}"
-    barred += "" if unanswered else f" AND first_contact <> {UNANSWERED}"
+    barred = "" if first_contacts else f" AND first_contact <> {_STRANGER}"
+    barred += "" if unanswered else f" AND first_contact <> {_UNANSWERED}"
     for condition in (
         f"{_OPEN} AND state = 'armed'",
         "missed_devices",
@@ -271,10 +268,10 @@ def hold_first_contacts(
     Args:
         unanswered: messages to people who never answered wait, too.
     """
-    others = UNANSWERED if unanswered else STRANGER
+    others = _UNANSWERED if unanswered else _STRANGER
     rows = unit.rows(
         "UPDATE outbox SET held_until = ?1, held_reason = ?2 WHERE device_id = ?3"
-        f" AND state = 'accepted' AND {_OPEN} AND first_contact IN ({STRANGER}, ?4)"
+        f" AND state = 'accepted' AND {_OPEN} AND first_contact IN ({_STRANGER}, ?4)"
         " AND (held_until IS NOT ?1 OR held_reason IS NOT ?2) RETURNING message_id",
         (to_micros(until), reason, device_id, others),
     )
@@ -375,7 +372,7 @@ def mark_sent(
     if sent is None:
         return None
     _count_sent(unit, device_id)
-    if sent["first_contact"] == APPROACHED:
+    if sent["first_contact"] == _APPROACHED:
         approached(unit, device_id, sent["recipient_digest"])
     return str(sent["message_id"])
 
@@ -657,7 +654,7 @@ def _row(unit: Unit, row: sqlite3.Row) -> OutboxRow:
         server_time=None if row["server_time"] is None else from_micros(row["server_time"]),
         created_at=from_micros(row["created_at"]),
         expires_at=from_micros(row["expires_at"]),
-        first_contact=row["first_contact"] in (STRANGER, APPROACHED),
+        first_contact=row["first_contact"] in (_STRANGER, _APPROACHED),
         missed_devices=bool(row["missed_devices"]),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Final, Literal, TypeAlias
 
 from sitpayd import clock
@@ -103,6 +103,15 @@ CAME_FROM: Final[Mapping[RowState, tuple[RowState, ...]]] = {
     RowState.EXPIRED: (RowState.ACCEPTED,),
     RowState.FAILED: (RowState.ACCEPTED, RowState.ARMED),
 }
+
+
+class Acquaintance(IntEnum):
+    """How a message stands to the person it is for."""
+
+    CLOSE = 0  # they wrote, their token is valid, or there was a chat before the device was linked
+    STRANGER = 1  # it waits to be the first message
+    APPROACHED = 2  # it left as the first message
+    UNANSWERED = 3  # we wrote before, and nothing came back
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,14 @@ import pytest
 from sitpayd.storage import contacts, devices, outbox
 from sitpayd.storage.database import Database
 from sitpayd.storage.inbox import receive
-from sitpayd.storage.records import Accepted, Incoming, NewChatHold, OutboxRow, RowState
+from sitpayd.storage.records import (
+    Accepted,
+    Acquaintance,
+    Incoming,
+    NewChatHold,
+    OutboxRow,
+    RowState,
+)
 from tests.storage.builders import NOON, Tenant, a_message
 
 FRIEND, STRANGER = "919876543210", "919812345678"
@@ -65,7 +72,7 @@ async def test_refused_first_message_leaves_a_stranger(database: Database, tenan
     await armed(database, row)
     await database.write(outbox.mark_failed, row.device_id, row.id, "reachout_locked")
     known = await database.read(contacts.acquaintance, tenant.device.id, STRANGER)
-    assert known == contacts.STRANGER
+    assert known == Acquaintance.STRANGER
 
 
 async def test_receipt_before_the_acknowledgement_lets_the_next_message_go_in_its_turn(
