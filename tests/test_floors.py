@@ -42,6 +42,7 @@ PURE_ACTORS = {
         "refusals",
         "restarts",
         "strangers",
+        "trust",
         "wishes",
     )
 }

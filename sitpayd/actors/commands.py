@@ -17,6 +17,7 @@ from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello
+from sitpayd.whatsapp.stanzas.privacy import GivenToken
 from sitpayd.whatsapp.stanzas.receipt import Receipt
 
 
@@ -156,9 +157,11 @@ class NextRow:
 
     Attributes:
         first_contacts: False passes over first messages to people.
+        unanswered: False passes over messages to people who never answered.
     """
 
     first_contacts: bool = True
+    unanswered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +175,15 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class HoldFirstContacts:
-    """Note on every first message why it waits and until when (clock seconds)."""
+    """Note on every first message why it waits and until when (clock seconds).
+
+    Attributes:
+        unanswered: messages to people who never answered wait, too.
+    """
 
     until: float
     reason: str
+    unanswered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +213,35 @@ class DropSessions:
     """Delete the sessions with all devices of this user: its identity changed."""
 
     user: Jid
+
+
+@dataclass(frozen=True, slots=True)
+class KeepToken:
+    """Save a person's privacy token: whatever waits for a stranger may go then; as `Answer`.
+
+    Attributes:
+        t: the server's time of it, UTC seconds.
+    """
+
+    user: Jid
+    token: bytes
+    t: int
+
+    def __repr__(self) -> str:
+        return f"KeepToken(t={self.t})"
+
+
+@dataclass(frozen=True, slots=True)
+class NoteGiven:
+    """Save that a person was given our privacy token, and those of its own that came back.
+
+    Attributes:
+        t: the time that ours has, UTC seconds.
+    """
+
+    to: Jid
+    t: int
+    theirs: tuple[GivenToken, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +359,8 @@ Command = (
     | Learn
     | LoadSessions
     | DropSessions
+    | KeepToken
+    | NoteGiven
     | Arm
     | Mark
     | ForgetMissed

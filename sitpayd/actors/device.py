@@ -39,6 +39,7 @@ from sitpayd.actors.commands import (
     HideQr,
     Hold,
     HoldFirstContacts,
+    KeepToken,
     Learn,
     LoadSessions,
     MakeCode,
@@ -49,6 +50,7 @@ from sitpayd.actors.commands import (
     MarkReceipt,
     MarkUploaded,
     NextRow,
+    NoteGiven,
     Receive,
     Resend,
     SaveIdentity,
@@ -101,7 +103,7 @@ from sitpayd.log import get_logger
 from sitpayd.metrics import Metrics
 from sitpayd.storage.database import Database
 from sitpayd.storage.devices import device_by_id
-from sitpayd.storage.records import NewChatHold, Rest, RowState, utc_now
+from sitpayd.storage.records import Acquaintance, NewChatHold, Rest, RowState, utc_now
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.noise import Pattern
 from sitpayd.whatsapp.stanzas.login import login_payload, registration_payload
@@ -319,10 +321,11 @@ class DeviceActor:
                 return await memory.arm(command)
             case Mark():
                 ahead = following if isinstance(following, NextRow) else None
-                await memory.mark(command, look_ahead=ahead)
+                owed = await memory.mark(command, look_ahead=ahead)
                 if command.state is RowState.SENT:
                     waited = utc_now() - command.row.created_at
                     self._world.metrics.sent(waited.total_seconds())
+                return owed
             case ForgetMissed():
                 await memory.forget_missed(command.row.id)
             case MarkLate():
@@ -337,6 +340,11 @@ class DeviceActor:
                 await self._reception.learn(command.pn, command.lid)
             case DropSessions():
                 await self._reception.drop_sessions(command.user)
+                return await memory.contacts.given_to(command.user)
+            case KeepToken():
+                return await memory.contacts.keep_token(command)
+            case NoteGiven():
+                await memory.contacts.note_given(command)
             case Hold():
                 await memory.hold(command)
             case HoldFirstContacts():
@@ -516,8 +524,8 @@ class DeviceActor:
 
     # --- what others see ---
 
-    def _outlook(self, recipient: str, first_contact: bool) -> Outlook | None:
-        barred = self._machine.outlook(recipient, first_contact, trio.current_time())
+    def _outlook(self, recipient: str, standing: Acquaintance) -> Outlook | None:
+        barred = self._machine.outlook(recipient, standing, trio.current_time())
         if barred is None:
             return None
         until = utc_now() + timedelta(seconds=barred.until - trio.current_time())

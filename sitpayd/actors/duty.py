@@ -19,17 +19,20 @@ from sitpayd.actors.notices import Courtesy, Notices
 from sitpayd.actors.pacing import Pacing, PacingLimits
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.strangers import Strangers
+from sitpayd.actors.trust import Giving, TrustMachine
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import iq
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+
+# What is asked here.
+Purpose = Errand | Question | Courtesy | Giving
 
 
 class DutyMachine:
     """One logged-in connection after another.
 
     Args:
-        queries: of the connection; purposes asked for here are `Errand`s, `Question`s and
-            `Courtesy`s.
+        queries: of the connection; what is asked for here is a `Purpose`.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class DutyMachine:
         self.login: Final = LoginMachine(queries)
         per_day = None if limits is None else limits.first_contacts_per_day
         self._strangers = Strangers(per_day, random)
-        self.delivery: Final = DeliveryMachine(queries, Pacing(limits, random), self._strangers)
+        self.trust: Final = TrustMachine(queries)
+        pacing = Pacing(limits, random)
+        self.delivery: Final = DeliveryMachine(queries, pacing, self._strangers, self.trust)
         self.notices: Final = Notices(queries, self.login, self.delivery)
         self._unix_offset_s = 0.0
         self._server_offset_s = 0.0
@@ -66,6 +71,7 @@ class DutyMachine:
 
     def online(self, own: PairedIdentity, now: float) -> list[Command]:
         """The device is connected: say so, and deliver."""
+        self.trust.online(self._unix_offset_s + self._server_offset_s)
         now_ms = int((now + self._unix_offset_s) * 1000)
         announce = Send(iq.unified_session(now_ms, int(self._server_offset_s * 1000)))
         return [announce, *self.delivery.online(own, now, self._unix_offset_s)]
@@ -75,6 +81,7 @@ class DutyMachine:
         self.login.end()
         self.keepalive.stop()
         self.delivery.offline(now)
+        self.trust.offline()
 
     # --- the clock ---
 
@@ -110,9 +117,7 @@ class DutyMachine:
 
     # --- answers ---
 
-    def answered(
-        self, purpose: Errand | Question | Courtesy, node: Node, now: float
-    ) -> list[Command]:
+    def answered(self, purpose: Purpose, node: Node, now: float) -> list[Command]:
         """Take the answer to one of our questions.
 
         Raises:
@@ -123,18 +128,22 @@ class DutyMachine:
                 return self.delivery.answered(purpose, node, now)
             case Errand():
                 return self.login.answered(purpose, node, now)
+            case Giving():
+                return self.trust.answered(purpose, node, now)
             case Courtesy():
                 return []
             case _:
                 assert_never(purpose)
 
-    def unanswered(self, purpose: Errand | Question | Courtesy, now: float) -> list[Command]:
+    def unanswered(self, purpose: Purpose, now: float) -> list[Command]:
         """An error or no answer: go on without, since none of these is worth a connection."""
         match purpose:
             case Question():
-                return self.delivery.unanswered(now)
+                return self.delivery.unanswered(now, purpose)
             case Errand():
                 return self.login.unanswered(purpose, now)
+            case Giving():
+                return self.trust.unanswered(purpose, now)
             case Courtesy():
                 return []
             case _:

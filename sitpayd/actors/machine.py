@@ -38,7 +38,7 @@ from sitpayd.actors.commands import (
     SettleLoggedOut,
 )
 from sitpayd.actors.delivery import Question
-from sitpayd.actors.duty import DutyMachine
+from sitpayd.actors.duty import DutyMachine, Purpose
 from sitpayd.actors.events import (
     Answer,
     Armed,
@@ -57,6 +57,7 @@ from sitpayd.actors.events import (
     Started,
     StorageFailed,
     Tick,
+    TokenOwed,
 )
 from sitpayd.actors.failures import (
     Verdict,
@@ -91,7 +92,9 @@ from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
 from sitpayd.actors.strangers import Barred
+from sitpayd.actors.trust import Giving
 from sitpayd.actors.wishes import Step, Wishes
+from sitpayd.storage.records import Acquaintance
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.node import Node
@@ -161,6 +164,8 @@ class DeviceMachine:
                 return self._delivery.not_armed(event, now)
             case StorageFailed():
                 return self._storage_failed(event, now)
+            case TokenOwed():
+                return self._duty.trust.owed(event, now)
             case Answer():
                 answers = [Send(node) for node in event.nodes]
                 return [*answers, *self._delivery.look_again(now)]
@@ -220,9 +225,9 @@ class DeviceMachine:
         """
         return node.tag == "iq" and self._duty.pong(node, now)
 
-    def outlook(self, recipient: str, first_contact: bool, now: float) -> Barred | None:
+    def outlook(self, recipient: str, standing: Acquaintance, now: float) -> Barred | None:
         """Why a message to this number would wait now, were the device connected."""
-        return self._delivery.outlook(recipient, first_contact, now)
+        return self._delivery.outlook(recipient, standing, now)
 
     def pairing_bar(self, wish: PairingWish, now: float) -> PairingBar | None:
         """Why a wish to link the device would come to nothing now; None: it would not."""
@@ -449,7 +454,7 @@ class DeviceMachine:
         try:
             if isinstance(purpose, CodeErrand):
                 return self._code_answered(purpose, node, now)
-            if isinstance(purpose, Errand | Question | Courtesy):
+            if isinstance(purpose, Purpose):
                 return self._if_ready(self._duty.answered(purpose, node, now), now)
             if purpose is _Purpose.LOGOUT and iq.parse_iq_error(node) is None:
                 return [*self._hang_up(now), *self._logged_out()]
@@ -461,7 +466,7 @@ class DeviceMachine:
     def _unanswered(self, purpose: object, now: float) -> list[Command]:
         """An error or no answer: go on without, since hardly any is worth a connection."""
         match purpose:
-            case Errand() | Question() | Courtesy():
+            case Errand() | Question() | Courtesy() | Giving():
                 return self._if_ready(self._duty.unanswered(purpose, now), now)
             case CodeErrand():
                 return self._code_refused(None, now)

@@ -1,9 +1,8 @@
 """Notices: what the server sends by itself, and how each is answered. Pure.
 
-Messages and receipts are answered after their effect is durable: the answer comes back as a result
-of the command. Everything else is acknowledged at once, also what cannot be read: the server would
-send it on every connect, and end the connection over it. What concerns the linking of a device is
-machine.py.
+Everything is answered when its effect is durable: the answer stands behind the commands, or comes
+back as their result. What cannot be read is acknowledged as well: the server would send it on every
+connect, and end the connection over it. What concerns the linking of a device is machine.py.
 
 Source: whatsmeow receipt.go, notification.go, connectionevents.go.
 """
@@ -13,7 +12,17 @@ from __future__ import annotations
 from enum import Enum, auto
 from functools import partial
 
-from sitpayd.actors.commands import Command, DropSessions, MarkReceipt, Receive, Resend, Send
+from sitpayd.actors.commands import (
+    Command,
+    DropSessions,
+    KeepToken,
+    Learn,
+    MakePreKeys,
+    MarkReceipt,
+    Receive,
+    Resend,
+    Send,
+)
 from sitpayd.actors.delivery import DeliveryMachine
 from sitpayd.actors.login import LoginMachine
 from sitpayd.actors.queries import Queries
@@ -64,7 +73,7 @@ class Notices:
             case "ack":
                 return self._message_ack(node, now)
             case "notification":
-                return [Send(_ack(node, own)), *self._notified(node, own, now)]
+                return self._notified(node, own, now)
             case "ib":
                 return self._announced(node, now)
             case "call":
@@ -88,10 +97,15 @@ class Notices:
         return self._delivery.acked(message.parse_message_ack(node), now)
 
     def _notified(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
+        answer = Send(_ack(node, own))
         try:
-            return self._notification(node, own, now)
+            effects = self._notification(node, own, now)
         except RemoteProtocolError:
-            return []
+            return [answer]
+        if any(isinstance(effect, MakePreKeys) for effect in effects):
+            # It takes its time, and what is missing is found again at each login.
+            return [answer, *effects]
+        return [*effects, answer]
 
     def _notification(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
         match notification.parse_notification(node):
@@ -105,12 +119,23 @@ class Notices:
             case notification.OwnDevices():
                 if own is not None:
                     self._delivery.directory.forget(own.jid)
+            case notification.PrivacyToken() as given if own is not None:
+                return self._given(given)
             case notification.OtherNotification(type="mex"):
-                known = mex.parse_timelock_notice(node)
-                return [] if known is None else self._delivery.timelock(known, now)
+                if (lock := mex.parse_timelock_notice(node)) is not None:
+                    return self._delivery.timelock(lock, now)
+                if (cap := mex.parse_capping_notice(node)) is not None:
+                    return self._delivery.capped(cap, now)
             case _:
                 pass
         return []
+
+    def _given(self, given: notification.PrivacyToken) -> list[Command]:
+        if given.user.is_lid or given.lid is None:
+            return [KeepToken(given.user, given.token, given.t)]
+        # Before the token: it is kept under the LID.
+        learn = Learn(given.user, given.lid)
+        return [learn, KeepToken(given.lid, given.token, given.t)]
 
     def _announced(self, node: Node, now: float) -> list[Command]:
         commands: list[Command] = []

@@ -133,6 +133,7 @@ class Reception:
             await self._database.write(sessions.learn_mapping, self._device_id, pn.user, lid.user)
             self._shelf.drop(pn.bare)
             self._shelf.drop(lid.bare)
+            self._memory.contacts.clear()
 
     async def drop_sessions(self, user: Jid) -> None:
         """Delete the sessions with a person whose identity changed, under number and LID."""

@@ -224,7 +224,7 @@ def _name(unit: Unit, device_id: int, digest: bytes) -> str | None:
         "SELECT name_sealed FROM contact WHERE device_id = ? AND user_digest = ?",
         (device_id, digest),
     )
-    return sealed and _open(unit, device_id, "name", digest, sealed).decode()
+    return None if sealed is None else _open(unit, device_id, "name", digest, sealed).decode()
 
 
 def _seal(unit: Unit, device_id: int, column: str, digest: bytes, value: bytes) -> bytes:

@@ -48,15 +48,15 @@ def test_budget_of_nothing_lets_nobody_be_written_to() -> None:
 
 def test_hold_outweighs_the_budget_and_ends_by_itself() -> None:
     strangers = Strangers(None, Random(0))
-    strangers.hold(NOON + 60, "reachout_locked")
+    strangers.hold(NOON + 60, "reachout_locked", NOON)
     assert strangers.barred(NOON) == Barred(NOON + 60, "reachout_locked")
     assert strangers.barred(NOON + 60) is None
 
 
 def test_hold_that_is_lifted_is_over() -> None:
     strangers = Strangers(None, Random(0))
-    strangers.hold(NOON + 60, "reachout_locked")
-    strangers.release()
+    strangers.hold(NOON + 60, "reachout_locked", NOON)
+    assert strangers.release("reachout_locked", NOON)
     assert strangers.barred(NOON) is None
 
 

@@ -9,6 +9,7 @@ Source: whatsmeow mex ids and notification.go; public threads about error 463.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,8 @@ from ..node import Node
 from . import iq
 
 _REACHOUT_TIMELOCK: Final = "23983697327930364"
+_TIMELOCK_ANSWER: Final = "xwa2_fetch_account_reachout_timelock"
+_MESSAGE_CAPPING: Final = "24503548349331633"
 _TIMELOCK_NOTICE: Final = "NotificationUserReachoutTimelockUpdate"
 _CAPPING_NOTICE: Final = "MessageCappingInfoNotification"
 # The words for how much of a quota is used up; at the last nobody may be written to first.
@@ -52,17 +55,22 @@ class NewChatCap:
 
 def timelock_query(id: str) -> Node:
     """Ask for the account's timelock."""
-    query = Node("query", {"query_id": _REACHOUT_TIMELOCK}, json.dumps({"variables": {}}).encode())
-    return iq.get("w:mex", query, id=id)
+    return _query(id, _REACHOUT_TIMELOCK, {})
 
 
 def parse_timelock(node: Node) -> ReachoutTimelock | None:
     """The answer to `timelock_query`; None: it tells nothing.
 
+    An account that was never locked has none: null stands for an inactive one.
+
     Raises:
         RemoteProtocolError: If there is no JSON in it.
     """
-    return _timelock(_json(node.data_of("result")))
+    answer = _json(node.data_of("result"))
+    data = answer.get("data") if isinstance(answer, dict) else None
+    if isinstance(data, dict) and _TIMELOCK_ANSWER in data and data[_TIMELOCK_ANSWER] is None:
+        return ReachoutTimelock(False)
+    return _timelock(answer)
 
 
 def parse_timelock_notice(node: Node) -> ReachoutTimelock | None:
@@ -77,6 +85,20 @@ def parse_timelock_notice(node: Node) -> ReachoutTimelock | None:
     return _timelock(_json(update.data))
 
 
+def capping_query(id: str) -> Node:
+    """Ask for the account's quota of new chats."""
+    return _query(id, _MESSAGE_CAPPING, {"input": {"type": "INDIVIDUAL_NEW_CHAT_MSG"}})
+
+
+def parse_capping(node: Node) -> NewChatCap | None:
+    """The answer to `capping_query`; None: it tells nothing.
+
+    Raises:
+        RemoteProtocolError: If there is no JSON in it.
+    """
+    return _cap(_json(node.data_of("result")))
+
+
 def parse_capping_notice(node: Node) -> NewChatCap | None:
     """What a notification of type "mex" says about the quota of new chats; None: nothing.
 
@@ -87,6 +109,11 @@ def parse_capping_notice(node: Node) -> NewChatCap | None:
     if update is None or update.text("op_name") != _CAPPING_NOTICE:
         return None
     return _cap(_json(update.data))
+
+
+def _query(id: str, query_id: str, variables: Mapping[str, object]) -> Node:
+    body = json.dumps({"variables": variables}).encode()
+    return iq.get("w:mex", Node("query", {"query_id": query_id}, body), id=id)
 
 
 def _json(data: bytes) -> object:
