@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sitpayd.actors.events import Armed
+from sitpayd.actors.messages import HistoryPart
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.strangers import Barred
 from sitpayd.storage.records import OutboxRow, RowState
@@ -245,6 +246,16 @@ class NoteGiven:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepHistory:
+    """Save a part of what the phone has told, and that its notice is done if it was the last.
+
+    Comes back as `Answer`: whoever a message waits for may be no stranger any more.
+    """
+
+    part: HistoryPart
+
+
+@dataclass(frozen=True, slots=True)
 class Arm:
     """Encrypt for these devices and commit; back as `Armed` or `NotArmed`.
 
@@ -361,6 +372,7 @@ Command = (
     | DropSessions
     | KeepToken
     | NoteGiven
+    | KeepHistory
     | Arm
     | Mark
     | ForgetMissed

@@ -12,17 +12,18 @@ from typing import Final
 
 from sitpayd.actors.commands import KeepToken, NoteGiven
 from sitpayd.actors.events import Answer, TokenOwed
-from sitpayd.storage import people, sessions
-from sitpayd.storage.account import fact
+from sitpayd.actors.messages import HistoryPart
+from sitpayd.storage import people, phone, sessions
+from sitpayd.storage.account import fact, set_fact
 from sitpayd.storage.contacts import PN_SUFFIX
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.people import Token
-from sitpayd.storage.records import utc_now
+from sitpayd.storage.records import NCT_SALT_FACT, utc_now
+from sitpayd.whatsapp.history import Chat, NctSalt, PushName
 from sitpayd.whatsapp.jid import Jid, lid, pn
+from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.privacy import Proof, bucket_start, cstoken, ends
 
-# Name of the fact that stands in for tokens of people who gave none.
-NCT_SALT: Final = "nct_salt"
 # People per device whose tokens are at hand, or who are known to be owed nothing.
 MAX_PEOPLE: Final = 64
 
@@ -58,6 +59,16 @@ class Contacts:
         await self._database.write(_note_given, self._device_id, command)
         self.clear()
 
+    async def keep_history(self, part: HistoryPart, own: PairedIdentity | None) -> Answer:
+        """Save a part of what the phone has told; its numbers and LIDs are learned before."""
+        await self._database.write(_keep_history, self._device_id, part, own)
+        self.clear()
+        return Answer(())
+
+    async def is_waiting(self, notice_id: int) -> bool:
+        """Whether this notice still waits."""
+        return await self._database.read(phone.is_waiting, self._device_id, notice_id)
+
     async def given_to(self, user: Jid) -> TokenOwed | None:
         """That a person is to be given our token anew, with the time it had; None: it had none."""
         return await self._database.read(_given_to, self._device_id, user)
@@ -92,7 +103,7 @@ def _proof_for(unit: Unit, device_id: int, to: Jid) -> tuple[Proof | None, int]:
     token = people.standing(unit, device_id, str(to)).token
     if token is not None:
         return Proof("tctoken", token.token), token.until
-    salt = fact(unit, device_id, NCT_SALT) if to.is_lid else None
+    salt = fact(unit, device_id, NCT_SALT_FACT) if to.is_lid else None
     return None if salt is None else Proof("cstoken", cstoken(salt, to)), people.MAX_T
 
 
@@ -106,6 +117,37 @@ def _note_given(unit: Unit, device_id: int, command: NoteGiven) -> None:
     for theirs in command.theirs:
         token = Token(theirs.token, theirs.t, ends(theirs.t))
         people.keep_token(unit, device_id, str(command.to), token)
+
+
+def _keep_history(
+    unit: Unit, device_id: int, part: HistoryPart, own: PairedIdentity | None
+) -> None:
+    ourselves = () if own is None else (own.jid.bare, own.lid.bare)
+    for item in part.items:
+        match item:
+            case PushName(jid=jid, name=name) if jid in ourselves:
+                phone.keep_own_name(unit, device_id, name)
+            case PushName(jid=jid, name=name):
+                people.keep_name(unit, device_id, str(jid), name)
+            case Chat(jid=jid) as chat if jid not in ourselves:
+                _keep_chat(unit, device_id, chat)
+            case NctSalt(salt=salt):
+                set_fact(unit, device_id, NCT_SALT_FACT, salt)
+            case _:
+                pass  # numbers and LIDs are learned, and with ourselves we need no proof
+    if part.is_last:
+        phone.forget_notice(unit, device_id, part.notice_id)
+
+
+def _keep_chat(unit: Unit, device_id: int, chat: Chat) -> None:
+    key = str(chat.jid)
+    if chat.token is not None:
+        people.keep_token(unit, device_id, key, Token(chat.token, chat.token_t, ends(chat.token_t)))
+    if chat.given_t is not None:
+        people.note_given(unit, device_id, key, chat.given_t)
+    if chat.has_messages:
+        # They wrote, or our phone did: what is restricted is that a companion begins a chat.
+        people.note_chat(unit, device_id, key)
 
 
 def _given_to(unit: Unit, device_id: int, user: Jid) -> TokenOwed | None:

@@ -32,6 +32,7 @@ from sitpayd.actors.commands import (
     ForgetKeys,
     HangUp,
     HideQr,
+    KeepHistory,
     MakeKeys,
     SaveRest,
     Send,
@@ -71,6 +72,7 @@ from sitpayd.actors.login import Errand
 from sitpayd.actors.messages import (
     CancelPairing,
     Deliver,
+    HistoryPart,
     Logout,
     Message,
     Network,
@@ -164,6 +166,8 @@ class DeviceMachine:
                 return self._delivery.not_armed(event, now)
             case StorageFailed():
                 return self._storage_failed(event, now)
+            case HistoryPart():
+                return [] if self._paired is None else [KeepHistory(event)]
             case TokenOwed():
                 return self._duty.trust.owed(event, now)
             case Answer():

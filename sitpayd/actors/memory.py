@@ -40,6 +40,7 @@ from sitpayd.log import get_logger
 from sitpayd.storage import contacts, devices, outbox, sessions
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.missed import arm_missed, forget_missed
+from sitpayd.storage.phone import has_notices
 from sitpayd.storage.poison import set_aside
 from sitpayd.storage.records import NewChatHold, Rest, RowState, utc_now
 from sitpayd.whatsapp.credentials import Credentials
@@ -63,6 +64,7 @@ class DeviceMemory:
 
     Attributes:
         shelf: the sessions in use; contacts: what is known of people.
+        notices: how many of the phone's notices came in this life, and one if any waited before.
         credentials: keys and identity; None: none were made yet.
     """
 
@@ -80,13 +82,15 @@ class DeviceMemory:
         self.shelf: Final = SessionShelf(database, device_id)
         self.contacts: Final = Contacts(database, device_id)
         self._looked_ahead: RowLoaded | None = None
+        self.notices = 0
         self.credentials: Credentials | None = None
 
     # --- keys ---
 
     async def load_credentials(self) -> None:
-        """Load keys and identity, if there are any."""
-        stored = await self._database.read(sessions.load_credentials, self.device_id)
+        """Load keys and identity, if there are any, and look whether a notice waits."""
+        stored, waits = await self._database.read(_load_credentials, self.device_id)
+        self.notices = int(waits)
         self.credentials = None if stored is None else Credentials.from_bytes(stored)
 
     async def make_keys(self) -> DeviceKeys:
@@ -323,6 +327,10 @@ class DeviceMemory:
         """End every row that waits: nothing will go."""
         for settled in await self._database.write(outbox.settle_logged_out, self.device_id):
             self._outcomes.announce(settled.message_id, settled.state, settled.reason)
+
+
+def _load_credentials(unit: Unit, device_id: int) -> tuple[bytes | None, bool]:
+    return sessions.load_credentials(unit, device_id), has_notices(unit, device_id)
 
 
 def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None:

@@ -13,12 +13,15 @@ from typing import Final
 
 from sitpayd.storage.contacts import person_digest, welcome
 from sitpayd.storage.database import Unit
+from sitpayd.storage.people import keep_name
+from sitpayd.storage.phone import keep_told
 from sitpayd.storage.records import (
     Address,
     Incoming,
     MessageView,
     RowState,
     StateChange,
+    Told,
     from_micros,
     to_micros,
 )
@@ -57,6 +60,7 @@ def receive(
     identities: Mapping[Address, bytes],
     used_prekey_id: int | None = None,
     mappings: Iterable[tuple[str, str]] = (),
+    told: tuple[str, Told] | None = None,
 ) -> bool:
     """Store what decrypting a stanza brought, all of it or nothing; then it may be acknowledged.
 
@@ -66,6 +70,7 @@ def receive(
         incoming: the message; None if the stanza held none for a reader.
         ciphertext_digests: digest of each ciphertext that was decrypted.
         mappings: phone number and LID pairs the stanza told, user parts.
+        told: what a message of our own account tells this device, and the message's id.
 
     Returns:
         Whether there is a new message.
@@ -83,7 +88,13 @@ def receive(
             " ON CONFLICT (device_id, digest) DO NOTHING",
             (device_id, digest, to_micros(unit.now)),
         )
-    return incoming is not None and _insert(unit, device_id, incoming)
+    if told is not None:
+        keep_told(unit, device_id, *told)
+    if incoming is None:
+        return False
+    if incoming.push_name is not None and not incoming.from_me:
+        keep_name(unit, device_id, incoming.sender, incoming.push_name)
+    return _insert(unit, device_id, incoming)
 
 
 def seen_ciphertext(unit: Unit, device_id: int, digest: bytes) -> bool:

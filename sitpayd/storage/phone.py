@@ -1,4 +1,4 @@
-"""Queries about what the phone tells a companion: keys of its app state, and notices.
+"""Queries about what the phone tells a companion: keys of its app state, its name, and notices.
 
 A notice is a history or a list of people that takes time to fetch and to read. It is stored in the
 transaction that decrypted it, so that it may be answered at once, and deleted in the one that
@@ -12,36 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from sitpayd.storage.account import fact, set_fact
 from sitpayd.storage.database import Unit
-from sitpayd.storage.records import from_micros, to_micros
+from sitpayd.storage.people import MAX_NAME_LEN
+from sitpayd.storage.records import PUSH_NAME_FACT, SharedKey, Told, from_micros, to_micros
 
 # Notices that may wait for one device; a phone sends some dozens after linking.
 MAX_NOTICES: Final = 256
 MAX_KEY_LEN: Final = 256
 _MAX_T: Final = 2**40
-
-
-@dataclass(frozen=True, slots=True)
-class SharedKey:
-    """A key of the app state; timestamp: UTC seconds, of when it was made."""
-
-    key_id: bytes
-    key_data: bytes
-    timestamp: int
-
-    def __repr__(self) -> str:
-        return f"SharedKey(key_id={self.key_id.hex()})"
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What one message of the phone tells; notice: opaque bytes, under the message's id."""
-
-    keys: tuple[SharedKey, ...] = ()
-    notice: bytes | None = None
-
-    def __repr__(self) -> str:
-        return f"Told(keys={len(self.keys)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +41,15 @@ def keep_told(unit: Unit, device_id: int, wa_message_id: str, told: Told) -> Non
     keep_keys(unit, device_id, told.keys)
     if told.notice is not None:
         _keep_notice(unit, device_id, wa_message_id, told.notice)
+    if told.own_name is not None:
+        keep_own_name(unit, device_id, told.own_name)
+
+
+def keep_own_name(unit: Unit, device_id: int, name: str) -> None:
+    """Store how the account calls itself; most often that is known."""
+    value = name[:MAX_NAME_LEN].encode()
+    if value and fact(unit, device_id, PUSH_NAME_FACT) != value:
+        set_fact(unit, device_id, PUSH_NAME_FACT, value)
 
 
 def keep_keys(unit: Unit, device_id: int, keys: Iterable[SharedKey]) -> None:
@@ -107,6 +95,14 @@ def _keep_notice(unit: Unit, device_id: int, wa_message_id: str, notice: bytes) 
         " ON CONFLICT (device_id, wa_message_id) DO NOTHING",
         (device_id, wa_message_id, sealed, to_micros(unit.now), MAX_NOTICES),
     )
+
+
+def is_waiting(unit: Unit, device_id: int, notice_id: int) -> bool:
+    """Whether this notice still waits: a device that is linked anew knows nothing of it."""
+    found = unit.row(
+        "SELECT 1 FROM phone_notice WHERE device_id = ? AND id = ?", (device_id, notice_id)
+    )
+    return found is not None
 
 
 def has_notices(unit: Unit, device_id: int) -> bool:

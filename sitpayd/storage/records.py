@@ -32,6 +32,10 @@ ROUTING_FACT: Final = "routing_info"
 PROPS_FACT: Final = "props"
 DIRTY_FACT: Final = "dirty:"
 
+# Names of what the phone tells about the account; it stays for the same number to be linked anew.
+PUSH_NAME_FACT: Final = "push_name"
+NCT_SALT_FACT: Final = "nct_salt"
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -313,6 +317,35 @@ class Incoming:
     text: str = field(repr=False)
     timestamp: datetime
     push_name: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedKey:
+    """A key of the app state; timestamp: UTC seconds, of when it was made."""
+
+    key_id: bytes
+    key_data: bytes
+    timestamp: int
+
+    def __repr__(self) -> str:
+        return f"SharedKey(key_id={self.key_id.hex()})"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one message of our own account tells this device.
+
+    Attributes:
+        notice: opaque bytes, kept under the message's id.
+        own_name: how the account calls itself.
+    """
+
+    keys: tuple[SharedKey, ...] = ()
+    notice: bytes | None = None
+    own_name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Told(keys={len(self.keys)})"
 
 
 @dataclass(frozen=True, slots=True)

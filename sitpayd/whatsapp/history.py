@@ -111,8 +111,11 @@ def inflated(pieces: Iterable[bytes], max_len: int = MAX_HISTORY_LEN) -> Iterato
         raise RemoteProtocolError("what was deflated is cut off")
 
 
-def read_history(pieces: Iterable[bytes]) -> Iterator[HistoryItem]:
+def read_history(pieces: Iterable[bytes]) -> Iterator[list[HistoryItem]]:
     """Read a HistorySync, inflated, in pieces of any size.
+
+    Returns:
+        What each piece has completed, which may be nothing: so a reader can stop in between.
 
     Raises:
         RemoteProtocolError: If it is no protobuf, or tells of more people than anybody knows.
@@ -120,8 +123,11 @@ def read_history(pieces: Iterable[bytes]) -> Iterator[HistoryItem]:
     return _read(pieces, _Place.HISTORY)
 
 
-def read_mappings(pieces: Iterable[bytes]) -> Iterator[HistoryItem]:
+def read_mappings(pieces: Iterable[bytes]) -> Iterator[list[HistoryItem]]:
     """Read a LIDMigrationMappingSyncPayload, inflated, in pieces of any size.
+
+    Returns:
+        As `read_history`.
 
     Raises:
         RemoteProtocolError: As `read_history`.
@@ -129,14 +135,14 @@ def read_mappings(pieces: Iterable[bytes]) -> Iterator[HistoryItem]:
     return _read(pieces, _Place.MIGRATION)
 
 
-def _read(pieces: Iterable[bytes], place: _Place) -> Iterator[HistoryItem]:
+def _read(pieces: Iterable[bytes], place: _Place) -> Iterator[list[HistoryItem]]:
     walker, count = _Walker(place), 0
     for piece in pieces:
-        for item in walker.feed(piece):
-            count += 1
-            if count > MAX_ITEMS:
-                raise RemoteProtocolError("a history of too many people")
-            yield item
+        items = walker.feed(piece)
+        count += len(items)
+        if count > MAX_ITEMS:
+            raise RemoteProtocolError("a history of too many people")
+        yield items
     walker.finish()
 
 

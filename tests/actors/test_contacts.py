@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from sitpayd.actors.commands import Arm, KeepToken, Mark, NoteGiven, Resend
-from sitpayd.actors.contacts import MAX_PEOPLE, NCT_SALT
+from sitpayd.actors.contacts import MAX_PEOPLE
 from sitpayd.actors.events import Answer, Armed, TokenOwed
 from sitpayd.storage import account, contacts, outbox, people
 from sitpayd.storage.database import Database
-from sitpayd.storage.records import Acquaintance, OutboxRow, RowState
+from sitpayd.storage.records import NCT_SALT_FACT, Acquaintance, OutboxRow, RowState
 from sitpayd.whatsapp.codec import decode
 from sitpayd.whatsapp.jid import Jid, lid
 from sitpayd.whatsapp.keys import KeyPair
@@ -57,7 +57,7 @@ async def proof(home: Home) -> Proof | None:
 
 
 async def salt(home: Home) -> None:
-    await home.database.write(account.set_fact, home.device.id, NCT_SALT, b"salt")
+    await home.database.write(account.set_fact, home.device.id, NCT_SALT_FACT, b"salt")
     home.memory.contacts.clear()
 
 

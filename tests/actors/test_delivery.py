@@ -774,7 +774,7 @@ def test_lock_is_asked_about_each_six_hours_and_at_its_end() -> None:
     begin, days = play.now, 24 * 3600
     ends = int(begin + UNIX_OFFSET_S) + days
     play.hears(told_lock("#4", active=True, ends=ends)).said()
-    asked_after = []
+    asked_after: list[float] = []
     while play.now < begin + days - ASK_AGAIN_S:
         play.later(ASK_AGAIN_S - 1.0).on(Deliver()).said()
         play.on(RowLoaded(None)).said()

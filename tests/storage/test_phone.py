@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from sitpayd.storage import phone, sessions
 from sitpayd.storage.database import Database
-from sitpayd.storage.phone import MAX_KEY_LEN, SharedKey, Told
+from sitpayd.storage.phone import MAX_KEY_LEN
+from sitpayd.storage.records import SharedKey, Told
 from tests.storage.builders import NOON, Clock, Tenant, make_tenant
 
 

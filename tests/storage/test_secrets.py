@@ -16,8 +16,8 @@ from sitpayd.storage.inbox import receive
 from sitpayd.storage.outbox import accept, arm, forget_texts, mark_sent, next_row
 from sitpayd.storage.partners import user_by_token
 from sitpayd.storage.people import Token, keep_name, keep_token
-from sitpayd.storage.phone import SharedKey, Told, keep_told
-from sitpayd.storage.records import Accepted, Incoming
+from sitpayd.storage.phone import keep_told
+from sitpayd.storage.records import Accepted, Incoming, SharedKey, Told
 from sitpayd.storage.sessions import (
     add_prekeys,
     learn_mapping,

@@ -6,7 +6,7 @@ import gzip
 import os
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -46,7 +46,11 @@ def chunks(data: bytes, size: int) -> Iterator[bytes]:
 
 
 def read(message: pb.HistorySync, size: int = 3) -> list[HistoryItem]:
-    return list(read_history(chunks(message.SerializeToString(), size)))
+    return all_of(read_history(chunks(message.SerializeToString(), size)))
+
+
+def all_of(lists: Iterable[list[HistoryItem]]) -> list[HistoryItem]:
+    return [item for items in lists for item in items]
 
 
 def chat(**fields: object) -> list[HistoryItem]:
@@ -138,7 +142,7 @@ def test_migration_tells_the_latest_lid() -> None:
             pb.LIDMigrationMapping(pn=4915112345670),
         ]
     ).SerializeToString()
-    told = list(read_mappings(chunks(payload, 2)))
+    told = all_of(read_mappings(chunks(payload, 2)))
     assert told == [
         LidMapping(NUMBER, LID),
         LidMapping(pn("4915112345679"), lid("200000000000003")),
@@ -284,7 +288,7 @@ def test_long_history_costs_little_memory() -> None:
     deflated = zlib.compress(whole, 1)
     del filler, chat, whole
     tracemalloc.start()
-    told = list(read_history(inflated(chunks(deflated, 65536))))
+    told = all_of(read_history(inflated(chunks(deflated, 65536))))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert told == [Chat(LID, b"token", T, has_messages=True), PushName(NUMBER, "Bob")]
