@@ -244,15 +244,15 @@ class Downloads:
     async def _hand_over(self, waiting: Waiting, lists: Iterator[list[HistoryItem]]) -> None:
         """Read on and give the actor part after part; each is stored before the next one."""
         items: list[HistoryItem] = []
-        count, is_over = 0, False
-        while not is_over:
-            more, is_over = await self._in_thread(partial(_step, lists, PART_LEN - len(items)))
-            items += more
-            if items and (is_over or len(items) >= PART_LEN):
-                await self._give(HistoryPart(waiting.id, tuple(items), is_last=is_over))
-                count, items = count + len(items), []
-            elif is_over:
-                await self._give(HistoryPart(waiting.id, (), is_last=True))
+        count, is_over, is_last = 0, False, False
+        while not is_last:
+            while len(items) < PART_LEN and not is_over:
+                more, is_over = await self._in_thread(partial(_step, lists, PART_LEN))
+                items += more
+            part, items = items[:PART_LEN], items[PART_LEN:]
+            is_last = is_over and not items
+            await self._give(HistoryPart(waiting.id, tuple(part), is_last))
+            count += len(part)
         _log.info("history.read", device_id=self._device_id, items=count)
 
     async def _give(self, part: HistoryPart) -> None:
@@ -273,10 +273,17 @@ class Downloads:
             MediaError: If that fails.
         """
         try:
-            with trio.fail_after(CONNECT_S):
-                stream, host = await self._connect()
-            async with stream:
-                await self._exchange(stream, host, request_target(file, HISTORY_PATH), blob)
+            with trio.move_on_after(CONNECT_S) as connecting:
+                stream: trio.abc.Stream = await self._open()
+                async with stream:
+                    parts = urlsplit(self._media.url)
+                    if parts.scheme == "https":
+                        stream = await _secured(stream, parts.hostname or "")
+                    connecting.deadline = float("inf")
+                    target = request_target(file, HISTORY_PATH)
+                    await self._exchange(stream, parts.netloc, target, blob)
+                    return
+            raise MediaError("unreachable: nobody answers")
         except (ProxyUnreachableError, ProxyRefusedError) as error:
             raise MediaError(str(error)) from error
         except (OSError, UnicodeError, trio.BrokenResourceError) as error:
@@ -284,24 +291,16 @@ class Downloads:
         except h11.RemoteProtocolError as error:
             raise MediaError("the media server does not speak HTTP") from error
 
-    async def _connect(self) -> tuple[trio.abc.Stream, str]:
-        parts = urlsplit(self._media.url)
+    async def _open(self) -> trio.SocketStream:
+        media = self._media
         while True:
             way = self._way()
-            route = Route(
-                self._media.url, way.proxy, way.allow_private_proxies, self._media.public_only
-            )
-            stream: trio.abc.Stream = await open_stream(route)
+            route = Route(media.url, way.proxy, way.allow_private_proxies, media.public_only)
+            stream = await open_stream(route)
             if self._way() == way:
-                break
+                return stream
             # A proxy was set meanwhile: not a byte of the device goes another way any more.
             await trio.aclose_forcefully(stream)
-        if parts.scheme == "https":
-            stream = trio.SSLStream(
-                stream, client_tls(), server_hostname=parts.hostname, https_compatible=True
-            )
-            await stream.do_handshake()
-        return stream, parts.netloc
 
     async def _exchange(
         self, stream: trio.abc.Stream, host: str, target: str, blob: IO[bytes]
@@ -337,6 +336,12 @@ class Downloads:
                     return
                 case h11.ConnectionClosed():
                     raise MediaError("the media server closed")
+
+
+async def _secured(stream: trio.abc.Stream, host: str) -> trio.abc.Stream:
+    secure = trio.SSLStream(stream, client_tls(), server_hostname=host, https_compatible=True)
+    await secure.do_handshake()
+    return secure
 
 
 def _check_head(response: h11.Response) -> None:
