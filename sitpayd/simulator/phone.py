@@ -39,9 +39,11 @@ from sitpayd.whatsapp.stanzas.message import (
     OutgoingMessage,
     parse_incoming,
 )
+from sitpayd.whatsapp.stanzas.privacy import bucket_start
 
 from .accounts import PHONE, Account, Device
 from .faults import FaultKind
+from .greeting import MediaStore, history_of
 from .linking import Linking
 from .queues import Pending
 from .routing import Router
@@ -94,6 +96,7 @@ class Phone:
         received: how many messages that were in all.
         receipts: types of receipts that came for its messages, by id.
         signer: links its companions.
+        people: with whom something was written.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class Phone:
         linkings: Mapping[str, Linking],
         codes: Mapping[str, Linking],
         waker: Waker,
+        media: MediaStore,
     ) -> None:
         self.account = account
         self.keys = DeviceKeys.generate()
@@ -111,6 +115,7 @@ class Phone:
         self.receipts: OrderedDict[str, list[str]] = OrderedDict()
         self._router = router
         self._waker = waker
+        self._media = media
         self._sessions: dict[Jid, SessionRecord] = {}
         self._prekeys: dict[int, KeyPair] = {}
         self._next_prekey_id = 1
@@ -119,6 +124,7 @@ class Phone:
         self._app_state_key = contents.AppStateKey(
             secrets.token_bytes(6), secrets.token_bytes(32), int(time.time())
         )
+        self.people: dict[Account, None] = {}
         self._arrived = trio.Event()
         signed_prekey = self.keys.signed_prekey
         self.device = Device(
@@ -156,22 +162,54 @@ class Phone:
         return await self.signer.enter_code(text)
 
     def welcome(self, device: Device) -> None:
-        """Give a new companion its app state key and an empty history.
+        """Give a new companion its app state key and the history of its chats.
 
         Baileys holds all events back for 20 s after its first login unless a history notification
         arrives.
         """
         device.is_welcomed = True
-        history = pb.HistorySync(syncType=0).SerializeToString()
-        for message in (
-            contents.app_state_key_share([self._app_state_key]),
-            contents.inline_history_sync(history),
-        ):
-            enc = self._encrypt(device, message)
-            if enc is None:
-                return
+        self.share_keys(device)
+        self.tell_history(device)
+
+    def share_keys(self, device: Device) -> None:
+        """Give a companion the key of the app state."""
+        self._tell(device, contents.app_state_key_share([self._app_state_key]))
+
+    def tell_history(self, device: Device, *, by_media: bool = False, filler_len: int = 0) -> None:
+        """Tell a companion the history of the chats.
+
+        Args:
+            by_media: it lies on the media server, instead of coming with its notice.
+            filler_len: bytes of a text in each chat.
+        """
+        history = history_of(
+            self.account, self.people, self._router.trust, filler_len=filler_len
+        ).SerializeToString()
+        if by_media:
+            self._tell(device, contents.history_sync_at(self._media.put(history)))
+        else:
+            self._tell(device, contents.inline_history_sync(history))
+
+    def tell_lids(self, device: Device) -> None:
+        """Tell a companion which numbers have which LIDs, as when the account moves to them."""
+        pairs = [(person.number, person.lid_user) for person in self.people]
+        self._tell(device, contents.lid_migration(pairs))
+
+    def _tell(self, device: Device, message: bytes) -> None:
+        enc = self._encrypt(device, message)
+        if enc is not None:
             sent = _outgoing(_new_id(), device.pn, [(device.pn, enc)], category="peer")
             self._router.submit(self.device, sent, is_fanout=False)
+
+    def _meet(self, person: Account, *, gives: bool = False) -> None:
+        """Remember somebody; who is written to is given our token, each week anew."""
+        if person is self.account:
+            return
+        self.people[person] = None
+        t, given = int(time.time()), self._router.trust.given(self.account, person)
+        gives = gives and self._router.options.phone_tokens
+        if gives and (given is None or given.t < bucket_start(t)):
+            self._router.give_token(self.account, person, t)
 
     # --- sending ---
 
@@ -198,6 +236,7 @@ class Phone:
         peer_pn = to.pn if server == LID_SERVER and to is not self.account else None
         sent = _outgoing(message_id, to.address(server), participants, peer_recipient_pn=peer_pn)
         self._router.submit(self.device, sent)
+        self._meet(to, gives=True)
         return message_id
 
     def read(self, message_id: str) -> bool:
@@ -339,6 +378,8 @@ class Phone:
         if incoming.from_me and self._account(chat) is not self._account(incoming.chat):
             self._fault(incoming, Kind.CONTENT, "the copy names another chat than its stanza")
         peer, author = self._account(chat), self._account(incoming.sender)
+        if peer is not None:
+            self._meet(peer)
         self.received += 1
         self.inbox.append(
             Received(

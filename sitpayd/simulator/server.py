@@ -25,6 +25,7 @@ from .accounts import Account, Accounts, Device
 from .client import Client, Stage
 from .dials import Dials
 from .faults import Faults
+from .greeting import MediaStore
 from .iqs import IqDesk
 from .linking import Linking
 from .options import Options
@@ -45,6 +46,7 @@ class Server:
         codes: those that show a pairing code, by the number it is for; the last one counts.
         clients: every open socket.
         dials: how often anybody dialled.
+        media: what lies on the media server.
     """
 
     def __init__(self, options: Options) -> None:
@@ -55,7 +57,8 @@ class Server:
         self.faults = Faults()
         self.accounts = Accounts()
         self.router = Router(self.accounts, options, self.faults, self.violations)
-        self.desk = IqDesk(self.router)
+        self.media = MediaStore()
+        self.desk = IqDesk(self.router, self.media)
         self.linkings: dict[str, Linking] = {}
         self.codes: dict[str, Linking] = {}
         self.clients: set[Client] = set()
@@ -93,7 +96,7 @@ class Server:
             ValueError: If the number has an account already.
         """
         account = self.accounts.add(number, name, platform=platform, business_name=business_name)
-        phone = Phone(account, self.router, self.linkings, self.codes, self.waker)
+        phone = Phone(account, self.router, self.linkings, self.codes, self.waker, self.media)
         self._phones[account] = phone
         return phone
 
@@ -207,7 +210,10 @@ class Server:
     # --- the shell ---
 
     def admit(self, websocket: ServerConnection, request: Request) -> Response | None:
-        """Let a dial in, or answer it while the server is away."""
+        """Let a dial in, or answer it while the server is away, or what asks for a file."""
+        file = self.media.answer(request.path)
+        if file is not None:
+            return file
         moment = trio.current_time()
         self.dials.note(moment)
         if moment >= self._away_until:

@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..errors import RemoteProtocolError
+from ..jid import SERVER_JID
 from ..node import Node
 from . import iq
+from .wire import attributes
 
 _REACHOUT_TIMELOCK: Final = "23983697327930364"
 _TIMELOCK_ANSWER: Final = "xwa2_fetch_account_reachout_timelock"
 _MESSAGE_CAPPING: Final = "24503548349331633"
+_CAPPING_ANSWER: Final = "xwa2_message_capping_info"
+# Of a notice, by whether it is about the timelock.
+_NOTICE_DATA: Final = {
+    True: "xwa2_notify_account_reachout_timelock",
+    False: "xwa2_notify_new_chat_messages_capping_info_update",
+}
 _TIMELOCK_NOTICE: Final = "NotificationUserReachoutTimelockUpdate"
 _CAPPING_NOTICE: Final = "MessageCappingInfoNotification"
 # The words for how much of a quota is used up; at the last nobody may be written to first.
@@ -109,6 +117,40 @@ def parse_capping_notice(node: Node) -> NewChatCap | None:
     if update is None or update.text("op_name") != _CAPPING_NOTICE:
         return None
     return _cap(_json(update.data))
+
+
+def notice(id: str, told: ReachoutTimelock | NewChatCap, *, t: int) -> Node:
+    """Tell that a restriction has changed, as the server does; t: UTC seconds."""
+    is_lock = isinstance(told, ReachoutTimelock)
+    content = json.dumps({"data": {_NOTICE_DATA[is_lock]: _told(told)}}).encode()
+    op_name = _TIMELOCK_NOTICE if is_lock else _CAPPING_NOTICE
+    update = Node("update", {"op_name": op_name}, content)
+    attrs = attributes({"id": id, "t": t, "type": "mex", "from": SERVER_JID})
+    return Node("notification", attrs, (update,))
+
+
+def answer(node: Node, lock: ReachoutTimelock | None, cap: NewChatCap) -> Node | None:
+    """Answer a question, as the server does; None: it is one that nobody here knows.
+
+    Raises:
+        RemoteProtocolError: If it is no question.
+    """
+    match node.required("query").text("query_id"):
+        case query_id if query_id == _REACHOUT_TIMELOCK:
+            data = {_TIMELOCK_ANSWER: None if lock is None else _told(lock)}
+        case query_id if query_id == _MESSAGE_CAPPING:
+            data = {_CAPPING_ANSWER: _told(cap)}
+        case _:
+            return None
+    return iq.result(node, Node("result", {}, json.dumps({"data": data}).encode()))
+
+
+def _told(told: ReachoutTimelock | NewChatCap) -> dict[str, object]:
+    ends = None if told.ends is None else str(told.ends)
+    if isinstance(told, ReachoutTimelock):
+        return {"is_active": told.is_active, "time_enforcement_ends": ends}
+    status = _CAPPED if told.is_reached else _CAPPING_STATES[0]
+    return {"capping_status": status, "cycle_end_timestamp": ends}
 
 
 def _query(id: str, query_id: str, variables: Mapping[str, object]) -> Node:
