@@ -102,13 +102,15 @@ class Trust:
             return None
         if self.has_written(recipient, account):
             return None
-        if self.is_proved(account, recipient, sent):
+        is_proved = self.is_proved(account, recipient, sent)
+        if is_proved and sent.proof is not None and sent.proof.kind == "tctoken":
             return None
+        # Beyond that a cstoken does not go. Source: Baileys issue 2441.
         if account.is_locked:
             return REACHOUT_LOCKED
         if account.is_capped and not self.has_written(account, recipient):
             return NEW_CHAT_LIMIT
-        return demanded
+        return None if is_proved else demanded
 
     @staticmethod
     def is_giveable(t: int) -> bool:
