@@ -64,9 +64,9 @@ class Trust:
     ) -> str | None:
         """What is wrong with the proof that a message carries; None: nothing."""
         proof = sent.proof
-        if proof is None:
-            return None
-        if sent.category == "peer" or not is_fanout or recipient is sender.account:
+        if proof is None or (recipient is sender.account and sent.category != "peer"):
+            return None  # unmodified whatsmeow puts one into notes to oneself
+        if sent.category == "peer" or not is_fanout:
             return f"<{proof.kind}> where it does not belong"
         if self._is_genuine(sender.account, recipient, sent):
             return None
