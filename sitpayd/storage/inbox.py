@@ -36,8 +36,8 @@ from sitpayd.storage.vault import new_message_id
 RECEIVED: Final = "received"
 
 _COLUMNS: Final = (
-    "device_id, seq, message_id, wa_message_id, chat_sealed, text_sealed, from_me, timestamp,"
-    " received_at"
+    "device_id, seq, message_id, wa_message_id, chat_sealed, text_sealed, push_name_sealed,"
+    " from_me, timestamp, received_at"
 )
 
 _INSERT: Final = """
@@ -181,6 +181,7 @@ def _view(unit: Unit, row: sqlite3.Row) -> MessageView:
         value = unit.vault.open("inbox", row["device_id"], column, row["message_id"], sealed)
         return value.decode()
 
+    name = row["push_name_sealed"]
     # What the account wrote on another device of its own is outgoing to whoever reads this.
     state = RowState.SENT if row["from_me"] else RECEIVED
     return MessageView(
@@ -193,4 +194,5 @@ def _view(unit: Unit, row: sqlite3.Row) -> MessageView:
         reason=None,
         timestamp=from_micros(row["timestamp"]),
         history=(StateChange(state, from_micros(row["received_at"])),),
+        name=None if name is None or row["from_me"] else opened("push_name", name),
     )

@@ -366,6 +366,7 @@ class MessageView:
         state: a `RowState`; "received" for an incoming one.
         timestamp: when it was accepted, or WhatsApp's time of an incoming one.
         held_until: when an accepted one may go, if something holds it; held_reason: what.
+        name: what the author of an incoming one calls itself; None: nothing, or it was forgotten.
     """
 
     message_id: str
@@ -379,6 +380,7 @@ class MessageView:
     history: tuple[StateChange, ...]
     held_until: datetime | None = None
     held_reason: str | None = None
+    name: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
