@@ -40,6 +40,7 @@ PURE_ACTORS = {
         "receiving",
         "recovery",
         "refusals",
+        "restrictions",
         "restarts",
         "strangers",
         "telling",

@@ -29,28 +29,20 @@ from sitpayd.actors.commands import (
     CountAttempt,
     ForgetMissed,
     Hold,
-    HoldFirstContacts,
     Learn,
     LoadSessions,
     Mark,
     MarkLate,
     NextRow,
-    SaveNewChatHold,
     Write,
 )
 from sitpayd.actors.directory import Directory
 from sitpayd.actors.events import Armed, NotArmed, RowLoaded, SessionsLoaded
 from sitpayd.actors.pacing import Pacing
 from sitpayd.actors.queries import Queries
-from sitpayd.actors.refusals import (
-    CAPPING_HOLD_S,
-    NEW_CHAT_LIMIT,
-    REACHOUT_HOLD_S,
-    REACHOUT_LOCKED,
-    Refusal,
-    refusal_of,
-)
-from sitpayd.actors.strangers import ASK_AGAIN_S, Barred, Restriction, Strangers
+from sitpayd.actors.refusals import refusal_of
+from sitpayd.actors.restrictions import Restrictions, Standing, held
+from sitpayd.actors.strangers import Barred, Strangers
 from sitpayd.actors.trust import TrustMachine
 from sitpayd.storage.records import Acquaintance, OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid, pn
@@ -71,8 +63,6 @@ PAUSE_AFTER_QUERY_S: Final = 5.0
 MAX_PAUSE_AFTER_QUERY_S: Final = 300.0
 # So many in a row, and missed devices are let go: the rows behind them wait.
 MAX_FAILED_QUERIES_FOR_MISSED: Final = 3
-# The server's word for the end of a hold is believed up to this far.
-MAX_HOLD_S: Final = 30 * 24 * 3600.0
 
 
 class Question(Enum):
@@ -81,8 +71,6 @@ class Question(Enum):
     DEVICES = auto()
     ACCOUNT = auto()
     BUNDLES = auto()
-    TIMELOCK = auto()
-    CAPPING = auto()
 
 
 class _Step(Enum):
@@ -121,12 +109,9 @@ class DeliveryMachine:
         self._queries = queries
         self._pacing = pacing
         self._strangers = strangers
-        self._trust = trust
-        # Who a refusal concerned that may be about the account, or about that person alone.
-        self._refused_to: Jid | None = None
+        self._restrictions = Restrictions(queries, strangers, trust)
         self.directory: Final = Directory()
         self._own: PairedIdentity | None = None
-        self._unix_offset_s = 0.0
         self._step = _Step.IDLE
         self._row: OutboxRow | None = None
         self._target: _Target | None = None
@@ -148,14 +133,14 @@ class DeliveryMachine:
             unix_offset_s: UTC minus the clock, seconds.
         """
         self._own = own
-        self._unix_offset_s = unix_offset_s
+        self._restrictions.online(unix_offset_s)
         self.directory.online(now)
         return self.go(now)
 
     def offline(self, now: float) -> None:
         """The connection is gone; what was in flight is found again in its row."""
-        self._own = self._refused_to = None
-        self._strangers.offline()
+        self._own = None
+        self._restrictions.offline()
         self._settle()
         self.directory.offline(now)
 
@@ -163,7 +148,7 @@ class DeliveryMachine:
         """Look for a row, unless one is under way or sending is paused."""
         if self._own is None:
             return []
-        asked = self._ask_again(now)
+        asked = self._restrictions.ask_again(now)
         if self._step is not _Step.IDLE:
             return asked
         if self._paused_until is not None and now < self._paused_until:
@@ -280,8 +265,6 @@ class DeliveryMachine:
             Question.ACCOUNT: _Step.DEVICES,
             Question.BUNDLES: _Step.BUNDLES,
         }.get(question)
-        if question in (Question.TIMELOCK, Question.CAPPING):
-            return self._told(question, node, now)
         if self._step is not expected or self._row is None or self._own is None:
             return []
         if parse_iq_error(node) is not None:
@@ -302,72 +285,29 @@ class DeliveryMachine:
             case _:
                 assert_never(question)
 
+    def told(self, standing: Standing, node: Node | None, now: float) -> list[Command]:
+        """Take the answer to how the account stands; None: there was none.
+
+        Raises:
+            RemoteProtocolError: If it is malformed; the question counts as unanswered.
+        """
+        if node is None:
+            return self._unless_held(self._restrictions.unanswered(), now)
+        return self._unless_held(self._restrictions.answered(standing, node, now), now)
+
     def timelock(self, known: mex.ReachoutTimelock, now: float) -> list[Command]:
         """Take what the server says about the account's beginning of chats."""
-        refused_to, self._refused_to = self._refused_to, None
-        if known.is_active:
-            ends_in_s = self._ends_in_s(known.ends, REACHOUT_HOLD_S, now)
-            return self._hold_new_chats(now + ends_in_s, REACHOUT_LOCKED, now)
-        commands: list[Command] = []
-        if self._strangers.release(REACHOUT_LOCKED, now):
-            commands.append(SaveNewChatHold(None))
-        if refused_to is not None:
-            commands += self._trust.refused(refused_to, now)
-        return [*commands, *self.go(now)]
-
-    def _ends_in_s(self, ends: int | None, unless_told_s: float, now: float) -> float:
-        """How long something holds; an end that is past tells nothing."""
-        ends_in_s = 0.0 if ends is None else ends - self._unix_offset_s - now
-        return min(ends_in_s, MAX_HOLD_S) if ends_in_s > 0.0 else unless_told_s
-
-    def _told(self, question: Question, node: Node, now: float) -> list[Command]:
-        """Take the answer to how the account stands."""
-        if parse_iq_error(node) is not None:
-            return self._untold(now)
-        if question is Question.TIMELOCK:
-            lock = mex.parse_timelock(node)
-            return self._untold(now) if lock is None else self.timelock(lock, now)
-        cap = mex.parse_capping(node)
-        if cap is None:
-            return self._untold(now)
-        if not cap.is_reached and now < self._strangers.refused_at + ASK_AGAIN_S:
-            return []  # a refusal says more than a count of that moment
-        return self.capped(cap, now)
-
-    def _untold(self, now: float) -> list[Command]:
-        """It was not told how the account stands: the end that was announced is one."""
-        self._refused_to = None
-        if self._strangers.unanswered() is None:
-            return []
-        return [SaveNewChatHold(None), *self.go(now)]
-
-    def _ask_again(self, now: float) -> list[Command]:
-        """Ask how the account stands, if something is held and it is time to."""
-        ask_at = self._strangers.ask_at()
-        if ask_at is None or now < ask_at:
-            return []
-        is_capped = self._strangers.reason_held == NEW_CHAT_LIMIT
-        return [self._ask(Question.CAPPING if is_capped else Question.TIMELOCK, now)]
-
-    def _ask(self, question: Question, now: float) -> Command:
-        self._strangers.asked(now)
-        is_capping = question is Question.CAPPING
-        build = mex.capping_query if is_capping else mex.timelock_query
-        return self._queries.ask(question, build, now)
+        return self._unless_held(self._restrictions.timelock(known, now), now)
 
     def capped(self, known: mex.NewChatCap, now: float) -> list[Command]:
         """Take what the server says about the account's quota of new chats."""
-        if known.is_reached:
-            ends_in_s = self._ends_in_s(known.ends, CAPPING_HOLD_S, now)
-            return self._hold_new_chats(now + ends_in_s, NEW_CHAT_LIMIT, now)
-        if not self._strangers.release(NEW_CHAT_LIMIT, now):
-            return []  # what holds them is something else
-        return [SaveNewChatHold(None), *self.go(now)]
+        return self._unless_held(self._restrictions.capped(known, now), now)
 
-    def unanswered(self, now: float, question: Question | None = None) -> list[Command]:
+    def _unless_held(self, commands: list[Command], now: float) -> list[Command]:
+        return commands if self._strangers.reason_held else [*commands, *self.go(now)]
+
+    def unanswered(self, now: float) -> list[Command]:
         """A question failed or got no answer: leave the row as it is and try again later."""
-        if question in (Question.TIMELOCK, Question.CAPPING):
-            return self._untold(now)
         if self._step not in (_Step.DEVICES, _Step.BUNDLES):
             return []
         row, commands = self._row, self._pause(now)
@@ -570,23 +510,11 @@ class DeliveryMachine:
             # The row stays armed: after the pause the same bytes go out again.
             self._settle()
             return []
-        commands = self._restricted(row, refusal, now) if refusal.holds_s else []
+        commands: list[Command] = []
+        if refusal.holds_s:
+            to = pn(row.recipient) if self._target is None else self._target.to
+            commands = self._restrictions.refused(to, refusal, now)
         return [*commands, *self._fail(refusal.reason, now)]
-
-    def _restricted(self, row: OutboxRow, refusal: Refusal, now: float) -> list[Command]:
-        """A refusal for the account's beginning of chats, or for this person alone."""
-        to = pn(row.recipient) if self._target is None else self._target.to
-        what = self._strangers.refused(refusal.reason, now)
-        if what is Restriction.KNOWN:
-            return []
-        if what is Restriction.ALONE:
-            return self._trust.refused(to, now)
-        commands = self._hold_new_chats(now + refusal.holds_s, refusal.reason, now, told=False)
-        if what is Restriction.ASK:
-            is_cap = refusal.reason == NEW_CHAT_LIMIT
-            self._refused_to = None if is_cap else to
-            commands.append(self._ask(Question.CAPPING if is_cap else Question.TIMELOCK, now))
-        return commands
 
     def _fail(self, reason: str, now: float) -> list[Command]:
         row = self._row
@@ -606,22 +534,12 @@ class DeliveryMachine:
         self._held = (row.message_id, until)
         return [Hold(row, until, reason)]
 
-    def _hold_new_chats(
-        self, until: float, reason: str, now: float, *, told: bool = True
-    ) -> list[Command]:
-        hold = self._strangers.hold(until, reason, now, told=told)
-        return [SaveNewChatHold(hold), self._hold_of(hold)]
-
-    def _hold_of(self, hold: Barred) -> Command:
-        unanswered = hold.reason == REACHOUT_LOCKED
-        return HoldFirstContacts(hold.until, hold.reason, unanswered=unanswered)
-
     def _hold_strangers(self, now: float) -> list[Command]:
         barred = self._strangers.barred(now)
         if barred is None:
             return self.go(now)
         self._look_again_at = barred.until
-        return [self._hold_of(barred)]
+        return [held(barred)]
 
     def _forget_devices(self, row: OutboxRow) -> None:
         assert self._own is not None

@@ -18,6 +18,7 @@ from sitpayd.actors.login import Errand, LoginMachine
 from sitpayd.actors.notices import Courtesy, Notices
 from sitpayd.actors.pacing import Pacing, PacingLimits
 from sitpayd.actors.queries import Queries
+from sitpayd.actors.restrictions import Standing
 from sitpayd.actors.strangers import Strangers
 from sitpayd.actors.trust import Giving, TrustMachine
 from sitpayd.whatsapp.node import Node
@@ -25,7 +26,7 @@ from sitpayd.whatsapp.stanzas import iq
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 
 # What is asked here.
-Purpose = Errand | Question | Courtesy | Giving
+Purpose = Errand | Question | Standing | Courtesy | Giving
 
 
 class DutyMachine:
@@ -54,6 +55,10 @@ class DutyMachine:
         """Take over what earlier lives left."""
         self._unix_offset_s = event.unix_offset_s
         self._strangers.restore(event.first_contacts, event.new_chats)
+
+    def relinked(self) -> None:
+        """Another number was linked: what WhatsApp told held the account of the one before."""
+        self._strangers.forget()
 
     def welcomed(self, t: int | None, now: float) -> None:
         """`<success>` came.
@@ -126,6 +131,8 @@ class DutyMachine:
         match purpose:
             case Question():
                 return self.delivery.answered(purpose, node, now)
+            case Standing():
+                return self.delivery.told(purpose, node, now)
             case Errand():
                 return self.login.answered(purpose, node, now)
             case Giving():
@@ -139,7 +146,9 @@ class DutyMachine:
         """An error or no answer: go on without, since none of these is worth a connection."""
         match purpose:
             case Question():
-                return self.delivery.unanswered(now, purpose)
+                return self.delivery.unanswered(now)
+            case Standing():
+                return self.delivery.told(purpose, None, now)
             case Errand():
                 return self.login.unanswered(purpose, now)
             case Giving():

@@ -38,7 +38,6 @@ from sitpayd.actors.commands import (
     Send,
     SettleLoggedOut,
 )
-from sitpayd.actors.delivery import Question
 from sitpayd.actors.duty import DutyMachine, Purpose
 from sitpayd.actors.events import (
     Answer,
@@ -68,7 +67,6 @@ from sitpayd.actors.failures import (
     verdict_of_stream_error,
 )
 from sitpayd.actors.linking import Over
-from sitpayd.actors.login import Errand
 from sitpayd.actors.messages import (
     CancelPairing,
     Deliver,
@@ -87,14 +85,12 @@ from sitpayd.actors.messages import (
     Revised,
     StartPairing,
 )
-from sitpayd.actors.notices import Courtesy
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.pairing import CodeErrand, PairingBar, PairingMachine
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
 from sitpayd.actors.strangers import Barred
-from sitpayd.actors.trust import Giving
 from sitpayd.actors.wishes import Step, Wishes
 from sitpayd.storage.records import Acquaintance
 from sitpayd.whatsapp.errors import RemoteProtocolError
@@ -423,7 +419,10 @@ class DeviceMachine:
         linked = linking.link(node, self._keys, self._pairing)
         if isinstance(linked, Over):
             return self._unless_over(linked, now)
-        self._paired, self._pairing.first_number = linked.paired, linked.paired.jid.user
+        number = linked.paired.jid.user
+        if number != self._pairing.first_number:
+            self._duty.relinked()
+        self._paired, self._pairing.first_number = linked.paired, number
         self._pairing.end()
         self._first_stanza_by = now + FIRST_STANZA_S
         self._enter(Phase.PAIRED, None)
@@ -469,9 +468,9 @@ class DeviceMachine:
 
     def _unanswered(self, purpose: object, now: float) -> list[Command]:
         """An error or no answer: go on without, since hardly any is worth a connection."""
+        if isinstance(purpose, Purpose):
+            return self._if_ready(self._duty.unanswered(purpose, now), now)
         match purpose:
-            case Errand() | Question() | Courtesy() | Giving():
-                return self._if_ready(self._duty.unanswered(purpose, now), now)
             case CodeErrand():
                 return self._code_refused(None, now)
             case _Purpose.LOGOUT:

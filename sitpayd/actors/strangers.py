@@ -89,6 +89,12 @@ class Strangers:
         self._sent = deque(sent)
         self._hold = hold
 
+    def forget(self) -> None:
+        """Another account is linked. What was sent counts on: the device did it, too."""
+        self._hold = None
+        self._asked_at = self._free_at = self._refused_at = -math.inf
+        self._alone, self._waits_for_word = 0, False
+
     def barred(self, now: float) -> Barred | None:
         """Why first messages wait now; None: they may go."""
         hold = self._held(now)
