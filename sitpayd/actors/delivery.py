@@ -41,10 +41,10 @@ from sitpayd.actors.events import Armed, NotArmed, RowLoaded, SessionsLoaded
 from sitpayd.actors.pacing import Pacing
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.refusals import refusal_of
-from sitpayd.actors.restrictions import Restrictions, Standing, held
+from sitpayd.actors.restrictions import Inquiry, Restrictions, held
 from sitpayd.actors.strangers import Barred, Strangers
 from sitpayd.actors.trust import TrustMachine
-from sitpayd.storage.records import Acquaintance, OutboxRow, RowState
+from sitpayd.storage.records import Closeness, OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
@@ -177,12 +177,12 @@ class DeliveryMachine:
         )
         return min((t for t in times if t is not None), default=None)
 
-    def outlook(self, recipient: str, standing: Acquaintance, now: float) -> Barred | None:
+    def outlook(self, recipient: str, standing: Closeness, now: float) -> Barred | None:
         """Why a message to this number would wait now, were the device connected."""
         barred = None
-        if standing is Acquaintance.STRANGER:
+        if standing is Closeness.STRANGER:
             barred = self._strangers.barred(now)
-        elif standing is Acquaintance.UNANSWERED:
+        elif standing is Closeness.UNANSWERED:
             barred = self._strangers.locked(now)
         if barred is not None:
             return barred
@@ -285,7 +285,7 @@ class DeliveryMachine:
             case _:
                 assert_never(question)
 
-    def told(self, standing: Standing, node: Node | None, now: float) -> list[Command]:
+    def told(self, inquiry: Inquiry, node: Node | None, now: float) -> list[Command]:
         """Take the answer to how the account stands; None: there was none.
 
         Raises:
@@ -293,7 +293,7 @@ class DeliveryMachine:
         """
         if node is None:
             return self._unless_held(self._restrictions.unanswered(), now)
-        return self._unless_held(self._restrictions.answered(standing, node, now), now)
+        return self._unless_held(self._restrictions.answered(inquiry, node, now), now)
 
     def timelock(self, known: mex.ReachoutTimelock, now: float) -> list[Command]:
         """Take what the server says about the account's beginning of chats."""

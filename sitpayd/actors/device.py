@@ -108,7 +108,7 @@ from sitpayd.log import get_logger
 from sitpayd.metrics import Metrics
 from sitpayd.storage.database import Database
 from sitpayd.storage.devices import device_by_id
-from sitpayd.storage.records import Acquaintance, NewChatHold, Rest, RowState, utc_now
+from sitpayd.storage.records import Closeness, NewChatHold, Rest, RowState, utc_now
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.noise import Pattern
 from sitpayd.whatsapp.stanzas.login import login_payload, registration_payload
@@ -564,7 +564,7 @@ class DeviceActor:
 
     # --- what others see ---
 
-    def _outlook(self, recipient: str, standing: Acquaintance) -> Outlook | None:
+    def _outlook(self, recipient: str, standing: Closeness) -> Outlook | None:
         barred = self._machine.outlook(recipient, standing, trio.current_time())
         if barred is None:
             return None

@@ -18,7 +18,7 @@ from sitpayd.actors.login import Errand, LoginMachine
 from sitpayd.actors.notices import Courtesy, Notices
 from sitpayd.actors.pacing import Pacing, PacingLimits
 from sitpayd.actors.queries import Queries
-from sitpayd.actors.restrictions import Standing
+from sitpayd.actors.restrictions import Inquiry
 from sitpayd.actors.strangers import Strangers
 from sitpayd.actors.trust import Giving, TrustMachine
 from sitpayd.whatsapp.node import Node
@@ -26,7 +26,7 @@ from sitpayd.whatsapp.stanzas import iq
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 
 # What is asked here.
-Purpose = Errand | Question | Standing | Courtesy | Giving
+Purpose = Errand | Question | Inquiry | Courtesy | Giving
 
 
 class DutyMachine:
@@ -131,7 +131,7 @@ class DutyMachine:
         match purpose:
             case Question():
                 return self.delivery.answered(purpose, node, now)
-            case Standing():
+            case Inquiry():
                 return self.delivery.told(purpose, node, now)
             case Errand():
                 return self.login.answered(purpose, node, now)
@@ -147,7 +147,7 @@ class DutyMachine:
         match purpose:
             case Question():
                 return self.delivery.unanswered(now)
-            case Standing():
+            case Inquiry():
                 return self.delivery.told(purpose, None, now)
             case Errand():
                 return self.login.unanswered(purpose, now)

@@ -92,7 +92,7 @@ from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
 from sitpayd.actors.strangers import Barred
 from sitpayd.actors.wishes import Step, Wishes
-from sitpayd.storage.records import Acquaintance
+from sitpayd.storage.records import Closeness
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.node import Node
@@ -225,7 +225,7 @@ class DeviceMachine:
         """
         return node.tag == "iq" and self._duty.pong(node, now)
 
-    def outlook(self, recipient: str, standing: Acquaintance, now: float) -> Barred | None:
+    def outlook(self, recipient: str, standing: Closeness, now: float) -> Barred | None:
         """Why a message to this number would wait now, were the device connected."""
         return self._delivery.outlook(recipient, standing, now)
 

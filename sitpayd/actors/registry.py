@@ -21,7 +21,7 @@ from sitpayd.actors.pairing import PairingBar
 from sitpayd.actors.recorder import FlightRecorder
 from sitpayd.actors.status import Proof
 from sitpayd.errors import SitpaydError
-from sitpayd.storage.records import Acquaintance, DeviceRecord
+from sitpayd.storage.records import Closeness, DeviceRecord
 
 MAILBOX_SIZE: Final = 64
 # New devices wait here for the supervisor; a full queue makes the creating request wait.
@@ -61,7 +61,7 @@ class Outlook:
     until: datetime
 
 
-def _no_outlook(recipient: str, standing: Acquaintance) -> Outlook | None:
+def _no_outlook(recipient: str, standing: Closeness) -> Outlook | None:
     return None
 
 
@@ -116,7 +116,7 @@ class DeviceHandle:
         self._mail, self.mailbox = trio.open_memory_channel[Message | Tick](MAILBOX_SIZE)
         self.doorbell = False
         self.generation = 0
-        self.outlook: Callable[[str, Acquaintance], Outlook | None] = _no_outlook
+        self.outlook: Callable[[str, Closeness], Outlook | None] = _no_outlook
         self.qr: ShownQr | None = None
         self.code: ShownCode | None = None
         self.pairs = False

@@ -31,7 +31,7 @@ from sitpayd.whatsapp.stanzas.iq import parse_iq_error
 MAX_HOLD_S: Final = 30 * 24 * 3600.0
 
 
-class Standing(Enum):
+class Inquiry(Enum):
     """How the account stands: what is asked here."""
 
     TIMELOCK = auto()
@@ -42,7 +42,7 @@ class Restrictions:
     """What holds the first messages of one device.
 
     Args:
-        queries: of the connection; the purposes asked for here are `Standing`s.
+        queries: of the connection; the purposes asked for here are `Inquiry` values.
     """
 
     __slots__ = ("_queries", "_refused_to", "_strangers", "_trust", "_unix_offset_s")
@@ -75,7 +75,7 @@ class Restrictions:
         if what is Restriction.ASK:
             is_cap = refusal.reason == NEW_CHAT_LIMIT
             self._refused_to = None if is_cap else to
-            commands.append(self._ask(Standing.CAPPING if is_cap else Standing.TIMELOCK, now))
+            commands.append(self._ask(Inquiry.CAPPING if is_cap else Inquiry.TIMELOCK, now))
         return commands
 
     def ask_again(self, now: float) -> list[Command]:
@@ -84,11 +84,11 @@ class Restrictions:
         if ask_at is None or now < ask_at:
             return []
         is_capped = self._strangers.reason_held == NEW_CHAT_LIMIT
-        return [self._ask(Standing.CAPPING if is_capped else Standing.TIMELOCK, now)]
+        return [self._ask(Inquiry.CAPPING if is_capped else Inquiry.TIMELOCK, now)]
 
     # --- what the server says ---
 
-    def answered(self, standing: Standing, node: Node, now: float) -> list[Command]:
+    def answered(self, inquiry: Inquiry, node: Node, now: float) -> list[Command]:
         """Take the answer to a question.
 
         Raises:
@@ -96,7 +96,7 @@ class Restrictions:
         """
         if parse_iq_error(node) is not None:
             return self.unanswered()
-        if standing is Standing.TIMELOCK:
+        if inquiry is Inquiry.TIMELOCK:
             lock = mex.parse_timelock(node)
             return self.unanswered() if lock is None else self.timelock(lock, now)
         cap = mex.parse_capping(node)
@@ -129,10 +129,10 @@ class Restrictions:
 
     # --- inside ---
 
-    def _ask(self, standing: Standing, now: float) -> Command:
+    def _ask(self, inquiry: Inquiry, now: float) -> Command:
         self._strangers.asked(now)
-        build = mex.capping_query if standing is Standing.CAPPING else mex.timelock_query
-        return self._queries.ask(standing, build, now)
+        build = mex.capping_query if inquiry is Inquiry.CAPPING else mex.timelock_query
+        return self._queries.ask(inquiry, build, now)
 
     def _ends_in_s(self, ends: int | None, unless_told_s: float, now: float) -> float:
         """How long something holds; an end that is past tells nothing."""

@@ -15,7 +15,7 @@ from sitpayd.api.schemas import PreflightBody, read_body
 from sitpayd.api.services import Services
 from sitpayd.storage import contacts, outbox
 from sitpayd.storage.database import Unit
-from sitpayd.storage.records import MAX_QUEUED, Acquaintance
+from sitpayd.storage.records import MAX_QUEUED, Closeness
 
 Answer = dict[str, object]
 
@@ -26,7 +26,7 @@ async def preflight(api: Services, device_token: str) -> Answer:
     current_notes().session_id = device.session_id
     body = await read_body(request, PreflightBody)
     standing, queued = await api.database.read(_standing, device.id, body.to)
-    first_contact = standing is Acquaintance.STRANGER
+    first_contact = standing is Closeness.STRANGER
     known = api.status_of(device)
     facts: Answer = {"first_contact": first_contact, "queued": queued, "device": device.name}
     if known.status in NEEDS_A_PERSON:
@@ -42,8 +42,8 @@ async def preflight(api: Services, device_token: str) -> Answer:
     return _decision("now", None, None, facts)
 
 
-def _standing(unit: Unit, device_id: int, recipient: str) -> tuple[Acquaintance, int]:
-    standing = contacts.acquaintance(unit, device_id, recipient)
+def _standing(unit: Unit, device_id: int, recipient: str) -> tuple[Closeness, int]:
+    standing = contacts.closeness(unit, device_id, recipient)
     return standing, outbox.waiting_count(unit, device_id)
 
 

@@ -14,14 +14,14 @@ from datetime import datetime
 from typing import Final
 
 from sitpayd.storage.database import SqlValue, Unit
-from sitpayd.storage.records import Acquaintance, from_micros, to_micros
+from sitpayd.storage.records import Closeness, from_micros, to_micros
 
 PN_SUFFIX: Final = "@s.whatsapp.net"
 LID_SUFFIX: Final = "@lid"
 
 # As `outbox.first_contact` has them.
-_CLOSE, _STRANGER = int(Acquaintance.CLOSE), int(Acquaintance.STRANGER)
-_APPROACHED, _UNANSWERED = int(Acquaintance.APPROACHED), int(Acquaintance.UNANSWERED)
+_CLOSE, _STRANGER = int(Closeness.CLOSE), int(Closeness.STRANGER)
+_APPROACHED, _UNANSWERED = int(Closeness.APPROACHED), int(Closeness.UNANSWERED)
 
 _WROTE: Final = "SELECT 1 FROM inbox WHERE device_id = ? AND chat_digest = ? LIMIT 1"
 # A message went to them that was not refused.
@@ -41,26 +41,26 @@ def user_digest(unit: Unit, device_id: int, user_key: str) -> bytes:
     return unit.vault.digest(f"user|{device_id}|{user_key}")
 
 
-def acquaintance(unit: Unit, device_id: int, recipient: str) -> Acquaintance:
+def closeness(unit: Unit, device_id: int, recipient: str) -> Closeness:
     """How close the person of this number is; APPROACHED is for messages alone."""
     digest = person_digest(unit, device_id, recipient)
     if unit.row(_WROTE, (device_id, digest)) is not None:
-        return Acquaintance.CLOSE
+        return Closeness.CLOSE
     pn_digest = user_digest(unit, device_id, recipient + PN_SUFFIX)
     mapped = unit.row(
         "SELECT lid_digest, lid_sealed FROM lid_mapping WHERE device_id = ? AND pn_digest = ?",
         (device_id, pn_digest),
     )
     if is_close(unit, device_id, pn_digest if mapped is None else mapped["lid_digest"]):
-        return Acquaintance.CLOSE
+        return Closeness.CLOSE
     if mapped is not None:
         # Who wrote before its number was known stands in the inbox by LID.
         lid = unit.vault.open("lid_mapping", device_id, "lid", pn_digest.hex(), mapped[1]).decode()
         by_lid = person_digest(unit, device_id, lid + LID_SUFFIX)
         if unit.row(_WROTE, (device_id, by_lid)) is not None:
-            return Acquaintance.CLOSE
+            return Closeness.CLOSE
     written_to = unit.row(_WRITTEN_TO, (device_id, digest)) is not None
-    return Acquaintance.UNANSWERED if written_to else Acquaintance.STRANGER
+    return Closeness.UNANSWERED if written_to else Closeness.STRANGER
 
 
 def is_close(unit: Unit, device_id: int, digest: bytes) -> bool:

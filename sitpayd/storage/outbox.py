@@ -17,15 +17,15 @@ from itertools import islice
 from typing import Final, Literal
 
 from sitpayd.storage import inbox
-from sitpayd.storage.contacts import acquaintance, approached, person_digest
+from sitpayd.storage.contacts import approached, closeness, person_digest
 from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.missed import forget_all, forget_overdue, note_missed
 from sitpayd.storage.records import (
     CAME_FROM,
     Acceptance,
     Accepted,
-    Acquaintance,
     Address,
+    Closeness,
     DeviceGone,
     MessagePage,
     MessageView,
@@ -47,8 +47,8 @@ REASON_UNANSWERED: Final = "unanswered"
 
 Receipt = Literal["delivered", "read"]
 
-_STRANGER, _APPROACHED = int(Acquaintance.STRANGER), int(Acquaintance.APPROACHED)
-_UNANSWERED: Final = int(Acquaintance.UNANSWERED)
+_STRANGER, _APPROACHED = int(Closeness.STRANGER), int(Closeness.APPROACHED)
+_UNANSWERED: Final = int(Closeness.UNANSWERED)
 
 # More than any limit of resends.
 _NEVER_AGAIN: Final = 1_000_000
@@ -132,7 +132,7 @@ def accept(unit: Unit, message: NewMessage, ttl: timedelta | None = None) -> Acc
     body_digest = vault.digest(b"body|" + message.body_hash)
     now = to_micros(unit.now)
     expires_at = to_micros(message.expires_at if ttl is None else unit.now + ttl)
-    standing = acquaintance(unit, device_id, message.recipient)
+    standing = closeness(unit, device_id, message.recipient)
     inserted = unit.row(
         _ACCEPT,
         (
@@ -172,7 +172,7 @@ def accept(unit: Unit, message: NewMessage, ttl: timedelta | None = None) -> Acc
             server_time=None,
             created_at=from_micros(now),
             expires_at=from_micros(expires_at),
-            first_contact=standing is Acquaintance.STRANGER,
+            first_contact=standing is Closeness.STRANGER,
         )
     )
 

@@ -16,13 +16,13 @@ from typing import Final
 from sitpayd.storage.account import forget_facts
 from sitpayd.storage.contacts import (
     PN_SUFFIX,
-    acquaintance,
+    closeness,
     person_digest,
     user_digest,
     welcome,
 )
 from sitpayd.storage.database import Unit
-from sitpayd.storage.records import Acquaintance
+from sitpayd.storage.records import Closeness
 
 # Longer tokens and names than these are not kept, or cut: those of WhatsApp are short.
 MAX_TOKEN_LEN: Final = 1024
@@ -174,7 +174,7 @@ def united(unit: Unit, device_id: int, pn: str, pn_digest: bytes, lid_digest: by
         if found["name_sealed"] is not None and _name(unit, device_id, lid_digest) is None:
             name = _open(unit, device_id, "name", pn_digest, found["name_sealed"])
             keep_name(unit, device_id, pn + PN_SUFFIX, name.decode())
-    if acquaintance(unit, device_id, pn) is Acquaintance.CLOSE:
+    if closeness(unit, device_id, pn) is Closeness.CLOSE:
         welcome(unit, device_id, person_digest(unit, device_id, pn))
 
 

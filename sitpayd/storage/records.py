@@ -109,7 +109,7 @@ CAME_FROM: Final[Mapping[RowState, tuple[RowState, ...]]] = {
 }
 
 
-class Acquaintance(IntEnum):
+class Closeness(IntEnum):
     """How a message stands to the person it is for."""
 
     CLOSE = 0  # they wrote, their token is valid, or there was a chat before the device was linked

@@ -9,7 +9,7 @@ from sitpayd.actors.contacts import MAX_PEOPLE
 from sitpayd.actors.events import Answer, Armed, TokenOwed
 from sitpayd.storage import account, contacts, outbox, people
 from sitpayd.storage.database import Database
-from sitpayd.storage.records import NCT_SALT_FACT, Acquaintance, OutboxRow, RowState
+from sitpayd.storage.records import NCT_SALT_FACT, Closeness, OutboxRow, RowState
 from sitpayd.whatsapp.codec import decode
 from sitpayd.whatsapp.jid import Jid, lid
 from sitpayd.whatsapp.keys import KeyPair
@@ -192,8 +192,8 @@ async def test_tokens_in_the_answer_are_kept(home: Home) -> None:
 async def test_token_lets_what_waits_for_a_stranger_go(home: Home) -> None:
     await home.accepted()
     await home.memory.contacts.keep_token(TOKEN)
-    known = await home.database.read(contacts.acquaintance, home.device.id, FRIEND_PN.user)
-    assert known is Acquaintance.CLOSE
+    known = await home.database.read(contacts.closeness, home.device.id, FRIEND_PN.user)
+    assert known is Closeness.CLOSE
 
 
 async def test_mapping_that_is_learned_brings_the_token_along(

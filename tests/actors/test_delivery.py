@@ -48,7 +48,7 @@ from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.refusals import REFUSALS
 from sitpayd.actors.strangers import ASK_AGAIN_S, MAX_ALONE, Barred
-from sitpayd.storage.records import Acquaintance, OutboxRow, RowState
+from sitpayd.storage.records import Closeness, OutboxRow, RowState
 from sitpayd.whatsapp.jid import SERVER_JID, pn
 from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.node import Node
@@ -874,8 +874,8 @@ def test_outlook_tells_whom_the_hold_concerns() -> None:
     play, outlook = refused_play(), known_friend_play()[0].machine.outlook
     until = play.now + REFUSALS[463].holds_s
     barred = Barred(until, "reachout_locked")
-    for standing in Acquaintance:
-        expected = None if standing in (Acquaintance.CLOSE, Acquaintance.APPROACHED) else barred
+    for standing in Closeness:
+        expected = None if standing in (Closeness.CLOSE, Closeness.APPROACHED) else barred
         assert play.machine.outlook("12025550123", standing, play.now) == expected
         assert outlook("12025550123", standing, play.now) is None
 

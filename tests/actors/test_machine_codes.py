@@ -25,7 +25,7 @@ from sitpayd.actors.messages import PairingWish, StartPairing
 from sitpayd.actors.pairing import CODE_CONFIRMED_WITHIN_S, MAX_FORCED_ROUNDS, PairingBar
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.strangers import Barred
-from sitpayd.storage.records import Acquaintance
+from sitpayd.storage.records import Closeness
 from sitpayd.whatsapp.jid import SERVER_JID
 from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.node import Node
@@ -295,7 +295,7 @@ def test_hold_of_new_chats_ends_with_the_account_it_held(before: str) -> None:
     play.on(KeysMade(KEYS)).expects(Dial(registration=True))
     play.hears(PAIR_DEVICE).said()
     play.hears(some_pair_success()).said()
-    outlook = play.machine.outlook(FRIEND_PN.user, Acquaintance.STRANGER, play.now)
+    outlook = play.machine.outlook(FRIEND_PN.user, Closeness.STRANGER, play.now)
     assert outlook == (hold if before == NUMBER else None)
 
 

@@ -11,7 +11,7 @@ from sitpayd.storage.database import Database
 from sitpayd.storage.inbox import receive
 from sitpayd.storage.records import (
     Accepted,
-    Acquaintance,
+    Closeness,
     Incoming,
     NewChatHold,
     OutboxRow,
@@ -71,8 +71,8 @@ async def test_refused_first_message_leaves_a_stranger(database: Database, tenan
     row = await accepted(database, tenant, STRANGER)
     await armed(database, row)
     await database.write(outbox.mark_failed, row.device_id, row.id, "reachout_locked")
-    known = await database.read(contacts.acquaintance, tenant.device.id, STRANGER)
-    assert known == Acquaintance.STRANGER
+    known = await database.read(contacts.closeness, tenant.device.id, STRANGER)
+    assert known == Closeness.STRANGER
 
 
 async def test_receipt_before_the_acknowledgement_lets_the_next_message_go_in_its_turn(

@@ -13,7 +13,7 @@ from sitpayd.storage import account, contacts, devices, outbox, people, sessions
 from sitpayd.storage.database import Database, Unit, open_database
 from sitpayd.storage.inbox import receive
 from sitpayd.storage.people import MAX_NAME_LEN, MAX_T, MAX_TOKEN_LEN, Standing, Token
-from sitpayd.storage.records import Accepted, Acquaintance, Incoming, NewChatHold, OutboxRow
+from sitpayd.storage.records import Accepted, Closeness, Incoming, NewChatHold, OutboxRow
 from tests.storage.builders import NOON, Clock, Tenant, a_message, make_tenant, some_vault
 
 PN, LID = "919876543210", "200000000000002"
@@ -34,8 +34,8 @@ async def learn(database: Database, tenant: Tenant) -> None:
     await database.write(sessions.learn_mapping, tenant.device.id, PN, LID)
 
 
-async def acquaintance(database: Database, tenant: Tenant, number: str = PN) -> int:
-    return await database.read(contacts.acquaintance, tenant.device.id, number)
+async def closeness(database: Database, tenant: Tenant, number: str = PN) -> int:
+    return await database.read(contacts.closeness, tenant.device.id, number)
 
 
 async def waits(database: Database, tenant: Tenant) -> OutboxRow:
@@ -120,7 +120,7 @@ async def test_what_is_known_of_a_number_moves_to_its_lid(
     await learn(database, tenant)
     assert await known(database, tenant, BY_LID) == Standing(TOKEN, NOW)
     assert await database.read(people.name_of, device_id, BY_LID) == "Bob"
-    assert await acquaintance(database, tenant) == Acquaintance.CLOSE
+    assert await closeness(database, tenant) == Closeness.CLOSE
 
 
 @pytest.mark.parametrize(("by_number", "by_lid"), [(1, 2), (2, 1)])
@@ -167,22 +167,22 @@ def test_whatever_comes_in_whatever_order_the_latest_token_stays(
 async def test_valid_token_makes_a_stranger_close(
     database: Database, tenant: Tenant, clock: Clock
 ) -> None:
-    assert await acquaintance(database, tenant) == Acquaintance.STRANGER
+    assert await closeness(database, tenant) == Closeness.STRANGER
     await learn(database, tenant)
     await keep(database, tenant, BY_LID, TOKEN)
-    assert await acquaintance(database, tenant) == Acquaintance.CLOSE
+    assert await closeness(database, tenant) == Closeness.CLOSE
     clock.forward(seconds=1000)
-    assert await acquaintance(database, tenant) == Acquaintance.STRANGER
+    assert await closeness(database, tenant) == Closeness.STRANGER
 
 
 async def test_token_by_number_makes_a_stranger_close(database: Database, tenant: Tenant) -> None:
     await keep(database, tenant, BY_NUMBER, TOKEN)
-    assert await acquaintance(database, tenant) == Acquaintance.CLOSE
+    assert await closeness(database, tenant) == Closeness.CLOSE
 
 
 async def test_chat_of_before_makes_a_stranger_close(database: Database, tenant: Tenant) -> None:
     await database.write(people.note_chat, tenant.device.id, BY_NUMBER)
-    assert await acquaintance(database, tenant) == Acquaintance.CLOSE
+    assert await closeness(database, tenant) == Closeness.CLOSE
 
 
 async def test_who_wrote_by_lid_is_close_once_the_number_is_known(
@@ -190,9 +190,9 @@ async def test_who_wrote_by_lid_is_close_once_the_number_is_known(
 ) -> None:
     incoming = Incoming("3EB0AA", BY_LID, BY_LID, False, "hello", NOON)
     await database.write(receive, tenant.device.id, incoming, sessions={}, identities={})
-    assert await acquaintance(database, tenant) == Acquaintance.STRANGER
+    assert await closeness(database, tenant) == Closeness.STRANGER
     await learn(database, tenant)
-    assert await acquaintance(database, tenant) == Acquaintance.CLOSE
+    assert await closeness(database, tenant) == Closeness.CLOSE
 
 
 async def test_who_never_answers_is_no_stranger_and_not_close(
@@ -204,7 +204,7 @@ async def test_who_never_answers_is_no_stranger_and_not_close(
         sessions={}, identities={}, participants=b"", phash=None,
     )  # fmt: skip
     await database.write(outbox.mark_sent, row.device_id, row.wa_message_id, NOON)
-    assert await acquaintance(database, tenant) == Acquaintance.UNANSWERED
+    assert await closeness(database, tenant) == Closeness.UNANSWERED
 
 
 @pytest.mark.parametrize("step", ["token", "token by number", "chat", "expired", "stored before"])
