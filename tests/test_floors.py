@@ -45,10 +45,13 @@ PURE_ACTORS = {
         "receiving",
         "recovery",
         "refusals",
+        "restrictions",
         "restarts",
         "routing",
         "stock",
         "strangers",
+        "telling",
+        "trust",
         "wishes",
     )
 }
@@ -101,7 +104,7 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
 # Where a distribution may be used is told file by file, too.
 ONLY_IN = {
     "websockets": {"sitpayd.actors.websocket", "sitpayd.simulator", "sitpayd.terminal"},
-    "h11": {"sitpayd.actors.connector", "sitpayd.api.server"},
+    "h11": {"sitpayd.actors.connector", "sitpayd.actors.downloads", "sitpayd.api.server"},
     "python_socks": {"sitpayd.actors.connector"},
     "sqlmodel": {"sitpayd.storage"},
     "sqlalchemy": {"sitpayd.storage"},

@@ -19,6 +19,7 @@ from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle, SessionRecord, encrypt, start
 from sitpayd.whatsapp.stanzas.content import device_sent, pad, text_message
 from sitpayd.whatsapp.stanzas.message import Participant, outgoing, resend, unhosted
+from sitpayd.whatsapp.stanzas.privacy import Proof
 from sitpayd.whatsapp.stanzas.receipt import Receipt
 
 
@@ -49,12 +50,18 @@ def participants_of(row: OutboxRow) -> tuple[Jid, ...]:
 
 
 def arm(
-    command: Arm, credentials: Credentials, sessions: Mapping[Address, SessionRecord]
+    command: Arm,
+    credentials: Credentials,
+    sessions: Mapping[Address, SessionRecord],
+    proof: Proof | None = None,
 ) -> ArmedMessage | None:
     """Encrypt a row for the devices of its recipient and for our own other ones.
 
     A device without session or usable bundle is left out. None: no device of the recipient is left,
     or, for a row that has missed devices, none at all.
+
+    Args:
+        proof: that we are no strangers to the recipient.
     """
     paired = credentials.paired
     assert paired is not None
@@ -74,6 +81,7 @@ def arm(
         peer_recipient_pn=command.pn,
         device_identity=paired.signed_identity,
         partial=missed,
+        proof=proof,
     )
     return ArmedMessage(encode(stanza), fanout.stepped, tuple(reached))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from sitpayd.actors.events import Armed
-from sitpayd.actors.messages import Reaction, Reply
+from sitpayd.actors.messages import HistoryPart, Reaction, Reply
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.strangers import Barred
 from sitpayd.storage.records import OutboxRow, RowState
@@ -19,6 +19,7 @@ from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello
+from sitpayd.whatsapp.stanzas.privacy import GivenToken
 from sitpayd.whatsapp.stanzas.receipt import Receipt
 
 
@@ -199,9 +200,11 @@ class NextRow:
 
     Attributes:
         first_contacts: False passes over first messages to people.
+        unanswered: False passes over messages to people who never answered.
     """
 
     first_contacts: bool = True
+    unanswered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +218,15 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class HoldFirstContacts:
-    """Note on every first message why it waits and until when (clock seconds)."""
+    """Note on every first message why it waits and until when (clock seconds).
+
+    Attributes:
+        unanswered: messages to people who never answered wait, too.
+    """
 
     until: float
     reason: str
+    unanswered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +256,45 @@ class DropSessions:
     """Delete the sessions with all devices of this user: its identity changed."""
 
     user: Jid
+
+
+@dataclass(frozen=True, slots=True)
+class KeepToken:
+    """Save a person's privacy token: whatever waits for a stranger may go then; as `Answer`.
+
+    Attributes:
+        t: the server's time of it, UTC seconds.
+    """
+
+    user: Jid
+    token: bytes
+    t: int
+
+    def __repr__(self) -> str:
+        return f"KeepToken(t={self.t})"
+
+
+@dataclass(frozen=True, slots=True)
+class NoteGiven:
+    """Save that a person was given our privacy token, and those of its own that came back.
+
+    Attributes:
+        t: the time that ours has, UTC seconds.
+    """
+
+    to: Jid
+    t: int
+    theirs: tuple[GivenToken, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeepHistory:
+    """Save a part of what the phone has told, and that its notice is done if it was the last.
+
+    Comes back as `Answer`: whoever a message waits for may be no stranger any more.
+    """
+
+    part: HistoryPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,6 +472,9 @@ Command = (
     | Learn
     | LoadSessions
     | DropSessions
+    | KeepToken
+    | NoteGiven
+    | KeepHistory
     | Arm
     | Mark
     | ForgetMissed

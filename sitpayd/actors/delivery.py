@@ -29,23 +29,23 @@ from sitpayd.actors.commands import (
     CountAttempt,
     ForgetMissed,
     Hold,
-    HoldFirstContacts,
     Learn,
     LoadSessions,
     Mark,
     MarkLate,
     NextRow,
     SaveChecks,
-    SaveNewChatHold,
     Write,
 )
 from sitpayd.actors.directory import Directory
 from sitpayd.actors.events import Armed, NotArmed, RowLoaded, SessionsLoaded
 from sitpayd.actors.pacing import Pacing
 from sitpayd.actors.queries import Queries, backoff_of
-from sitpayd.actors.refusals import CAPPING_HOLD_S, NEW_CHAT_LIMIT, REACHOUT_HOLD_S, refusal_of
+from sitpayd.actors.refusals import refusal_of
+from sitpayd.actors.restrictions import Inquiry, Restrictions, held
 from sitpayd.actors.strangers import Barred, Strangers
-from sitpayd.storage.records import OutboxRow, RowState
+from sitpayd.actors.trust import TrustMachine
+from sitpayd.storage.records import Closeness, OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
@@ -67,8 +67,6 @@ RATE_OVERLIMIT: Final = 429
 PAUSE_WHEN_RATE_LIMITED_S: Final = 60.0
 # So many in a row, and missed devices are let go: the rows behind them wait.
 MAX_FAILED_QUERIES_FOR_MISSED: Final = 3
-# The server's word for the end of a hold is believed up to this far.
-MAX_HOLD_S: Final = 30 * 24 * 3600.0
 
 
 class Question(Enum):
@@ -77,7 +75,6 @@ class Question(Enum):
     DEVICES = auto()
     ACCOUNT = auto()
     BUNDLES = auto()
-    TIMELOCK = auto()
 
 
 class _Step(Enum):
@@ -106,13 +103,19 @@ class DeliveryMachine:
         queries: of the connection; delivery's purposes are `Question`s.
     """
 
-    def __init__(self, queries: Queries[object], pacing: Pacing, strangers: Strangers) -> None:
+    def __init__(
+        self,
+        queries: Queries[object],
+        pacing: Pacing,
+        strangers: Strangers,
+        trust: TrustMachine,
+    ) -> None:
         self._queries = queries
         self._pacing = pacing
         self._strangers = strangers
+        self._restrictions = Restrictions(queries, strangers, trust)
         self.directory: Final = Directory()
         self._own: PairedIdentity | None = None
-        self._unix_offset_s = 0.0
         self._step = _Step.IDLE
         self._row: OutboxRow | None = None
         self._target: _Target | None = None
@@ -136,25 +139,33 @@ class DeliveryMachine:
             unix_offset_s: UTC minus the clock, seconds.
         """
         self._own = own
-        self._unix_offset_s = unix_offset_s
+        self._restrictions.online(unix_offset_s)
         self.directory.online(now)
         return self.go(now)
 
     def offline(self, now: float) -> None:
         """The connection is gone; what was in flight is found again in its row."""
         self._own = None
+        self._restrictions.offline()
         self._settle()
         self.directory.offline(now)
 
     def go(self, now: float) -> list[Command]:
         """Look for a row, unless one is under way or sending is paused."""
-        if self._own is None or self._step is not _Step.IDLE:
+        if self._own is None:
             return []
+        asked = self._restrictions.ask_again(now)
+        if self._step is not _Step.IDLE:
+            return asked
         if self._paused_until is not None and now < self._paused_until:
-            return []
+            return asked
         self._paused_until = self._look_again_at = None
         self._step = _Step.LOADING
-        return [NextRow(first_contacts=self._strangers.barred(now) is None)]
+        strangers = self._strangers
+        return [
+            *asked,
+            NextRow(strangers.barred(now) is None, unanswered=strangers.locked(now) is None),
+        ]
 
     def look_again(self, now: float) -> list[Command]:
         """Something came in: whoever a first message waits for may be no stranger any more."""
@@ -164,12 +175,21 @@ class DeliveryMachine:
         """When to call `tick`, clock seconds."""
         if self._own is None:
             return None
-        times = (self._ack_deadline, self._paused_until, self._look_again_at)
+        times = (
+            self._ack_deadline,
+            self._paused_until,
+            self._look_again_at,
+            self._strangers.ask_at(),
+        )
         return min((t for t in times if t is not None), default=None)
 
-    def outlook(self, recipient: str, first_contact: bool, now: float) -> Barred | None:
+    def outlook(self, recipient: str, standing: Closeness, now: float) -> Barred | None:
         """Why a message to this number would wait now, were the device connected."""
-        barred = self._strangers.barred(now) if first_contact else None
+        barred = None
+        if standing is Closeness.STRANGER:
+            barred = self._strangers.barred(now)
+        elif standing is Closeness.UNANSWERED:
+            barred = self._strangers.locked(now)
         if barred is not None:
             return barred
         until = max(self._pacing.wait_until(recipient, now), self._paused_until or now)
@@ -255,9 +275,6 @@ class DeliveryMachine:
             Question.ACCOUNT: _Step.DEVICES,
             Question.BUNDLES: _Step.BUNDLES,
         }.get(question)
-        if question is Question.TIMELOCK:
-            known = None if parse_iq_error(node) is not None else mex.parse_timelock(node)
-            return [] if known is None else self.timelock(known, now)
         if self._step is not expected or self._row is None or self._own is None:
             return []
         if (error := parse_iq_error(node)) is not None:
@@ -281,28 +298,26 @@ class DeliveryMachine:
             case _:
                 assert_never(question)
 
+    def told(self, inquiry: Inquiry, node: Node | None, now: float) -> list[Command]:
+        """Take the answer to how the account stands; None: there was none.
+
+        Raises:
+            RemoteProtocolError: If it is malformed; the question counts as unanswered.
+        """
+        if node is None:
+            return self._unless_held(self._restrictions.unanswered(), now)
+        return self._unless_held(self._restrictions.answered(inquiry, node, now), now)
+
     def timelock(self, known: mex.ReachoutTimelock, now: float) -> list[Command]:
         """Take what the server says about the account's beginning of chats."""
-        if not known.is_active:
-            self._strangers.release()
-            return [SaveNewChatHold(None), *self.go(now)]
-        ends_in_s = REACHOUT_HOLD_S
-        if known.ends is not None:
-            ends_in_s = min(max(known.ends - self._unix_offset_s - now, 0.0), MAX_HOLD_S)
-        return self._hold_new_chats(now + ends_in_s, "reachout_locked")
+        return self._unless_held(self._restrictions.timelock(known, now), now)
 
     def capped(self, known: mex.NewChatCap, now: float) -> list[Command]:
         """Take what the server says about the account's quota of new chats."""
-        if known.is_reached:
-            ends_in_s = CAPPING_HOLD_S
-            if known.ends is not None:
-                ends_in_s = min(max(known.ends - self._unix_offset_s - now, 0.0), MAX_HOLD_S)
-            return self._hold_new_chats(now + ends_in_s, NEW_CHAT_LIMIT)
-        barred = self._strangers.barred(now)
-        if barred is None or barred.reason != NEW_CHAT_LIMIT:
-            return []  # what holds them is something else
-        self._strangers.release()
-        return [SaveNewChatHold(None), *self.go(now)]
+        return self._unless_held(self._restrictions.capped(known, now), now)
+
+    def _unless_held(self, commands: list[Command], now: float) -> list[Command]:
+        return commands if self._strangers.reason_held else [*commands, *self.go(now)]
 
     def unanswered(self, now: float, error: IqError | None = None) -> list[Command]:
         """A question failed or got no answer: leave the row as it is and try again later."""
@@ -517,9 +532,8 @@ class DeliveryMachine:
             return []
         commands: list[Command] = []
         if refusal.holds_s:
-            commands = self._hold_new_chats(now + refusal.holds_s, refusal.reason)
-            if refusal.holds_s == REACHOUT_HOLD_S:
-                commands.append(self._queries.ask(Question.TIMELOCK, mex.timelock_query, now))
+            to = pn(row.recipient) if self._target is None else self._target.to
+            commands = self._restrictions.refused(to, refusal, now)
         return [*commands, *self._fail(refusal.reason, now)]
 
     def _fail(self, reason: str, now: float) -> list[Command]:
@@ -540,16 +554,12 @@ class DeliveryMachine:
         self._held = (row.message_id, until)
         return [Hold(row, until, reason)]
 
-    def _hold_new_chats(self, until: float, reason: str) -> list[Command]:
-        self._strangers.hold(until, reason)
-        return [SaveNewChatHold(Barred(until, reason)), HoldFirstContacts(until, reason)]
-
     def _hold_strangers(self, now: float) -> list[Command]:
         barred = self._strangers.barred(now)
         if barred is None:
             return self.go(now)
         self._look_again_at = barred.until
-        return [HoldFirstContacts(barred.until, barred.reason)]
+        return [held(barred)]
 
     def _forget_devices(self, row: OutboxRow) -> None:
         assert self._own is not None

@@ -30,8 +30,10 @@ from sitpayd.actors.notices import Courtesy, Notices
 from sitpayd.actors.pacing import Pacing, PacingLimits
 from sitpayd.actors.people import People
 from sitpayd.actors.queries import Queries
+from sitpayd.actors.restrictions import Inquiry
 from sitpayd.actors.routing import Routing
 from sitpayd.actors.strangers import Strangers
+from sitpayd.actors.trust import Giving, TrustMachine
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import iq
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
@@ -40,13 +42,15 @@ from sitpayd.whatsapp.stanzas.props import Props
 # What comes back from the commands of this machine.
 Result = RowLoaded | SessionsLoaded | Armed | NotArmed | PreKeysMade | Answer
 
+# What is asked here.
+Purpose = Errand | Question | Inquiry | Courtesy | Giving | LookUp
+
 
 class DutyMachine:
     """One logged-in connection after another.
 
     Args:
-        queries: of the connection; purposes asked for here are `Errand`s, `Question`s,
-            `Courtesy`s and `LookUp`s.
+        queries: of the connection; what is asked for here is a `Purpose`.
     """
 
     __slots__ = (
@@ -59,6 +63,7 @@ class DutyMachine:
         "login",
         "notices",
         "people",
+        "trust",
     )
 
     def __init__(
@@ -73,7 +78,9 @@ class DutyMachine:
         self.login: Final = LoginMachine(queries)
         per_day = None if limits is None else limits.first_contacts_per_day
         self._strangers = Strangers(per_day, random)
-        self.delivery: Final = DeliveryMachine(queries, Pacing(limits, random), self._strangers)
+        self.trust: Final = TrustMachine(queries)
+        pacing = Pacing(limits, random)
+        self.delivery: Final = DeliveryMachine(queries, pacing, self._strangers, self.trust)
         self.people: Final = People(queries)
         self.notices: Final = Notices(
             queries, self.login.stock, self.delivery, routing, self.people
@@ -95,6 +102,10 @@ class DutyMachine:
         self.login.stock.restore(None)
         self.login.props = Props()
 
+    def relinked(self) -> None:
+        """Another number was linked: what WhatsApp told held the account of the one before."""
+        self._strangers.forget()
+
     def welcomed(self, t: int | None, now: float) -> None:
         """`<success>` came.
 
@@ -107,6 +118,7 @@ class DutyMachine:
 
     def online(self, own: PairedIdentity, now: float) -> list[Command]:
         """The device is connected: say so, and deliver."""
+        self.trust.online(self._unix_offset_s + self._server_offset_s)
         now_ms = int((now + self._unix_offset_s) * 1000)
         announce = Send(iq.unified_session(now_ms, int(self._server_offset_s * 1000)))
         delivering = self.delivery.online(own, now, self._unix_offset_s)
@@ -129,6 +141,7 @@ class DutyMachine:
         self.notices.backlog.end()
         self.keepalive.stop()
         self.delivery.offline(now)
+        self.trust.offline()
         return self.people.offline()
 
     # --- the clock ---
@@ -190,9 +203,7 @@ class DutyMachine:
             case _:
                 assert_never(event)
 
-    def answered(
-        self, purpose: Errand | Question | Courtesy | LookUp, node: Node, now: float
-    ) -> list[Command]:
+    def answered(self, purpose: Purpose, node: Node, now: float) -> list[Command]:
         """Take the answer to one of our questions.
 
         Raises:
@@ -201,8 +212,12 @@ class DutyMachine:
         match purpose:
             case Question():
                 return self.delivery.answered(purpose, node, now)
+            case Inquiry():
+                return self.delivery.told(purpose, node, now)
             case Errand():
                 return self.login.answered(purpose, node, now)
+            case Giving():
+                return self.trust.answered(purpose, node, now)
             case LookUp.NUMBERS:
                 return self.people.checking.answered(node, now)
             case Courtesy():
@@ -210,15 +225,17 @@ class DutyMachine:
             case _:
                 assert_never(purpose)
 
-    def unanswered(
-        self, purpose: Errand | Question | Courtesy | LookUp, now: float
-    ) -> list[Command]:
+    def unanswered(self, purpose: Purpose, now: float) -> list[Command]:
         """An error or no answer: go on without, since none of these is worth a connection."""
         match purpose:
             case Question():
                 return self.delivery.unanswered(now)
+            case Inquiry():
+                return self.delivery.told(purpose, None, now)
             case Errand():
                 return self.login.unanswered(purpose, now)
+            case Giving():
+                return self.trust.unanswered(purpose, now)
             case LookUp.NUMBERS:
                 return self.people.checking.unanswered(now)
             case Courtesy():

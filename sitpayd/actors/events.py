@@ -188,6 +188,19 @@ class StorageFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenOwed:
+    """A person is owed our privacy token; at least one of its names is known.
+
+    Attributes:
+        t: the time it is to have, UTC seconds; None: that of the giving.
+    """
+
+    pn: Jid | None
+    lid: Jid | None
+    t: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An incoming stanza's effect is durable: these answer it, in order."""
 
@@ -219,6 +232,7 @@ Result = (
     | Armed
     | NotArmed
     | StorageFailed
+    | TokenOwed
     | Answer
     | ChecksTaken
     | ReadsLoaded

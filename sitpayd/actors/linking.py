@@ -26,9 +26,15 @@ from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """The phone has linked the device; `commands` make it last, in this order."""
+    """The phone has linked the device.
+
+    Attributes:
+        commands: make it last, in this order.
+        to_another: the number is another one than before.
+    """
 
     commands: tuple[Command, ...]
+    to_another: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +152,11 @@ class LinkingMachine:
             # As whatsmeow refuses for its application: PrePairCallback.
             refusal = Send(pairing.pairing_error(node, PairingError(500, "internal-error")))
             return Over(Verdict(Phase.ACTION_REQUIRED, "other_number"), (refusal,))
+        to_another = paired.jid.user != self.codes.first_number
         self.paired, self.codes.first_number = paired, paired.jid.user
         self.codes.end()
         # After SaveIdentity: a confirmed device that we do not remember is lost for good.
-        return Linked((HideQr(), SaveIdentity(paired), Send(reply)))
+        return Linked((HideQr(), SaveIdentity(paired), Send(reply)), to_another)
 
 
 def is_about_linking(node: Node) -> bool:

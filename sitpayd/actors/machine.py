@@ -21,7 +21,6 @@ from functools import partial
 from random import Random
 from typing import Final, assert_never
 
-from sitpayd.actors.checking import LookUp
 from sitpayd.actors.commands import (
     AskRevision,
     ClearRest,
@@ -31,6 +30,7 @@ from sitpayd.actors.commands import (
     ForgetKeys,
     HangUp,
     HideQr,
+    KeepHistory,
     MakeKeys,
     Oddity,
     Remark,
@@ -39,8 +39,7 @@ from sitpayd.actors.commands import (
     Send,
     SettleLoggedOut,
 )
-from sitpayd.actors.delivery import Question
-from sitpayd.actors.duty import DutyMachine
+from sitpayd.actors.duty import DutyMachine, Purpose
 from sitpayd.actors.events import (
     Answer,
     Armed,
@@ -61,6 +60,7 @@ from sitpayd.actors.events import (
     Started,
     StorageFailed,
     Tick,
+    TokenOwed,
 )
 from sitpayd.actors.failures import (
     Verdict,
@@ -69,11 +69,12 @@ from sitpayd.actors.failures import (
     verdict_of_stream_error,
 )
 from sitpayd.actors.linking import Linked, LinkingMachine, Outcome, Over, is_about_linking
-from sitpayd.actors.login import Errand, under_other_lid, welcome_of
+from sitpayd.actors.login import under_other_lid, welcome_of
 from sitpayd.actors.messages import (
     CancelPairing,
     CheckNumbers,
     Deliver,
+    HistoryPart,
     Logout,
     Message,
     Network,
@@ -91,7 +92,7 @@ from sitpayd.actors.messages import (
     StartPairing,
     TellReads,
 )
-from sitpayd.actors.notices import Courtesy, unknown_request
+from sitpayd.actors.notices import unknown_request
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.pairing import CodeErrand, PairingBar
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
@@ -100,6 +101,7 @@ from sitpayd.actors.recovery import Recovery
 from sitpayd.actors.routing import Routing
 from sitpayd.actors.strangers import Barred
 from sitpayd.actors.wishes import Step, Wishes
+from sitpayd.storage.records import Closeness
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import failure, iq
@@ -168,6 +170,10 @@ class DeviceMachine:
                 | ReadsLoaded()
             ):
                 return self._duty.people.handle(event, now)
+            case HistoryPart():
+                return [] if self._linking.paired is None else [KeepHistory(event)]
+            case TokenOwed():
+                return self._duty.trust.owed(event, now)
             case KeysMade():
                 self._linking.anew(event.keys)
                 self._routing.forget()
@@ -229,9 +235,9 @@ class DeviceMachine:
         """What is done before the actor ends, as the process does; no event follows any more."""
         return [*self._duty.people.leave(), HangUp()]
 
-    def outlook(self, recipient: str, first_contact: bool, now: float) -> Barred | None:
+    def outlook(self, recipient: str, standing: Closeness, now: float) -> Barred | None:
         """Why a message to this number would wait now, were the device connected."""
-        return self._delivery.outlook(recipient, first_contact, now)
+        return self._delivery.outlook(recipient, standing, now)
 
     def pairing_bar(self, wish: PairingWish, now: float) -> PairingBar | None:
         """Why a wish to link the device would come to nothing now; None: it would not."""
@@ -419,7 +425,9 @@ class DeviceMachine:
         match outcome:
             case Over(verdict=verdict, last=last):
                 return [*last, *self._lose(verdict, now)]
-            case Linked(commands=commands):
+            case Linked(commands=commands, to_another=to_another):
+                if to_another:
+                    self._duty.relinked()
                 self._first_stanza_by = now + FIRST_STANZA_S
                 self._enter(Phase.PAIRED, None)
                 return list(commands)
@@ -432,7 +440,7 @@ class DeviceMachine:
         try:
             if isinstance(purpose, CodeErrand) and self.phase is Phase.PAIRING:
                 return self._link_on(self._linking.answered(purpose, node, now), now)
-            if isinstance(purpose, Errand | Question | Courtesy | LookUp):
+            if isinstance(purpose, Purpose):
                 return self._if_ready(self._duty.answered(purpose, node, now), now)
             if purpose is _Purpose.LOGOUT and iq.parse_iq_error(node) is None:
                 return [*self._hang_up(now), *self._logged_out()]
@@ -443,9 +451,9 @@ class DeviceMachine:
 
     def _unanswered(self, purpose: object, now: float) -> list[Command]:
         """An error or no answer: go on without, since hardly any is worth a connection."""
+        if isinstance(purpose, Purpose):
+            return self._if_ready(self._duty.unanswered(purpose, now), now)
         match purpose:
-            case Errand() | Question() | Courtesy() | LookUp():
-                return self._if_ready(self._duty.unanswered(purpose, now), now)
             case CodeErrand() if self.phase is Phase.PAIRING:
                 return self._link_on(self._linking.unanswered(), now)
             case _Purpose.LOGOUT:

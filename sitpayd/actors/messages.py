@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sitpayd.actors.events import NetworkEvent
+from sitpayd.whatsapp.history import HistoryItem
 from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.stanzas.presence import TypingState
 
@@ -90,6 +91,23 @@ class Logout:
 @dataclass(frozen=True, slots=True)
 class Remove:
     """The device is removed: log out at WhatsApp, now or at the next connect; then be gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPart:
+    """A part of what the phone has told, read by the device's own task (downloads.py).
+
+    Attributes:
+        notice_id: of the notice it stands in; a device that is linked anew has it no more.
+        is_last: with it the notice is done.
+    """
+
+    notice_id: int
+    items: tuple[HistoryItem, ...]
+    is_last: bool
+
+    def __repr__(self) -> str:
+        return f"HistoryPart(notice_id={self.notice_id}, items={len(self.items)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,5 +218,6 @@ Message = (
     | Reachable
     | Revised
     | Remove
+    | HistoryPart
     | Network
 )

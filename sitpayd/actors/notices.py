@@ -20,6 +20,8 @@ from sitpayd.actors.backlog import Backlog
 from sitpayd.actors.commands import (
     Command,
     DropSessions,
+    KeepToken,
+    Learn,
     MakePreKeys,
     MarkReceipt,
     Oddity,
@@ -166,6 +168,8 @@ class Notices:
                 self._delivery.directory.forget(own.jid)
             case notification.AppStateChanged(collections=collections) if own is not None:
                 return self._app_state(collections)
+            case notification.PrivacyToken() as given if own is not None:
+                return self._given(given)
             case notification.OtherNotification(type="mex"):
                 return self._restricted(node, now)
             case _:
@@ -179,6 +183,13 @@ class Notices:
         return [
             SaveFact(f"{DIRTY_FACT}{name}", str(version).encode()) for name, version in news.items()
         ]
+
+    def _given(self, given: notification.PrivacyToken) -> list[Command]:
+        if given.user.is_lid or given.lid is None:
+            return [KeepToken(given.user, given.token, given.t)]
+        # Before the token: it is kept under the LID.
+        learn = Learn(given.user, given.lid)
+        return [learn, KeepToken(given.lid, given.token, given.t)]
 
     def _restricted(self, node: Node, now: float) -> list[Command]:
         """Take what the server says about the account's beginning of chats."""

@@ -21,6 +21,7 @@ from sitpayd.actors.memory import DeviceMemory, utc_of
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.receiving import Opening, Repeated, Unreadable
 from sitpayd.actors.shelf import serialised
+from sitpayd.actors.telling import told_by
 from sitpayd.log import get_logger
 from sitpayd.storage import inbox, outbox, sessions
 from sitpayd.storage.database import Database, Unit
@@ -31,7 +32,7 @@ from sitpayd.whatsapp.keys import KeyPair, PreKey
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import receipt
 from sitpayd.whatsapp.stanzas.content import Content
-from sitpayd.whatsapp.stanzas.message import Enc, IncomingMessage, parse_incoming
+from sitpayd.whatsapp.stanzas.message import Enc, IncomingMessage, LidMapping, parse_incoming
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 
 # How many messages are remembered as asked for again.
@@ -135,6 +136,15 @@ class Reception:
             await self._database.write(sessions.learn_mapping, self._device_id, pn.user, lid.user)
             self._shelf.drop(pn.bare)
             self._shelf.drop(lid.bare)
+            self._memory.contacts.clear()
+
+    async def learn_all(self, mappings: tuple[LidMapping, ...]) -> None:
+        """Remember which numbers have which LIDs; what is kept about them moves to the LIDs."""
+        await self._database.write(_learn, self._device_id, mappings)
+        for mapping in mappings:
+            self._shelf.drop(mapping.pn)
+            self._shelf.drop(mapping.lid)
+        self._memory.contacts.clear()
 
     async def drop_sessions(self, user: Jid) -> None:
         """Delete the sessions with a person whose identity changed, under number and LID."""
@@ -208,6 +218,7 @@ class Reception:
         if content is not None and content.destination is not None and not message.from_me:
             content = None  # only our own account may speak for us
         stepped = {sender: opened.record}
+        told = None if content is None else told_by(message, content)
         await self._database.write(
             inbox.receive,
             self._device_id,
@@ -216,7 +227,10 @@ class Reception:
             identities=self._shelf.identities_news(stepped),
             used_prekey_id=opened.spent_prekey_id,
             ciphertext_digests=[receiving.digest_of(enc)],
+            told=None if told is None else (message.id, told),
         )
+        if told is not None and told.notice is not None:
+            self._memory.notices += 1
         self._shelf.keep(stepped)
         if content is not None and content.kind == "history_sync" and message.from_me:
             return [receipt.history_sync(message.id, paired.jid)]
@@ -304,6 +318,11 @@ class Reception:
             return jid.user
         paired = self._memory.credentials.paired if self._memory.credentials else None
         return paired.jid.user if paired is not None and jid.user == paired.lid.user else None
+
+
+def _learn(unit: Unit, device_id: int, mappings: tuple[LidMapping, ...]) -> None:
+    for mapping in mappings:
+        sessions.learn_mapping(unit, device_id, mapping.pn.user, mapping.lid.user)
 
 
 def _mark_receipt(

@@ -39,6 +39,9 @@ class Options:
             Baileys issue 2683); None accepts them.
         batches: whether a backlog is handed out piece by piece, as the client asks for it;
             otherwise all of it comes, as unmodified whatsmeow expects, which asks for nothing.
+        token_refusal: ack error for a message without a valid token to somebody who never wrote
+            (463); None takes them.
+        phone_tokens: whether phones give their privacy token to whom they write.
         repeats: the real server's choice is not known.
         resumption: what happens to a client that begins with Noise IK.
     """
@@ -54,5 +57,7 @@ class Options:
     minimum_revision: int = 0
     pn_refusal: int | None = None
     batches: bool = False
+    token_refusal: int | None = None
+    phone_tokens: bool = True
     repeats: Repeats = Repeats.DROP
     resumption: Resumption = Resumption.ACCEPT

@@ -1,6 +1,6 @@
 """Phone: device 0 of an account, with real keys and Signal sessions, in this process.
 
-It reads QR codes, takes pairing codes, signs companions, sends and decrypts. Its stanzas take the
+It sends and decrypts; its owner's hand, which links companions, is signing.py. Its stanzas take the
 same way as everybody else's, through the router and its queue; only the socket is missing. Sessions
 are kept by LID.
 """
@@ -16,7 +16,6 @@ from typing import Final
 
 import trio
 
-from sitpayd.whatsapp.crypto import sign
 from sitpayd.whatsapp.errors import (
     DecryptError,
     DuplicateMessageError,
@@ -32,7 +31,6 @@ from sitpayd.whatsapp.schema import whatsapp_pb2 as pb
 from sitpayd.whatsapp.signal import session as signal
 from sitpayd.whatsapp.signal.record import SessionRecord
 from sitpayd.whatsapp.stanzas import content as contents
-from sitpayd.whatsapp.stanzas import pairing_code
 from sitpayd.whatsapp.stanzas import receipt as receipts
 from sitpayd.whatsapp.stanzas.message import (
     PADDED_VERSION,
@@ -41,15 +39,17 @@ from sitpayd.whatsapp.stanzas.message import (
     OutgoingMessage,
     parse_incoming,
 )
-from sitpayd.whatsapp.stanzas.notification import PasskeyRequested, notification
-from sitpayd.whatsapp.stanzas.pairing import make_signed_identity, pair_success, parse_qr_text
+from sitpayd.whatsapp.stanzas.privacy import bucket_start
 
 from .accounts import PHONE, Account, Device
 from .faults import FaultKind
-from .linking import Linking, Offer, ScanError
+from .greeting import MediaStore, history_of
+from .linking import Linking
 from .queues import Pending
 from .routing import Router
+from .signing import Signer
 from .violations import Kind
+from .waker import Waker
 
 _PREKEY_BATCH: Final = 20
 _MIN_PREKEYS: Final = 10
@@ -57,7 +57,6 @@ _MAX_SENT: Final = 1_000
 _MAX_INBOX: Final = 10_000
 # As in the libraries: a device that asks oftener does not get it.
 _MAX_RETRIES: Final = 5
-_KEY_INDEX_LIST_SIGNATURE: Final = b"\x06\x02"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +95,8 @@ class Phone:
         inbox: what it decrypted, oldest first.
         received: how many messages that were in all.
         receipts: types of receipts that came for its messages, by id.
+        signer: links its companions.
+        people: with whom something was written.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Phone:
         linkings: Mapping[str, Linking],
         codes: Mapping[str, Linking],
         waker: Waker,
+        media: MediaStore,
     ) -> None:
         self.account = account
         self.keys = DeviceKeys.generate()
@@ -112,9 +114,8 @@ class Phone:
         self.received = 0
         self.receipts: OrderedDict[str, list[str]] = OrderedDict()
         self._router = router
-        self._linkings = linkings
-        self._codes = codes
         self._waker = waker
+        self._media = media
         self._sessions: dict[Jid, SessionRecord] = {}
         self._prekeys: dict[int, KeyPair] = {}
         self._next_prekey_id = 1
@@ -123,6 +124,7 @@ class Phone:
         self._app_state_key = contents.AppStateKey(
             secrets.token_bytes(6), secrets.token_bytes(32), int(time.time())
         )
+        self.people: dict[Account, None] = {}
         self._arrived = trio.Event()
         signed_prekey = self.keys.signed_prekey
         self.device = Device(
@@ -138,7 +140,8 @@ class Phone:
         account.devices[PHONE] = self.device
         self.device.link = self
         self._top_up()
-        self.sign_devices()
+        self.signer = Signer(account, self.keys.identity, router, linkings, codes)
+        self.signer.sign_devices()
 
     # --- linking ---
 
@@ -146,118 +149,67 @@ class Phone:
         """Link the device whose QR text this is; the caller brings the deadline.
 
         Raises:
-            ScanError: If it is no such text, nobody waits for it, or the companion refused.
+            ScanError: See `Signer.scan`.
         """
-        try:
-            qr = parse_qr_text(qr_text)
-        except RemoteProtocolError as error:
-            raise ScanError(str(error), "qr") from error
-        linking = self._linkings.get(qr.ref)
-        if linking is None:
-            raise ScanError("no connection waits for this code", "qr")
-        if qr.noise != linking.noise:
-            raise ScanError("the code names another Noise key than its connection", "qr")
-        if qr.identity != linking.registration.identity:
-            self._router.violations.record(
-                "registration", Kind.PAIRING, "the QR code names another identity than the payload"
-            )
-        return await self._link(linking, qr.identity, qr.adv_secret)
+        return await self.signer.scan(qr_text)
 
     async def enter_code(self, text: str) -> Device:
         """Link the device that shows this code for our number; the caller brings the deadline.
 
         Raises:
-            ScanError: If it is no code, nobody waits for it, it is another one, or the companion
-                refused.
+            ScanError: See `Signer.enter_code`.
         """
-        try:
-            typed = pairing_code.parse_code(text)
-        except RemoteProtocolError as error:
-            raise ScanError(str(error), "code") from error
-        linking = self._codes.get(self.account.number)
-        code = None if linking is None else linking.code
-        if linking is None or code is None:
-            raise ScanError("no companion waits for a code of this number", "code")
-        identity, ephemeral = self.keys.identity, KeyPair.generate()
-        companion, hello = await trio.to_thread.run_sync(
-            pairing_code.answer_hello,
-            typed,
-            code.hello.wrapped,
-            code.ref,
-            ephemeral,
-            identity.public_key,
-        )
-        finish = await linking.introduce(code, hello)
-        try:
-            adv_secret = pairing_code.open_finish(finish, companion, ephemeral, identity)
-        except RemoteProtocolError as error:
-            raise ScanError("the companion shows another code", "code") from error
-        return await self._link(linking, finish.identity, adv_secret)
-
-    async def _link(self, linking: Linking, companion: bytes, adv_secret: bytes) -> Device:
-        """Sign the companion with this identity key, and wait for what it says."""
-        if self._router.faults.take(self.device, FaultKind.PASSKEY):
-            linking.send(notification(secrets.token_hex(8), PasskeyRequested(), t=int(time.time())))
-            raise ScanError("the account asks for its passkey")
-        number, key_index = self.account.next_number()
-        signed = make_signed_identity(
-            self.keys.identity,
-            companion,
-            adv_secret,
-            key_index=key_index,
-            timestamp=int(time.time()),
-            raw_id=self.account.raw_id,
-        )
-        stanza = pair_success(
-            secrets.token_hex(8),
-            signed,
-            jid=self.account.pn.with_device(number),
-            lid=self.account.lid.with_device(number),
-            platform=self.account.platform,
-            business_name=self.account.business_name,
-            t=int(time.time()),
-        )
-        linking.offer(Offer(self.account, number, key_index, self.keys.identity.public_key, stanza))
-        return await linking.outcome()
-
-    def sign_devices(self) -> None:
-        """Sign the list of the account's companions anew.
-
-        The prefix of the signature is unverified: neither Baileys nor whatsmeow checks it.
-        """
-        now = int(time.time())
-        indexes = [device.key_index or 0 for device in self.account.companions]
-        details = pb.ADVKeyIndexList(
-            rawId=self.account.raw_id,
-            timestamp=now,
-            currentIndex=max(indexes, default=0),
-            validIndexes=indexes,
-        ).SerializeToString()
-        signed = pb.ADVSignedKeyIndexList(
-            details=details,
-            accountSignature=sign(
-                self.keys.identity.private_key, _KEY_INDEX_LIST_SIGNATURE + details
-            ),
-        )
-        self.account.key_index_list = (signed.SerializeToString(), now)
+        return await self.signer.enter_code(text)
 
     def welcome(self, device: Device) -> None:
-        """Give a new companion its app state key and an empty history.
+        """Give a new companion its app state key and the history of its chats.
 
         Baileys holds all events back for 20 s after its first login unless a history notification
         arrives.
         """
         device.is_welcomed = True
-        history = pb.HistorySync(syncType=0).SerializeToString()
-        for message in (
-            contents.app_state_key_share([self._app_state_key]),
-            contents.inline_history_sync(history),
-        ):
-            enc = self._encrypt(device, message)
-            if enc is None:
-                return
+        self.share_keys(device)
+        self.tell_history(device)
+
+    def share_keys(self, device: Device) -> None:
+        """Give a companion the key of the app state."""
+        self._tell(device, contents.app_state_key_share([self._app_state_key]))
+
+    def tell_history(self, device: Device, *, by_media: bool = False, filler_len: int = 0) -> None:
+        """Tell a companion the history of the chats.
+
+        Args:
+            by_media: it lies on the media server, instead of coming with its notice.
+            filler_len: bytes of a text in each chat.
+        """
+        history = history_of(
+            self.account, self.people, self._router.trust, filler_len=filler_len
+        ).SerializeToString()
+        if by_media:
+            self._tell(device, contents.history_sync_at(self._media.put(history)))
+        else:
+            self._tell(device, contents.inline_history_sync(history))
+
+    def tell_lids(self, device: Device) -> None:
+        """Tell a companion which numbers have which LIDs, as when the account moves to them."""
+        pairs = [(person.number, person.lid_user) for person in self.people]
+        self._tell(device, contents.lid_migration(pairs))
+
+    def _tell(self, device: Device, message: bytes) -> None:
+        enc = self._encrypt(device, message)
+        if enc is not None:
             sent = _outgoing(_new_id(), device.pn, [(device.pn, enc)], category="peer")
             self._router.submit(self.device, sent, is_fanout=False)
+
+    def _meet(self, person: Account, *, gives: bool = False) -> None:
+        """Remember somebody; who is written to is given our token, each week anew."""
+        if person is self.account:
+            return
+        self.people[person] = None
+        t, given = int(time.time()), self._router.trust.given(self.account, person)
+        gives = gives and self._router.options.phone_tokens
+        if gives and (given is None or given.t < bucket_start(t)):
+            self._router.give_token(self.account, person, t)
 
     # --- sending ---
 
@@ -284,6 +236,7 @@ class Phone:
         peer_pn = to.pn if server == LID_SERVER and to is not self.account else None
         sent = _outgoing(message_id, to.address(server), participants, peer_recipient_pn=peer_pn)
         self._router.submit(self.device, sent)
+        self._meet(to, gives=True)
         return message_id
 
     def read(self, message_id: str) -> bool:
@@ -425,6 +378,8 @@ class Phone:
         if incoming.from_me and self._account(chat) is not self._account(incoming.chat):
             self._fault(incoming, Kind.CONTENT, "the copy names another chat than its stanza")
         peer, author = self._account(chat), self._account(incoming.sender)
+        if peer is not None:
+            self._meet(peer)
         self.received += 1
         self.inbox.append(
             Received(
@@ -514,30 +469,6 @@ class Phone:
         self._next_prekey_id = prekey_id_after(prekey.key_id)
         self._prekeys[prekey.key_id] = prekey.key_pair
         return prekey
-
-
-class Waker:
-    """Runs the phones that have something in their queues, in a task of its own."""
-
-    def __init__(self) -> None:
-        self._awake: OrderedDict[Phone, None] = OrderedDict()
-        self._bell = trio.Event()
-
-    def wake(self, phone: Phone) -> None:
-        """Let a phone work soon."""
-        self._awake[phone] = None
-        self._bell.set()
-
-    async def run(self) -> None:
-        """Let phones work, one stanza each in turn, until cancelled."""
-        while True:
-            await self._bell.wait()
-            self._bell = trio.Event()
-            while self._awake:
-                phone, _ = self._awake.popitem(last=False)
-                if phone.work():
-                    self._awake[phone] = None
-                await trio.lowlevel.checkpoint()
 
 
 def _outgoing(

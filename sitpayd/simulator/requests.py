@@ -86,9 +86,9 @@ class Body:
             raise ControlError(422, f"{name} must be a number of seconds", name)
         return float(value)
 
-    def flag(self, name: str) -> bool:
+    def flag(self, name: str, default: bool | None = None) -> bool:
         """True or false."""
-        value = self._fields.get(name)
+        value = self._fields.get(name, default)
         if not isinstance(value, bool):
             raise ControlError(422, f"{name} must be true or false", name)
         return value

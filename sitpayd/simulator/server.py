@@ -24,13 +24,15 @@ from .accounts import Account, Accounts, Device
 from .client import Client, Stage
 from .dials import Dials
 from .faults import Faults
+from .greeting import MediaStore
 from .iqs import IqDesk
 from .linking import Linking
 from .options import Options
-from .phone import Phone, Waker
+from .phone import Phone
 from .routing import Router, now
 from .sightings import Sightings
 from .violations import Kind, Violations
+from .waker import Waker
 
 _TICK_S: Final = 1.0
 
@@ -45,6 +47,7 @@ class Server:
         clients: every open socket.
         dials: how often anybody dialled.
         sightings: what people show each other.
+        media: what lies on the media server.
     """
 
     def __init__(self, options: Options) -> None:
@@ -55,7 +58,8 @@ class Server:
         self.faults = Faults()
         self.accounts = Accounts()
         self.router = Router(self.accounts, options, self.faults, self.violations)
-        self.desk = IqDesk(self.router)
+        self.media = MediaStore()
+        self.desk = IqDesk(self.router, self.media)
         self.linkings: dict[str, Linking] = {}
         self.codes: dict[str, Linking] = {}
         self.clients: set[Client] = set()
@@ -94,7 +98,7 @@ class Server:
             ValueError: If the number has an account already.
         """
         account = self.accounts.add(number, name, platform=platform, business_name=business_name)
-        phone = Phone(account, self.router, self.linkings, self.codes, self.waker)
+        phone = Phone(account, self.router, self.linkings, self.codes, self.waker, self.media)
         self._phones[account] = phone
         return phone
 
@@ -147,7 +151,7 @@ class Server:
 
     def linked(self, device: Device) -> None:
         """A companion has signed: the other devices learn of it."""
-        self._phones[device.account].sign_devices()
+        self._phones[device.account].signer.sign_devices()
         self.router.devices_changed(device.account, device, "add")
 
     def welcome(self, device: Device) -> None:
@@ -161,7 +165,7 @@ class Server:
         if account.devices.pop(device.number, None) is None:
             return
         account.former.add(device.number)
-        self._phones[account].sign_devices()
+        self._phones[account].signer.sign_devices()
         self.router.devices_changed(account, device, "remove")
         client = self.client(device)
         if client is not None:
@@ -193,7 +197,10 @@ class Server:
     # --- the shell ---
 
     def admit(self, websocket: ServerConnection, request: Request) -> Response | None:
-        """Let a dial in, or answer it while the server is away."""
+        """Let a dial in, or answer it while the server is away, or what asks for a file."""
+        file = self.media.answer(request.path)
+        if file is not None:
+            return file
         moment = trio.current_time()
         self.dials.note(moment)
         if moment >= self._away_until:

@@ -13,9 +13,9 @@ from datetime import timedelta
 from typing import Final
 
 from sitpayd.storage import sessions
-from sitpayd.storage.contacts import is_first_contact, person_digest
+from sitpayd.storage.contacts import LID_SUFFIX, PN_SUFFIX, closeness, person_digest
 from sitpayd.storage.database import Unit
-from sitpayd.storage.records import NumberStanding, from_micros, to_micros
+from sitpayd.storage.records import Closeness, NumberStanding, from_micros, to_micros
 
 # People seldom give their account up, and a wrong yes costs one refused message.
 KEEP_REGISTERED: Final = timedelta(days=30)
@@ -150,14 +150,15 @@ def _known(unit: Unit, device_id: int, number: str) -> NumberStanding | None:
     told = checked(unit, device_id, number)
     if told is not None and told.registered is not None:
         return told
-    if not is_first_contact(unit, device_id, number) or _has_session(unit, device_id, number):
+    is_stranger = closeness(unit, device_id, number) is Closeness.STRANGER
+    if not is_stranger or _has_session(unit, device_id, number):
         return NumberStanding(True)
     return told
 
 
 def _has_session(unit: Unit, device_id: int, number: str) -> bool:
-    names = [number + sessions.PN_SUFFIX]
+    names = [number + PN_SUFFIX]
     lid = sessions.lid_of(unit, device_id, number)
     if lid is not None:
-        names.append(lid + sessions.LID_SUFFIX)
+        names.append(lid + LID_SUFFIX)
     return any(sessions.has_session(unit, device_id, name) for name in names)

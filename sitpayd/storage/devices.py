@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, Literal
 
-from sitpayd.storage import account, checks, sessions
+from sitpayd.storage import account, checks, people, sessions
 from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.inbox import let_read_marks_go
 from sitpayd.storage.outbox import settle_logged_out
@@ -192,6 +192,15 @@ def hold_new_chats(unit: Unit, device_id: int, hold: NewChatHold | None) -> None
     )
 
 
+def linked_to(unit: Unit, device_id: int, phone: str) -> None:
+    """Store the number a device is linked to, digits; after another one it knows nobody."""
+    before = device_by_id(unit, device_id)
+    if before is not None and before.phone != phone:
+        people.forget_people(unit, device_id)
+        hold_new_chats(unit, device_id, None)
+    set_phone(unit, device_id, phone)
+
+
 def set_phone(unit: Unit, device_id: int, phone: str | None) -> None:
     """Store the number a device is linked to, digits."""
     sealed = phone and unit.vault.seal("device", device_id, "phone", "", phone.encode())
@@ -235,7 +244,10 @@ def devices_to_forget(unit: Unit, removed_before: datetime) -> list[DeviceRecord
 
 
 def forget_keys(unit: Unit, device_id: int) -> None:
-    """Delete keys, contacts and texts of a device; what it did stays without them.
+    """Delete keys, names and texts of a device; what it did stays without them.
+
+    If it is removed, all that is known of people goes, too. Otherwise it may be linked to the same
+    number again, and whom their tokens make a friend is still one.
 
     The caller empties the write-ahead log afterwards (`Database.truncate_log`).
     """
@@ -245,6 +257,11 @@ def forget_keys(unit: Unit, device_id: int) -> None:
     account.forget_facts(unit, device_id)
     checks.forget_all(unit, device_id)
     let_read_marks_go(unit, device_id)
+    removed = unit.row("SELECT 1 FROM device WHERE id = ? AND removed_at IS NOT NULL", (device_id,))
+    if removed is None:
+        people.forget_names(unit, device_id)
+    else:
+        people.forget_people(unit, device_id)
     unit.run(
         "UPDATE outbox SET text_sealed = NULL, stanza_sealed = NULL, participants_sealed = NULL"
         " WHERE device_id = ?",

@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from sitpayd.storage.contacts import person_digest, welcome
+from sitpayd.storage.contacts import note_account, person_digest, welcome
 from sitpayd.storage.database import Unit
+from sitpayd.storage.people import keep_name
+from sitpayd.storage.phone import keep_told
 from sitpayd.storage.records import (
     Address,
     Incoming,
@@ -22,6 +24,7 @@ from sitpayd.storage.records import (
     ReadMark,
     RowState,
     StateChange,
+    Told,
     from_micros,
     to_micros,
 )
@@ -39,8 +42,8 @@ READ: Final = "read"
 MAX_MARKED: Final = 1000
 
 _COLUMNS: Final = (
-    "device_id, seq, message_id, wa_message_id, chat_sealed, text_sealed, from_me, timestamp,"
-    " received_at, read_at"
+    "device_id, seq, message_id, wa_message_id, chat_sealed, text_sealed, push_name_sealed,"
+    " from_me, timestamp, received_at, read_at"
 )
 # What WhatsApp is not told yet; the words of the index that holds no others.
 _UNTOLD: Final = "read_at IS NOT NULL AND NOT read_told"
@@ -65,6 +68,7 @@ def receive(
     identities: Mapping[Address, bytes],
     used_prekey_id: int | None = None,
     mappings: Iterable[tuple[str, str]] = (),
+    told: tuple[str, Told] | None = None,
 ) -> bool:
     """Store what decrypting a stanza brought, all of it or nothing; then it may be acknowledged.
 
@@ -74,6 +78,7 @@ def receive(
         incoming: the message; None if the stanza held none for a reader.
         ciphertext_digests: digest of each ciphertext that was decrypted.
         mappings: phone number and LID pairs the stanza told, user parts.
+        told: what a message of our own account tells this device, and the message's id.
 
     Returns:
         Whether there is a new message.
@@ -91,7 +96,13 @@ def receive(
             " ON CONFLICT (device_id, digest) DO NOTHING",
             (device_id, digest, to_micros(unit.now)),
         )
-    return incoming is not None and _insert(unit, device_id, incoming)
+    if told is not None:
+        keep_told(unit, device_id, *told)
+    if incoming is None:
+        return False
+    if incoming.push_name is not None and not incoming.from_me:
+        keep_name(unit, device_id, incoming.sender, incoming.push_name)
+    return _insert(unit, device_id, incoming)
 
 
 def seen_ciphertext(unit: Unit, device_id: int, digest: bytes) -> bool:
@@ -258,6 +269,7 @@ def _insert(unit: Unit, device_id: int, incoming: Incoming) -> bool:
     if seq is None:
         return False
     welcome(unit, device_id, chat_digest)
+    note_account(unit, device_id, chat_digest)
     unit.run("UPDATE device SET last_seq = ? WHERE id = ?", (seq, device_id))
     return True
 
@@ -268,6 +280,7 @@ def _view(unit: Unit, row: sqlite3.Row) -> MessageView:
         return value.decode()
 
     received_at = from_micros(row["received_at"])
+    name = row["push_name_sealed"]
     # What the account wrote on another device of its own is outgoing to whoever reads this.
     history = [StateChange(RowState.SENT if row["from_me"] else RECEIVED, received_at)]
     if row["read_at"] is not None:
@@ -282,4 +295,5 @@ def _view(unit: Unit, row: sqlite3.Row) -> MessageView:
         reason=None,
         timestamp=from_micros(row["timestamp"]),
         history=tuple(history),
+        name=None if name is None or row["from_me"] else opened("push_name", name),
     )

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sitpayd.storage.contacts import LID_SUFFIX, PN_SUFFIX
+from sitpayd.storage.contacts import user_digest as _user_digest
 from sitpayd.storage.database import SqlValue, Unit
+from sitpayd.storage.people import united
 from sitpayd.storage.records import Address, to_micros
-
-PN_SUFFIX: Final = "@s.whatsapp.net"
-LID_SUFFIX: Final = "@lid"
 
 # Constant names: no value ever becomes part of a statement.
 _KEY_TABLES: Final = (
@@ -23,8 +23,9 @@ _KEY_TABLES: Final = (
     "prekey",
     "signal_session",
     "identity",
-    "lid_mapping",
     "seen_ciphertext",
+    "app_state_key",
+    "phone_notice",
 )
 
 
@@ -79,7 +80,7 @@ def start_anew(unit: Unit, device_id: int, credentials: bytes) -> None:
 
 
 def delete_keys(unit: Unit, device_id: int) -> None:
-    """Delete the credentials and all that belongs to them: prekeys, sessions, contacts."""
+    """Delete the credentials and all that belongs to them: prekeys, sessions, what nobody read."""
     for table in _KEY_TABLES:
         unit.run(f"DELETE FROM {table} WHERE device_id = ?", (device_id,))
 
@@ -250,6 +251,7 @@ def learn_mapping(unit: Unit, device_id: int, pn: str, lid: str) -> bool:
     )
     _move(unit, _SESSION, device_id, pn_digest, lid_digest)
     _move(unit, _IDENTITY, device_id, pn_digest, lid_digest)
+    united(unit, device_id, pn, pn_digest, lid_digest)
     return True
 
 
@@ -275,10 +277,6 @@ def pn_of(unit: Unit, device_id: int, lid: str) -> str | None:
         return None
     digest, sealed = row
     return unit.vault.open("lid_mapping", device_id, "pn", digest.hex(), sealed).decode()
-
-
-def _user_digest(unit: Unit, device_id: int, user_key: str) -> bytes:
-    return unit.vault.digest(f"user|{device_id}|{user_key}")
 
 
 def _open_prekey(unit: Unit, device_id: int, key_id: int, sealed: bytes) -> bytes:

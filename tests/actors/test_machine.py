@@ -6,11 +6,14 @@ import pytest
 
 from sitpayd.actors.backoff import BASE_S, CAP_S, HEALTHY_AFTER_S
 from sitpayd.actors.commands import (
+    Command,
     Dial,
     DropSessions,
     Finish,
     ForgetKeys,
     HangUp,
+    KeepToken,
+    Learn,
     MakePreKeys,
     MarkReceipt,
     MarkUploaded,
@@ -35,6 +38,7 @@ from sitpayd.actors.machine import SETTLE_AGAIN_S
 from sitpayd.actors.messages import Deliver, Network, Reachable, Remove
 from sitpayd.actors.phase import RESTING, Phase
 from sitpayd.actors.stock import FIRST_PREKEYS, MORE_PREKEYS
+from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.keys import KeyPair, PreKey
 from sitpayd.whatsapp.node import Attr, Node
 from sitpayd.whatsapp.stanzas import failure, ib, iq, notification, prekeys, receipt
@@ -518,13 +522,32 @@ def test_changed_devices_are_asked_for_again(value: notification.Notification) -
     assert isinstance(asked, Send)
 
 
+def test_other_notification_is_acknowledged() -> None:
+    play, node = connected_play(), notified(notification.OtherNotification("picture"))
+    play.hears(node).expects(acked(node))
+
+
 @pytest.mark.parametrize(
-    "value",
-    [notification.OtherNotification("picture"), notification.PrivacyToken(FRIEND_PN, None, b"", 1)],
-    ids=["picture", "token"],
+    ("user", "lid", "kept"),
+    [
+        (FRIEND_PN, None, [KeepToken(FRIEND_PN, b"token", 7)]),
+        (FRIEND_LID, None, [KeepToken(FRIEND_LID, b"token", 7)]),
+        (
+            FRIEND_PN,
+            FRIEND_LID,
+            [Learn(FRIEND_PN, FRIEND_LID), KeepToken(FRIEND_LID, b"token", 7)],
+        ),
+    ],
+    ids=["number", "LID", "both"],
 )
-def test_other_notification_is_acknowledged(value: notification.Notification) -> None:
-    play, node = connected_play(), notified(value)
+def test_token_is_answered_when_it_is_kept(user: Jid, lid: Jid | None, kept: list[Command]) -> None:
+    play, node = connected_play(), notified(notification.PrivacyToken(user, lid, b"token", 7))
+    play.hears(node).expects(*kept, acked(node))
+
+
+def test_token_for_a_device_that_is_not_linked_is_only_acknowledged() -> None:
+    play = Playbook().on(started(keys=None, paired=None)).expects_nothing()
+    node = notified(notification.PrivacyToken(FRIEND_LID, None, b"token", 7))
     play.hears(node).expects(acked(node))
 
 

@@ -184,7 +184,8 @@ def test_used_up_quota_holds_first_messages_until_the_end_of_its_cycle() -> None
     play.hears(node).expects(*held(ends - UNIX_OFFSET_S, "new_chat_limit"), acked(node))
     play.on(Deliver()).expects(NextRow(first_contacts=False))
     play.on(RowLoaded(None, first_contacts_wait=True)).said()
-    play.later(86_400).on(Deliver()).expects(NextRow())
+    # Then it is asked whether the next cycle allows more.
+    assert Send(mex.capping_query("#4")) in play.later(86_400).on(Deliver()).said()
 
 
 def test_used_up_quota_without_an_end_holds_for_a_day() -> None:
@@ -193,10 +194,10 @@ def test_used_up_quota_without_an_end_holds_for_a_day() -> None:
     play.hears(node).expects(*held(until, "new_chat_limit"), acked(node))
 
 
-def test_cycle_that_is_over_holds_nothing() -> None:
+def test_end_that_is_past_tells_no_end() -> None:
     play, node = known_friend_play()[0], cap("CAPPED", 7)
-    play.hears(node).expects(*held(play.now, "new_chat_limit"), acked(node))
-    play.on(Deliver()).expects(NextRow())
+    until = play.now + CAPPING_HOLD_S
+    play.hears(node).expects(*held(until, "new_chat_limit"), acked(node))
 
 
 @pytest.mark.parametrize("status", ["NONE", "FIRST_WARNING", "SECOND_WARNING"])
@@ -210,14 +211,15 @@ def test_better_state_lets_first_messages_go(status: str) -> None:
 @pytest.mark.parametrize("status", ["NONE", "UNHEARD_OF"])
 def test_quota_that_is_not_used_up_changes_nothing(status: str) -> None:
     node = cap(status)
-    known_friend_play()[0].hears(node).expects(acked(node))
+    said = known_friend_play()[0].hears(node).said()
+    assert [command for command in said if command != NextRow()] == [acked(node)]
 
 
 def test_quota_does_not_lift_what_another_reason_holds() -> None:
     play, node = known_friend_play()[0], cap("NONE")
     play.hears(lock(active=True)).said()
     play.hears(node).expects(acked(node))
-    play.on(Deliver()).expects(NextRow(first_contacts=False))
+    play.on(Deliver()).expects(NextRow(first_contacts=False, unanswered=False))
 
 
 # --- ib ---

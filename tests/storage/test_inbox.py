@@ -1,11 +1,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
+from sitpayd.storage.account import fact
 from sitpayd.storage.database import Database
 from sitpayd.storage.inbox import forget_ciphertexts, forget_texts, receive, seen_ciphertext
 from sitpayd.storage.outbox import accept, message, messages
-from sitpayd.storage.records import Incoming, MessagePage, MessageView
+from sitpayd.storage.people import name_of
+from sitpayd.storage.phone import next_notice, shared_keys
+from sitpayd.storage.records import (
+    PUSH_NAME_FACT,
+    Incoming,
+    MessagePage,
+    MessageView,
+    SharedKey,
+    Told,
+)
 from sitpayd.storage.sessions import (
     add_prekeys,
     lid_of,
@@ -190,3 +201,40 @@ async def test_forgetting_takes_no_more_than_it_is_allowed_at_once(
     later = clock.forward(days=1)
     assert await database.write(forget_texts, later, 2) == 2
     assert await database.write(forget_texts, later, 2) == 1
+
+
+async def test_name_of_the_author_is_shown_and_forgotten_with_the_text(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    mine = replace(INCOMING, wa_message_id="A2", from_me=True)
+    for incoming in (INCOMING, mine):
+        await database.write(receive, device_id, incoming, sessions={}, identities={})
+    assert [view.name for view in (await page_of(database, device_id)).messages] == [
+        "Someone",
+        None,
+    ]
+    assert await database.read(name_of, device_id, PEER) == "Someone"
+    await database.write(forget_texts, NOON + timedelta(days=1))
+    assert (await page_of(database, device_id)).messages[0].name is None
+
+
+async def test_own_name_is_nobody_elses(database: Database, tenant: Tenant) -> None:
+    mine = replace(INCOMING, from_me=True)
+    await database.write(receive, tenant.device.id, mine, sessions={}, identities={})
+    assert await database.read(name_of, tenant.device.id, PEER) is None
+
+
+async def test_what_the_phone_tells_is_stored_with_the_ratchet_that_read_it(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    told = Told((SharedKey(b"id", b"data", 1),), b"notice", "The shop")
+    await database.write(
+        receive, device_id, None, sessions={(PEER, 0): b"session"}, identities={}, told=("A3", told)
+    )
+    assert await database.read(shared_keys, device_id) == list(told.keys)
+    waiting = await database.read(next_notice, device_id)
+    assert waiting is not None
+    assert waiting.notice == b"notice"
+    assert await database.read(fact, device_id, PUSH_NAME_FACT) == b"The shop"

@@ -14,6 +14,8 @@ from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas.mex import (
     NewChatCap,
     ReachoutTimelock,
+    capping_query,
+    parse_capping,
     parse_capping_notice,
     parse_timelock,
     parse_timelock_notice,
@@ -52,12 +54,42 @@ def test_query_names_its_question_and_asks_for_nothing_else() -> None:
         ({"is_active": True, "time_enforcement_ends": "soon"}, ReachoutTimelock(True)),
         ({"is_active": True, "time_enforcement_ends": "9" * 12}, ReachoutTimelock(True)),
         ({"is_active": False, "time_enforcement_ends": None}, ReachoutTimelock(False)),
-        (None, None),
+        (None, ReachoutTimelock(False)),
         ({"is_active": "yes"}, None),
+        ({}, None),
     ],
 )
 def test_timelock_is_read_as_far_as_it_can_be(told: object, meant: ReachoutTimelock | None) -> None:
     assert parse_timelock(answer({"xwa2_fetch_account_reachout_timelock": told})) == meant
+
+
+@pytest.mark.parametrize("told", [None, {"data": None}, {"data": {}}, [], "no"])
+def test_answer_without_a_timelock_tells_nothing(told: object) -> None:
+    body = Node("result", {}, json.dumps(told).encode())
+    assert parse_timelock(Node("iq", {"type": "result", "id": "1"}, (body,))) is None
+
+
+def test_question_for_the_quota_names_what_it_is_about() -> None:
+    query = capping_query("7").required("query")
+    assert query.text("query_id") == "24503548349331633"
+    assert json.loads(query.data) == {"variables": {"input": {"type": "INDIVIDUAL_NEW_CHAT_MSG"}}}
+
+
+@pytest.mark.parametrize(
+    ("told", "meant"),
+    [
+        (
+            {"capping_status": "CAPPED", "cycle_end_timestamp": "1760000000", "total_quota": 50},
+            NewChatCap(True, 1760000000),
+        ),
+        ({"capping_status": "SECOND_WARNING"}, NewChatCap(False)),
+        ({"capping_status": "NONE", "cycle_end_timestamp": None}, NewChatCap(False)),
+        ({"capping_status": "SOMETHING"}, None),
+        (None, None),
+    ],
+)
+def test_quota_is_read_as_far_as_it_can_be(told: object, meant: NewChatCap | None) -> None:
+    assert parse_capping(answer({"xwa2_message_capping_info": told})) == meant
 
 
 def test_update_of_the_timelock_is_read_however_it_is_wrapped() -> None:
