@@ -26,6 +26,7 @@ from sitpayd.storage.records import DIRTY_FACT
 from sitpayd.whatsapp.jid import GROUP_SERVER, SERVER_JID, Jid
 from sitpayd.whatsapp.node import Attr, Node
 from sitpayd.whatsapp.stanzas import ib, iq, notification, receipt
+from sitpayd.whatsapp.stanzas.mex import capping_query
 from tests.actors.builders import (
     FRIEND_LID,
     FRIEND_PN,
@@ -185,7 +186,7 @@ def test_used_up_quota_holds_first_messages_until_the_end_of_its_cycle() -> None
     play.on(Deliver()).expects(NextRow(first_contacts=False))
     play.on(RowLoaded(None, first_contacts_wait=True)).said()
     # Then it is asked whether the next cycle allows more.
-    assert Send(mex.capping_query("#4")) in play.later(86_400).on(Deliver()).said()
+    assert Send(capping_query("#4")) in play.later(86_400).on(Deliver()).said()
 
 
 def test_used_up_quota_without_an_end_holds_for_a_day() -> None:
