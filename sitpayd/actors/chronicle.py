@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sitpayd.actors.commands import AgreeOnCode, Command, Dial, SaveIdentity, ShowCode
+from sitpayd.actors.commands import (
+    AgreeOnCode,
+    Command,
+    Dial,
+    FoundIn,
+    SaveIdentity,
+    ShowCode,
+    TellIdentityChanged,
+)
 from sitpayd.actors.events import Event, Lost, Opened, Received
 from sitpayd.actors.failures import STREAM_CHILDREN, STREAM_CONFLICTS
 from sitpayd.actors.messages import (
@@ -38,6 +46,13 @@ _OPERATIONS: Final[Mapping[type, str]] = {
     Reconnect: "reconnect",
     Logout: "logout",
     Remove: "remove",
+}
+# Where it showed that somebody has new keys; of whom is not told.
+_FOUND_IN: Final[Mapping[FoundIn, str]] = {
+    "notification": "WhatsApp says so",
+    "message": "seen in a message",
+    "resend": "seen in a request for a message",
+    "bundle": "seen when they were asked for",
 }
 _UNKNOWN: Final = "unknown"
 _MAX_CODE: Final = 999
@@ -81,6 +96,8 @@ class Chronicle:
                 self._note(Noted.PAIRING_CODE, "typed on a phone")
             case SaveIdentity():
                 self._note(Noted.LINKED)
+            case TellIdentityChanged(found_in=found_in):
+                self._note(Noted.IDENTITY_CHANGED, _FOUND_IN[found_in])
 
     def became(self, phase: Phase, reason: str | None, wait_s: float | None) -> None:
         """The device came into a phase; wait_s: seconds to its next dial, if one is planned."""

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from sitpayd.actors.events import Armed
+from sitpayd.actors.events import Armed, Unread
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.strangers import Barred
 from sitpayd.storage.records import OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
+from sitpayd.whatsapp.stanzas.aliases import LidMapping
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello
 from sitpayd.whatsapp.stanzas.receipt import Receipt
@@ -194,6 +196,21 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnAll:
+    """Save which numbers have which LIDs."""
+
+    mappings: tuple[LidMapping, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddressByNumber:
+    """Save whether this person is addressed by number although its LID is known."""
+
+    pn: Jid
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LoadSessions:
     """Load the sessions with these devices; back as `SessionsLoaded`."""
 
@@ -202,9 +219,29 @@ class LoadSessions:
 
 @dataclass(frozen=True, slots=True)
 class DropSessions:
-    """Delete the sessions with all devices of this user: its identity changed."""
+    """Delete sessions with a person, under number and LID, and its identity keys.
+
+    Attributes:
+        numbers: of the devices that are meant; None: all.
+    """
 
     user: Jid
+    numbers: frozenset[int] | None = None
+
+
+# Where it showed that somebody has another identity key.
+FoundIn = Literal["notification", "message", "resend", "bundle"]
+
+
+@dataclass(frozen=True, slots=True)
+class TellIdentityChanged:
+    """Somebody has other identity keys than before. The sessions are looked after by now.
+
+    Whatever else hangs on who somebody is hangs on this command.
+    """
+
+    user: Jid
+    found_in: FoundIn
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,11 +309,38 @@ class MarkReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class LookUpResend:
+    """Look up what a device asks for that could not read it; back as `ResendLookedUp`."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
 class Resend:
-    """Encrypt a message anew for the one device that could not read it; back as `Answer`."""
+    """Encrypt a message anew for the one device that could not read it; back as `Resent`.
+
+    Attributes:
+        ack: of the receipt; it goes in any case.
+        bundle: begins a new session with the device.
+        anew: whatever session there is belongs to another installation and ends.
+    """
 
     receipt: Receipt
     ack: Node
+    bundle: PreKeyBundle | None = None
+    anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskPhone:
+    """Ask our phone for a message that cannot be read, in a message of its own; back as `Resent`.
+
+    Attributes:
+        bundle: of the phone, if there is no session with it.
+    """
+
+    message: Unread
+    bundle: PreKeyBundle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,14 +384,19 @@ Command = (
     | HoldFirstContacts
     | SaveNewChatHold
     | Learn
+    | LearnAll
+    | AddressByNumber
     | LoadSessions
     | DropSessions
+    | TellIdentityChanged
     | Arm
     | Mark
     | ForgetMissed
     | MarkLate
     | MarkReceipt
+    | LookUpResend
     | Resend
+    | AskPhone
     | Receive
     | SettleLoggedOut
     | Finish

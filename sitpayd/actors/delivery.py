@@ -12,6 +12,10 @@ An ack may say that a stale list left devices out, and the server may have no ke
 moment. The row is sent all the same; before the next one it goes the same way once more, for the
 missed devices alone and under the same id. It keeps its state, and what cannot be had soon is let
 go: nobody waits for it, and others do.
+
+People are addressed by LID where it is known. Where WhatsApp refuses that although the lists are
+fresh, the same row goes once more, by number; if it is taken so, the person is addressed by number
+from then on. What devices could not read, and what we could not, is repairs.py.
 """
 
 from __future__ import annotations
@@ -24,10 +28,12 @@ from typing import Final, assert_never
 
 from sitpayd.actors.arming import participants_of
 from sitpayd.actors.commands import (
+    AddressByNumber,
     Arm,
     Command,
     CountAttempt,
     ForgetMissed,
+    FoundIn,
     Hold,
     HoldFirstContacts,
     Learn,
@@ -36,13 +42,15 @@ from sitpayd.actors.commands import (
     MarkLate,
     NextRow,
     SaveNewChatHold,
+    TellIdentityChanged,
     Write,
 )
 from sitpayd.actors.directory import Directory
-from sitpayd.actors.events import Armed, NotArmed, RowLoaded, SessionsLoaded
+from sitpayd.actors.events import Answer, Armed, NotArmed, Resent, RowLoaded, SessionsLoaded
 from sitpayd.actors.pacing import Pacing
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.refusals import REACHOUT_HOLD_S, refusal_of
+from sitpayd.actors.repairs import Repairs
 from sitpayd.actors.strangers import Barred, Strangers
 from sitpayd.storage.records import OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid, pn
@@ -74,6 +82,7 @@ class Question(Enum):
     ACCOUNT = auto()
     BUNDLES = auto()
     TIMELOCK = auto()
+    REPAIR = auto()
 
 
 class _Step(Enum):
@@ -107,10 +116,14 @@ class DeliveryMachine:
         self._pacing = pacing
         self._strangers = strangers
         self.directory: Final = Directory()
+        self.repairs: Final = Repairs(queries, Question.REPAIR)
         self._own: PairedIdentity | None = None
         self._unix_offset_s = 0.0
         self._step = _Step.IDLE
         self._row: OutboxRow | None = None
+        # Of the row's recipient, as stored: its LID, and whether it is addressed by number.
+        self._lid: Jid | None = None
+        self._by_number = False
         self._target: _Target | None = None
         # What the target was made of, and what was fetched for it.
         self._lists: tuple[usync.UserDevices | None, ...] = ()
@@ -120,6 +133,7 @@ class DeliveryMachine:
         self._look_again_at: float | None = None
         self._failed_queries = 0
         self._rearmed: str | None = None
+        self._renumbered: str | None = None
         self._held: tuple[str, float] | None = None
         self._writes: tuple[str, int] = ("", 0)
 
@@ -132,6 +146,7 @@ class DeliveryMachine:
         self._own = own
         self._unix_offset_s = unix_offset_s
         self.directory.online(now)
+        self.repairs.online(own, unix_offset_s)
         return self.go(now)
 
     def offline(self, now: float) -> None:
@@ -139,6 +154,7 @@ class DeliveryMachine:
         self._own = None
         self._settle()
         self.directory.offline(now)
+        self.repairs.offline()
 
     def go(self, now: float) -> list[Command]:
         """Look for a row, unless one is under way or sending is paused."""
@@ -158,7 +174,20 @@ class DeliveryMachine:
         """When to call `tick`, clock seconds."""
         if self._own is None:
             return None
-        times = (self._ack_deadline, self._paused_until, self._look_again_at)
+        times = (self._ack_deadline, self._look_at(), self.repairs.deadline())
+        return min((t for t in times if t is not None), default=None)
+
+    def tick(self, now: float) -> list[Command]:
+        """Do what is due."""
+        commands, look_at = self.repairs.tick(now), self._look_at()
+        if look_at is not None and now >= look_at:
+            # Only then: a look costs a read, and most ticks of an idle device are for its ping.
+            commands += self.go(now)
+        return commands
+
+    def _look_at(self) -> float | None:
+        """When to look for a row, clock seconds."""
+        times = (self._paused_until, self._look_again_at)
         return min((t for t in times if t is not None), default=None)
 
     def outlook(self, recipient: str, first_contact: bool, now: float) -> Barred | None:
@@ -188,6 +217,7 @@ class DeliveryMachine:
         if row is None:
             self._settle()
             return self._hold_strangers(now) if event.first_contacts_wait else []
+        self._lid, self._by_number = event.lid, event.by_number
         if row.stanza is not None:
             return self._write(Armed(row, row.stanza), now)
         if row.missed_devices:
@@ -213,11 +243,30 @@ class DeliveryMachine:
 
     def armed(self, event: Armed, now: float) -> list[Command]:
         """Write what is committed now."""
+        changed = self._changed(event.changed, "bundle")
         if self._step is not _Step.ARMING:
-            return []
+            return changed
         if event.row.first_contact and not event.row.missed_devices:
             self._strangers.sent(now)
-        return self._write(event, now)
+        return [*self._write(event, now), *changed]
+
+    def took_in(self, event: Answer, now: float) -> list[Command]:
+        """Something came in, and its effect is durable."""
+        for known_as in event.read:
+            self.repairs.read(known_as)
+        if event.unread is not None:
+            self.repairs.unread(event.unread, now)
+        return [*self._changed(event.changed, "message"), *self.look_again(now)]
+
+    def resent(self, event: Resent, now: float) -> list[Command]:
+        """Something was encrypted once more."""
+        return [*self.repairs.done(event, now), *self._changed(event.changed, "resend")]
+
+    def _changed(self, people: tuple[Jid, ...], found_in: FoundIn) -> list[Command]:
+        """Somebody has another identity: nothing is known of its devices any more."""
+        for person in people:
+            self.directory.forget(person)
+        return [TellIdentityChanged(person, found_in) for person in people]
 
     def storage_failed(self, now: float) -> list[Command]:
         """The arming could not be committed: leave the row as it is and try again later."""
@@ -245,13 +294,15 @@ class DeliveryMachine:
             Question.ACCOUNT: _Step.DEVICES,
             Question.BUNDLES: _Step.BUNDLES,
         }.get(question)
+        if question is Question.REPAIR:
+            return self.repairs.answered(node, now)
         if question is Question.TIMELOCK:
             known = None if parse_iq_error(node) is not None else mex.parse_timelock(node)
             return [] if known is None else self.timelock(known, now)
         if self._step is not expected or self._row is None or self._own is None:
             return []
         if parse_iq_error(node) is not None:
-            return self.unanswered(now)
+            return self.unanswered(question, now)
         match question:
             case Question.DEVICES:
                 return self._devices(self._row, usync.parse_devices(node), now)
@@ -278,8 +329,10 @@ class DeliveryMachine:
             ends_in_s = min(max(known.ends - self._unix_offset_s - now, 0.0), MAX_HOLD_S)
         return self._hold_new_chats(now + ends_in_s, "reachout_locked")
 
-    def unanswered(self, now: float) -> list[Command]:
+    def unanswered(self, question: Question, now: float) -> list[Command]:
         """A question failed or got no answer: leave the row as it is and try again later."""
+        if question is Question.REPAIR:
+            return self.repairs.unanswered(now)
         if self._step not in (_Step.DEVICES, _Step.BUNDLES):
             return []
         row, commands = self._row, self._pause(now)
@@ -314,9 +367,12 @@ class DeliveryMachine:
             return self._let_missed_go(row, now)
         missed = missed or self._left_out(row, now)
         self._pacing.sent(row.recipient, now)
+        # Before the mark, which looks ahead: the next row may be for the same person.
+        taken_by_number = self._renumbered == row.message_id
+        learned = [AddressByNumber(pn(row.recipient), wanted=True)] if taken_by_number else []
         self._settle()
         mark = Mark(row, RowState.SENT, server_time=ack.t, missed=missed)
-        return [mark, *self.go(now)]
+        return [*learned, mark, *self.go(now)]
 
     # --- steps ---
 
@@ -365,7 +421,8 @@ class DeliveryMachine:
         known = own if to_self else self.directory.get(recipient, now)
         assert known is not None
         # Everything of one stanza stands in one form: a mixture is refused.
-        to = self._own.lid.bare if to_self else known.lid or recipient
+        lid = None if self._goes_by_number() else known.lid or self._lid
+        to = self._own.lid.bare if to_self else lid or recipient
         own_user, me = (
             (self._own.lid.bare, self._own.lid)
             if to.is_lid
@@ -389,6 +446,11 @@ class DeliveryMachine:
         self._lists = self._known_lists(self._row, now)
         self._step = _Step.SESSIONS
         return [LoadSessions(target.devices + target.own_devices)]
+
+    def _goes_by_number(self) -> bool:
+        """Whether the row is addressed by number although a LID may be known."""
+        assert self._row is not None
+        return self._by_number or self._renumbered == self._row.message_id
 
     def _missed_of(self, row: OutboxRow, target: _Target) -> _Target:
         """The part of a target that a row was not encrypted for."""
@@ -469,13 +531,16 @@ class DeliveryMachine:
 
     def _refused(self, row: OutboxRow, code: int, now: float) -> list[Command]:
         refusal = refusal_of(code)
+        if refusal.by_number and self._may_go_by_number(row):
+            # The lists are fresh: it is not them.
+            self._renumbered = row.message_id
+            return self._anew(row, now)
         if refusal.forget_devices:
             self._forget_devices(row)
         if refusal.rearms and self._rearmed != row.message_id and not row.missed_devices:
             # Once, under the same id: nothing of it was taken.
             self._rearmed = row.message_id
-            self._ack_deadline = None
-            return self._resolve(row, now)
+            return self._anew(row, now)
         if refusal.pause_s:
             self._paused_until = now + refusal.pause_s
         if self._writes[1] <= refusal.resends:
@@ -483,11 +548,26 @@ class DeliveryMachine:
             self._settle()
             return []
         commands: list[Command] = []
+        if refusal.demands_lid and self._by_number:
+            commands.append(AddressByNumber(pn(row.recipient), wanted=False))
         if refusal.holds_s:
-            commands = self._hold_new_chats(now + refusal.holds_s, refusal.reason)
+            commands += self._hold_new_chats(now + refusal.holds_s, refusal.reason)
             if refusal.holds_s == REACHOUT_HOLD_S:
                 commands.append(self._queries.ask(Question.TIMELOCK, mex.timelock_query, now))
         return [*commands, *self._fail(refusal.reason, now)]
+
+    def _anew(self, row: OutboxRow, now: float) -> list[Command]:
+        self._ack_deadline = None
+        return self._resolve(row, now)
+
+    def _may_go_by_number(self, row: OutboxRow) -> bool:
+        """Whether it went by LID, and with fresh lists."""
+        assert self._own is not None
+        to_self = row.recipient == self._own.jid.user
+        # A row that was loaded armed has no target in this life.
+        reached = participants_of(row) if self._target is None else (self._target.to,)
+        went_by_lid = any(jid.is_lid for jid in reached) and not to_self
+        return went_by_lid and self._rearmed == row.message_id and not row.missed_devices
 
     def _fail(self, reason: str, now: float) -> list[Command]:
         row = self._row

@@ -24,8 +24,10 @@ from sitpayd.actors.alarms import Alarms
 from sitpayd.actors.chronicle import Chronicle
 from sitpayd.actors.comeback import Comeback
 from sitpayd.actors.commands import (
+    AddressByNumber,
     AgreeOnCode,
     Arm,
+    AskPhone,
     AskRevision,
     ClearRest,
     Command,
@@ -40,7 +42,9 @@ from sitpayd.actors.commands import (
     Hold,
     HoldFirstContacts,
     Learn,
+    LearnAll,
     LoadSessions,
+    LookUpResend,
     MakeCode,
     MakeKeys,
     MakePreKeys,
@@ -58,6 +62,7 @@ from sitpayd.actors.commands import (
     SettleLoggedOut,
     ShowCode,
     ShowQr,
+    TellIdentityChanged,
     Write,
 )
 from sitpayd.actors.connector import Route
@@ -92,6 +97,7 @@ from sitpayd.actors.phase import Phase
 from sitpayd.actors.proxies import parse_proxy
 from sitpayd.actors.reception import Reception
 from sitpayd.actors.registry import DeviceHandle, Outlook, ShownCode, ShownQr
+from sitpayd.actors.resender import Resender
 from sitpayd.actors.revision import RevisionWatch
 from sitpayd.actors.status import DeviceStatus, StatusBoard
 from sitpayd.actors.strangers import Barred
@@ -162,6 +168,7 @@ class DeviceActor:
         handle.pairing_bar = self._pairing_bar
         self._memory = DeviceMemory(world.database, world.outcomes, handle.record.id, world.keygen)
         self._reception = Reception(world.database, world.outcomes, self._memory)
+        self._resender = Resender(world.database, self._memory)
         self._chronicle = Chronicle(handle)
         self._log = _log.bind(session_id=handle.session_id)
         self._outgoing: trio.MemorySendChannel[Outgoing] | None = None
@@ -329,14 +336,24 @@ class DeviceActor:
                 await memory.mark_late(command)
             case MarkReceipt():
                 return await self._reception.mark_receipt(command)
+            case LookUpResend():
+                return await self._resender.look_up(command)
             case Resend():
-                return await self._reception.resend(command)
+                return await self._resender.resend(command)
+            case AskPhone():
+                return await self._resender.ask_phone(command)
             case Receive():
                 return await self._reception.receive(command.node)
             case Learn():
                 await self._reception.learn(command.pn, command.lid)
+            case LearnAll():
+                await self._reception.learn_all(command.mappings)
+            case AddressByNumber():
+                await self._reception.address_by_number(command.pn, command.wanted)
             case DropSessions():
-                await self._reception.drop_sessions(command.user)
+                await self._reception.drop_sessions(command.user, command.numbers)
+            case TellIdentityChanged():
+                self._log.warning("identity.changed", found_in=command.found_in)
             case Hold():
                 await memory.hold(command)
             case HoldFirstContacts():

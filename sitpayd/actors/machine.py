@@ -52,6 +52,8 @@ from sitpayd.actors.events import (
     Opened,
     PreKeysMade,
     Received,
+    ResendLookedUp,
+    Resent,
     RowLoaded,
     SessionsLoaded,
     Started,
@@ -175,7 +177,11 @@ class DeviceMachine:
                 return self._storage_failed(event, now)
             case Answer():
                 answers = [Send(node) for node in event.nodes]
-                return [*answers, *self._delivery.look_again(now)]
+                return [*answers, *self._delivery.took_in(event, now)]
+            case ResendLookedUp():
+                return self._delivery.repairs.looked_up(event, now)
+            case Resent():
+                return self._delivery.resent(event, now)
             case PreKeysMade():
                 return self._login.made(event.prekeys, self._keys, now)
             case KeysMade():
@@ -386,10 +392,7 @@ class DeviceMachine:
             commands += self._pairing.tick(now)
             if self._pairing.over:
                 return self._lose(Verdict(Phase.UNPAIRED, self._pairing.lapsed), now)
-        if (look_at := self._delivery.deadline()) is not None and now >= look_at:
-            # Only then: a look costs a read, and most ticks of an idle device are for its ping.
-            commands += self._delivery.go(now)
-        return commands
+        return [*commands, *self._delivery.tick(now)]
 
     # --- stanzas ---
 
@@ -486,7 +489,7 @@ class DeviceMachine:
         """An error or no answer: go on without, since none of these is worth a connection."""
         match purpose:
             case Question():
-                return self._delivery.unanswered(now)
+                return self._delivery.unanswered(purpose, now)
             case Errand():
                 return self._if_ready(self._login.unanswered(purpose, now), now)
             case CodeErrand():

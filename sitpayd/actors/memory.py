@@ -32,17 +32,18 @@ from sitpayd.actors.events import (
     SessionsLoaded,
 )
 from sitpayd.actors.outcomes import Outcomes
-from sitpayd.actors.shelf import SessionShelf, serialised
+from sitpayd.actors.shelf import IdentityNews, SessionShelf, merged, serialised
 from sitpayd.actors.strangers import DAY_S
 from sitpayd.log import get_logger
 from sitpayd.storage import contacts, devices, outbox, sessions
+from sitpayd.storage.addressing import addressing_of
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.missed import arm_missed, forget_missed
 from sitpayd.storage.poison import set_aside
 from sitpayd.storage.records import NewChatHold, Rest, RowState, utc_now
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.errors import RemoteProtocolError
-from sitpayd.whatsapp.jid import Jid
+from sitpayd.whatsapp.jid import Jid, lid
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey, prekey_id_after
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello, agree, new_offer
@@ -161,17 +162,21 @@ class DeviceMemory:
 
     async def load_sessions(self, wanted: tuple[Jid, ...]) -> SessionsLoaded:
         """Bring these devices' sessions to hand."""
-        found = await self.shelf.take(address_of(jid) for jid in wanted)
-        return SessionsLoaded(frozenset(jid for jid in wanted if address_of(jid) not in found))
+        lids = await self.shelf.lids_of(wanted)
+        found = await self.shelf.take(address_of(jid, lids) for jid in wanted)
+        missing = (jid for jid in wanted if address_of(jid, lids) not in found)
+        return SessionsLoaded(frozenset(missing))
 
     async def arm(self, command: Arm) -> Armed | NotArmed:
         """Encrypt and commit."""
         assert self.credentials is not None
-        row = command.row
-        addresses = [address_of(jid) for jid in command.devices + command.own_devices]
-        armed = arm(command, self.credentials, await self.shelf.take(addresses))
+        row, devices = command.row, command.devices + command.own_devices
+        lids = await self.shelf.lids_of(devices)
+        records = await self.shelf.take(address_of(jid, lids) for jid in devices)
+        armed = arm(command, self.credentials, records, lids)
         if armed is None:
             return NotArmed(row, "no_devices")
+        news = await self.shelf.identities_news(armed.sessions)
         had = participants_of(row) if row.missed_devices else ()
         participants = " ".join(map(str, had + armed.devices)).encode()
         commit = arm_missed if row.missed_devices else partial(outbox.arm, again=command.again)
@@ -181,14 +186,15 @@ class DeviceMemory:
             row.id,
             armed.stanza,
             sessions=serialised(armed.sessions),
-            identities=self.shelf.identities_news(armed.sessions),
+            identities=news.keys,
             participants=participants,
             phash=command.phash,
         )
         if not committed:
             return NotArmed(row, None)
         self.shelf.keep(armed.sessions)
-        return Armed(replace(row, participants=participants, phash=command.phash), armed.stanza)
+        row = replace(row, participants=participants, phash=command.phash)
+        return Armed(row, armed.stanza, changed=people_of(news))
 
     async def forget_missed(self, row_id: int) -> None:
         """Note that the devices a sent row missed have it now, or will not get it."""
@@ -291,23 +297,31 @@ class DeviceMemory:
             self._outcomes.announce(settled.message_id, settled.state, settled.reason)
 
 
+def people_of(news: IdentityNews) -> tuple[Jid, ...]:
+    """Whose devices have other identity keys than before."""
+    return tuple(dict.fromkeys(Jid.parse(user_key) for user_key, _ in news.changed))
+
+
 def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None:
     """Store what pairing brought, all in one transaction."""
     assert credentials.paired is not None
-    pn, lid = credentials.paired.jid.user, credentials.paired.lid.user
+    pn = credentials.paired.jid.user
     sessions.save_credentials(unit, device_id, credentials.to_bytes())
-    sessions.learn_mapping(unit, device_id, pn, lid)
-    # The phone's identity under both its names: it has signed ours.
-    key = credentials.paired.account_key
-    phone = {(str(jid.bare), 0): key for jid in (credentials.paired.jid, credentials.paired.lid)}
-    sessions.save_identities(unit, device_id, phone)
+    sessions.learn_mapping(unit, device_id, pn, credentials.paired.lid.user, merged)
+    # The phone's identity: it has signed ours.
+    phone = (str(credentials.paired.lid.bare), 0)
+    sessions.save_identities(unit, device_id, {phone: credentials.paired.account_key})
     devices.set_phone(unit, device_id, pn)
 
 
 def _next_row(unit: Unit, device_id: int, command: NextRow) -> RowLoaded:
     row = outbox.next_row(unit, device_id, first_contacts=command.first_contacts)
-    passed_over = row is None and not command.first_contacts
-    return RowLoaded(row, passed_over and outbox.waiting_count(unit, device_id) > 0)
+    if row is None:
+        passed_over = not command.first_contacts
+        return RowLoaded(None, passed_over and outbox.waiting_count(unit, device_id) > 0)
+    known = addressing_of(unit, device_id, row.recipient)
+    to = None if known.lid is None else lid(known.lid)
+    return RowLoaded(row, lid=to, by_number=known.by_number)
 
 
 def _mark_sent(

@@ -13,15 +13,24 @@ from __future__ import annotations
 from enum import Enum, auto
 from functools import partial
 
-from sitpayd.actors.commands import Command, DropSessions, MarkReceipt, Receive, Resend, Send
+from sitpayd.actors.commands import (
+    Command,
+    DropSessions,
+    LearnAll,
+    MarkReceipt,
+    Receive,
+    Send,
+    TellIdentityChanged,
+)
 from sitpayd.actors.delivery import DeliveryMachine
 from sitpayd.actors.login import LoginMachine
 from sitpayd.actors.queries import Queries
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import SERVER_JID
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.stanzas import ib, iq, message, mex, notification, receipt
+from sitpayd.whatsapp.stanzas import aliases, ib, iq, message, mex, notification, receipt
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas.usync import UserDevices
 
 
 class Courtesy(Enum):
@@ -59,7 +68,7 @@ class Notices:
             case "message":
                 return [] if own is None else [Receive(node)]
             case "receipt":
-                return self._receipt(node, own)
+                return self._receipt(node, own, now)
             case "ack":
                 return self._message_ack(node, now)
             case "notification":
@@ -71,7 +80,7 @@ class Notices:
             case _:
                 return []  # presence, chatstate and what we do not know need no answer
 
-    def _receipt(self, node: Node, own: PairedIdentity | None) -> list[Command]:
+    def _receipt(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
         answer = _ack(node, own)
         try:
             got = receipt.parse_receipt(node)
@@ -79,7 +88,11 @@ class Notices:
             return [Send(answer)]
         if own is None:
             return [Send(answer)]
-        return [MarkReceipt(got, answer) if got.retry is None else Resend(got, answer)]
+        # Before the receipt is looked at: whose device it is from may be known only now.
+        learned: list[Command] = [LearnAll(got.mappings)] if got.mappings else []
+        if got.retry is None:
+            return [*learned, MarkReceipt(got, answer)]
+        return [*learned, *self._delivery.repairs.asked(got, answer, now)]
 
     def _message_ack(self, node: Node, now: float) -> list[Command]:
         if node.text("class") != "message":
@@ -88,7 +101,9 @@ class Notices:
 
     def _notified(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
         try:
-            return self._notification(node, own, now)
+            mappings = aliases.in_notification(node)
+            learned: list[Command] = [LearnAll(mappings)] if mappings else []
+            return [*learned, *self._notification(node, own, now)]
         except RemoteProtocolError:
             return []
 
@@ -98,12 +113,16 @@ class Notices:
                 return self._login.left(count)
             case notification.IdentityChanged(user=user):
                 self._delivery.directory.forget(user)
-                return [DropSessions(user)]
-            case notification.DevicesChanged(user=user):
-                self._delivery.directory.forget(user)
-            case notification.OwnDevices():
-                if own is not None:
-                    self._delivery.directory.forget(own.jid)
+                return [DropSessions(user), TellIdentityChanged(user, "notification")]
+            case notification.DevicesChanged() as changed:
+                self._delivery.directory.change(changed, now)
+                if changed.action == "remove" and changed.devices:
+                    gone = frozenset(device.jid.device for device in changed.devices)
+                    return [DropSessions(changed.user, gone)]
+            case notification.OwnDevices() as listed if own is not None:
+                ours = UserDevices(own.jid.bare, own.lid.bare, ())
+                gone = self._delivery.directory.replace_own(ours, listed, now)
+                return [DropSessions(own.jid.bare, gone)] if gone else []
             case notification.OtherNotification(type="mex"):
                 known = mex.parse_timelock_notice(node)
                 return [] if known is None else self._delivery.timelock(known, now)

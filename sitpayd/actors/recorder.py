@@ -41,6 +41,7 @@ class Noted(StrEnum):
     PAIRING_CODE = "pairing_code"
     LINKED = "linked"
     PROXY = "proxy"
+    IDENTITY_CHANGED = "identity_changed"
 
 
 # Kind -> the sentence with a detail, and the one without.
@@ -71,6 +72,10 @@ _SENTENCES: Final[Mapping[Noted, tuple[str, str]]] = {
     Noted.PAIRING_CODE: ("A pairing code was {}.", "A pairing code was shown or typed."),
     Noted.LINKED: ("A phone linked the device: {}.", "A phone linked the device."),
     Noted.PROXY: ("Its proxy: {}.", "Its proxy was changed."),
+    Noted.IDENTITY_CHANGED: (
+        "Somebody it writes with has new keys: {}.",
+        "Somebody it writes with has new keys.",
+    ),
 }
 
 _KINDS: Final = tuple(Noted)

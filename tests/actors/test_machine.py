@@ -11,15 +11,16 @@ from sitpayd.actors.commands import (
     Finish,
     ForgetKeys,
     HangUp,
+    LookUpResend,
     MakePreKeys,
     MarkReceipt,
     MarkUploaded,
     NextRow,
     Receive,
-    Resend,
     SaveRest,
     Send,
     SettleLoggedOut,
+    TellIdentityChanged,
 )
 from sitpayd.actors.events import (
     Answer,
@@ -408,7 +409,7 @@ def test_retry_receipt_asks_for_a_resend() -> None:
     children = (Node("retry", {"count": "1"}), Node("registration", {}, bytes(4)))
     node = Node("receipt", {"id": "R", "from": FRIEND_LID, "type": "retry"}, children)
     play = connected_play().hears(node)
-    play.expects(Resend(receipt.parse_receipt(node), receipt.ack(node, OWN_PN)))
+    play.expects(LookUpResend(receipt.parse_receipt(node)))
 
 
 def test_receipt_that_cannot_be_read_is_acknowledged() -> None:
@@ -500,7 +501,8 @@ def test_enough_prekeys_left_need_nothing() -> None:
 
 def test_changed_identity_drops_the_sessions() -> None:
     play, changed = connected_play(), notified(notification.IdentityChanged(FRIEND_LID))
-    play.hears(changed).expects(acked(changed), DropSessions(FRIEND_LID))
+    told = TellIdentityChanged(FRIEND_LID, "notification")
+    play.hears(changed).expects(acked(changed), DropSessions(FRIEND_LID), told)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from sitpayd.storage.sessions import (
     save_credentials,
     save_sessions,
 )
-from tests.storage.builders import Tenant, a_message, make_tenant, some_vault
+from tests.storage.builders import Tenant, a_message, make_tenant, merged, some_vault
 
 PHONE, PN, LID = "4915112345678", "919876543210", "987654321098765"
 PEER = f"{LID}@lid"
@@ -52,7 +52,7 @@ def live(unit: Unit, tenant: Tenant) -> None:
     save_credentials(unit, device.id, CANARIES["credentials"].encode())
     set_phone(unit, device.id, PHONE)
     add_prekeys(unit, device.id, [(1, CANARIES["prekey"].encode())])
-    learn_mapping(unit, device.id, PN, LID)
+    learn_mapping(unit, device.id, PN, LID, merged)
     message = a_message(
         device,
         recipient=PN,

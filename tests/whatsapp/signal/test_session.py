@@ -28,7 +28,6 @@ from sitpayd.whatsapp.signal.session import (
     decrypt,
     decrypt_prekey_message,
     knows_base_key,
-    merge,
     parse_prekey_message,
     start,
 )
