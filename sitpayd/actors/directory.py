@@ -87,7 +87,7 @@ class Directory:
         """
         listed = tuple(_device(ListedDevice(jid)) for jid in notice.devices)
         before = self.get(own.jid, now)
-        if notice.dhash is None or phash(_addressed(own.jid, listed)) != notice.dhash:
+        if phash(_addressed(own.jid, listed)) != notice.dhash:
             self.forget(own.jid)
             return frozenset()
         self.put(own.jid, replace(own, devices=listed), now)

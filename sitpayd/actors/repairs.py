@@ -248,7 +248,7 @@ class Repairs:
     def done(self, event: Resent, now: float) -> list[Command]:
         """What was armed is committed; or there was no session for it."""
         job = self._job
-        if job is None or self._arming is not None:
+        if job is None:
             return []  # of a connection that is gone
         if event.lacks_session and isinstance(job, Unread) and self._own is not None:
             phone = self._own.jid.bare

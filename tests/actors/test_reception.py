@@ -265,16 +265,18 @@ async def test_session_that_stands_under_the_number_still_is_tried_before_asking
     home: Home,
 ) -> None:
     """Left behind by a version that let one of both lie."""
-    friend = await home.a_friend()
-    await home.reception.receive(message(enc(friend.send(pad(HELLO))), from_=FRIEND_PN))
-    left = await home.database.read(sessions.load_sessions, home.device.id, str(FRIEND_PN))
+    by_number, by_lid = await two_sessions(home)
+    device_id = home.device.id
+    left = {}
+    for name in (FRIEND_PN, FRIEND_LID):
+        stored = await home.database.read(sessions.load_sessions, device_id, str(name))
+        left[str(name), 0] = stored[0]
     await home.reception.learn(FRIEND_PN, FRIEND_LID)
-    await home.reception.drop_sessions(FRIEND_LID)
-    await home.database.write(
-        sessions.save_sessions, home.device.id, {(str(FRIEND_PN), 0): left[0]}
-    )
-    node = message(enc(friend.send(pad(HELLO))), from_=FRIEND_PN, id="M2")
-    assert await home.receives(node) == delivered(node)
+    await home.database.write(sessions.save_sessions, device_id, left)
+    await home.next_life()
+    for number, party in enumerate((by_lid, by_number, by_lid)):
+        node = message(enc(party.send(pad(HELLO))), from_=FRIEND_PN, id=f"N{number}")
+        assert await home.receives(node) == delivered(node)
     assert await home.sessions(FRIEND_LID) == {0}
     assert await home.sessions(FRIEND_PN) == set()
 

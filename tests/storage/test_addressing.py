@@ -33,6 +33,8 @@ async def test_news_of_the_lid_makes_it_the_address_again(
     assert await database.read(addressing_of, device_id, PN) == Addressing(LID, True)
     await database.write(learn_mapping, device_id, PN, "another", merged)
     assert await database.read(addressing_of, device_id, PN) == Addressing("another", False)
+    await database.write(learn_mapping, device_id, PN, LID, merged)
+    assert await database.read(addressing_of, device_id, PN) == Addressing(LID, False)
 
 
 async def test_choice_for_one_is_none_for_others(database: Database, tenant: Tenant) -> None:

@@ -29,11 +29,10 @@ from sitpayd.storage.sessions import (
     start_anew,
     user_digest,
 )
-from tests.storage.builders import NOON, Clock, Tenant, make_tenant, merged
+from tests.storage.builders import Clock, Tenant, make_tenant, merged
 
 PN, LID = "919876543210", "123456789012345"
 PN_KEY, LID_KEY = f"{PN}@s.whatsapp.net", f"{LID}@lid"
-NOON_MICROS = to_micros(NOON)
 
 
 async def test_credentials_are_kept_and_replaced(database: Database, tenant: Tenant) -> None:
@@ -255,21 +254,21 @@ async def test_identity_without_any_session_is_the_latest_news(
     assert await database.read(load_identities, device_id, LID_KEY) == {0: last.encode()}
 
 
-async def test_merged_session_keeps_the_time_of_its_last_use(
-    database: Database, tenant: Tenant, clock: Clock
+@pytest.mark.parametrize("last", [LID_KEY, PN_KEY], ids=["lid used last", "number used last"])
+async def test_session_keeps_the_time_of_its_last_use_when_it_moves(
+    database: Database, tenant: Tenant, clock: Clock, last: str
 ) -> None:
-    """Moved a second time, it is weighed by that time and not by that of the first move."""
+    """It may be weighed against another one later."""
     device_id = tenant.device.id
-    await database.write(save_sessions, device_id, {(PN_KEY, 0): b"old"})
-    clock.forward(seconds=1)
-    await database.write(save_sessions, device_id, {("5@lid", 0): b"newer"})
+    for name in sorted((PN_KEY, LID_KEY), key=lambda name: name == last):
+        clock.forward(seconds=1)
+        await database.write(save_sessions, device_id, {(name, 0): name.encode()})
+    used_at = to_micros(clock.now)
     clock.forward(seconds=1)
     await database.write(learn_mapping, device_id, PN, LID, merged)
-    await database.write(learn_mapping, device_id, "7", LID, merged)
-    await database.write(save_sessions, device_id, {})
-    assert await database.read(used_at_of, device_id, LID_KEY) == NOON_MICROS
+    assert await database.read(used_at_of, device_id, LID_KEY) == used_at
     await database.write(save_sessions, device_id, {(LID_KEY, 0): b"again"})
-    assert await database.read(used_at_of, device_id, LID_KEY) == NOON_MICROS + 2_000_000
+    assert await database.read(used_at_of, device_id, LID_KEY) == to_micros(clock.now)
 
 
 def used_at_of(unit: Unit, device_id: int, name: str) -> int | None:
