@@ -262,11 +262,14 @@ class DeliveryMachine:
         """Something was encrypted once more."""
         return [*self.repairs.done(event, now), *self._changed(event.changed, "resend")]
 
+    def identity_changed(self, user: Jid, found_in: FoundIn) -> Command:
+        """Somebody has another identity: nothing is known of its devices and keys any more."""
+        self.directory.forget(user)
+        self._bundles.clear()
+        return TellIdentityChanged(user, found_in)
+
     def _changed(self, people: tuple[Jid, ...], found_in: FoundIn) -> list[Command]:
-        """Somebody has another identity: nothing is known of its devices any more."""
-        for person in people:
-            self.directory.forget(person)
-        return [TellIdentityChanged(person, found_in) for person in people]
+        return [self.identity_changed(person, found_in) for person in people]
 
     def storage_failed(self, now: float) -> list[Command]:
         """The arming could not be committed: leave the row as it is and try again later."""

@@ -20,7 +20,6 @@ from sitpayd.actors.commands import (
     MarkReceipt,
     Receive,
     Send,
-    TellIdentityChanged,
 )
 from sitpayd.actors.delivery import DeliveryMachine
 from sitpayd.actors.login import LoginMachine
@@ -112,13 +111,13 @@ class Notices:
             case notification.PreKeyCount(count=count):
                 return self._login.left(count)
             case notification.IdentityChanged(user=user):
-                self._delivery.directory.forget(user)
-                return [DropSessions(user), TellIdentityChanged(user, "notification")]
-            case notification.DevicesChanged() as changed:
-                self._delivery.directory.change(changed, now)
-                if changed.action == "remove" and changed.devices:
-                    gone = frozenset(device.jid.device for device in changed.devices)
-                    return [DropSessions(changed.user, gone)]
+                changed = self._delivery.identity_changed(user, "notification")
+                return [DropSessions(user), changed]
+            case notification.DevicesChanged() as notice:
+                self._delivery.directory.change(notice, now)
+                if notice.action == "remove" and notice.devices:
+                    gone = frozenset(device.jid.device for device in notice.devices)
+                    return [DropSessions(notice.user, gone)]
             case notification.OwnDevices() as listed if own is not None:
                 ours = UserDevices(own.jid.bare, own.lid.bare, ())
                 gone = self._delivery.directory.replace_own(ours, listed, now)

@@ -39,10 +39,12 @@ from sitpayd.whatsapp.stanzas.aliases import LidMapping
 from sitpayd.whatsapp.stanzas.content import MessageName
 from sitpayd.whatsapp.stanzas.message import phash
 from tests.actors.builders import (
+    FRIEND,
     FRIEND_LID,
     FRIEND_PN,
     FRIENDS_DEVICES,
     OUR_OTHERS,
+    OURSELVES,
     OWN_LID,
     OWN_PN,
     SERVER_T,
@@ -51,6 +53,8 @@ from tests.actors.builders import (
     bundles_query,
     bundles_result,
     connected_play,
+    devices_query,
+    devices_result,
     known_friend_play,
 )
 from tests.support.playbook import Playbook
@@ -206,3 +210,19 @@ def test_bundle_for_a_resend_that_does_not_come_is_not_waited_for() -> None:
     play.on(ResendLookedUp(looked_up.receipt, a_row(), FRIEND_LID, reached, 0, None, None)).said()
     said = expired(play)
     assert Send(receipt.ack(node, OWN_PN)) in said
+
+
+def test_bundle_fetched_before_the_identity_changed_is_not_used() -> None:
+    play, row = known_friend_play()
+    play.on(Deliver()).said()
+    play.on(RowLoaded(row)).said()
+    missing = SessionsLoaded(frozenset({FRIEND_LID}))
+    play.on(missing).expects(bundles_query("#4", FRIEND_LID))
+    play.hears(notified(notification.OwnDevices(()))).said()
+    bundle = bundle_of(KeyPair.generate())
+    # The lists changed, so they are asked for again, and the bundle is kept.
+    play.hears(bundles_result("#4", {FRIEND_LID: bundle}))
+    play.expects(devices_query("#5", FRIEND_PN, OWN_PN.bare))
+    play.hears(notified(notification.IdentityChanged(FRIEND_LID))).said()
+    play.hears(devices_result("#5", FRIEND, OURSELVES)).said()
+    play.on(missing).expects(bundles_query("#6", FRIEND_LID))
