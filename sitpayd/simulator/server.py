@@ -24,11 +24,12 @@ from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
 from .accounts import Account, Accounts, Device
 from .client import Client, Stage
 from .dials import Dials
+from .endpoint import Waker
 from .faults import Faults
 from .iqs import IqDesk
 from .linking import Linking
 from .options import Options
-from .phone import Phone, Waker
+from .phone import Phone
 from .routing import Router
 from .violations import Kind, Violations
 
