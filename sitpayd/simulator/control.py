@@ -98,6 +98,13 @@ class Body:
             known = ", ".join(word.value for word in words)
             raise ControlError(422, f"{name} must be one of {known}", name) from error
 
+    def flag(self, name: str, default: bool | None = None) -> bool:
+        """True or false."""
+        value = self._fields.get(name, default)
+        if not isinstance(value, bool):
+            raise ControlError(422, f"{name} must be true or false", name)
+        return value
+
     def seconds(self, name: str) -> float:
         """A number of seconds."""
         value = self._fields.get(name)
@@ -213,6 +220,35 @@ def _add_accounts(app: QuartTrio, server: Server) -> None:
     async def show_account(number: str) -> Response:
         return jsonify(_account(_phone(server, number).account))
 
+    @app.patch("/accounts/<number>")
+    async def change_account(number: str) -> Response:
+        account, body = _phone(server, number).account, await _body()
+        for name in body.names - {"lid_refusal", "lid_is_hidden"}:
+            raise ControlError(422, f"{name} cannot be changed", name)
+        refusal, is_hidden = account.lid_refusal, account.lid_is_hidden
+        if "lid_refusal" in body.names:
+            refusal = body.optional_number("lid_refusal")
+        if "lid_is_hidden" in body.names:
+            is_hidden = body.flag("lid_is_hidden")
+        account.lid_refusal, account.lid_is_hidden = refusal, is_hidden
+        return jsonify(_account(account))
+
+    @app.post("/accounts/<number>/reinstall")
+    async def reinstall(number: str) -> Response:
+        server.reinstall(phone := _phone(server, number))
+        return jsonify(_account(phone.account))
+
+    @app.post("/accounts/<number>/companions")
+    async def add_companion(number: str) -> Response:
+        phone, body = _phone(server, number), await _body(optional=True)
+        try:
+            companion = server.add_companion(phone, is_hosted=body.flag("hosted", False))
+        except ValueError as error:
+            raise ControlError(409, str(error), "hosted") from error
+        response = jsonify(_device(server, companion.device))
+        response.status_code = 201
+        return response
+
     @app.post("/accounts/<number>/scan")
     async def scan(number: str) -> Response:
         phone, body = _phone(server, number), await _body()
@@ -289,6 +325,13 @@ def _add_devices(app: QuartTrio, server: Server) -> None:
     @app.get("/devices/<jid>")
     async def show_device(jid: str) -> Response:
         return jsonify(_device(server, _companion(server, jid)))
+
+    @app.get("/devices/<jid>/inbox")
+    async def companion_inbox(jid: str) -> Response:
+        companion = server.companion_of(_companion(server, jid))
+        if companion is None:
+            raise ControlError(409, "the device is a client's", "jid")
+        return jsonify([asdict(item) for item in companion.inbox])
 
     @app.delete("/devices/<jid>")
     async def unlink(jid: str) -> Response:

@@ -37,6 +37,7 @@ from sitpayd.whatsapp.stanzas.message import (
     IncomingMessage,
     OutgoingMessage,
     parse_incoming,
+    unhosted,
 )
 
 from .accounts import PHONE, Account, Device
@@ -82,6 +83,22 @@ class _Sent:
     server: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A message of a chat, as this device could tell it again.
+
+    Attributes:
+        message: serialised Message.
+        t: server time, UTC seconds.
+    """
+
+    chat: Account
+    from_me: bool
+    message: bytes
+    t: int
+    push_name: str | None
+
+
 class Endpoint:
     """One device.
 
@@ -114,7 +131,10 @@ class Endpoint:
         self._prekeys: dict[int, KeyPair] = {}
         self._next_prekey_id = 1
         self._sent: OrderedDict[str, _Sent] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._retries: dict[tuple[str, Jid], int] = {}
+        # With whom there was nothing yet since these keys are new; None: they never were.
+        self._met: set[Jid] | None = None
         self._arrived = trio.Event()
         signed_prekey = keys.signed_prekey
         self.device = Device(
@@ -146,6 +166,7 @@ class Endpoint:
         self._sent[message_id] = _Sent(message, to, server)
         if len(self._sent) > _MAX_SENT:
             self._sent.popitem(last=False)
+        self._keep(message_id, _Kept(to, True, message, int(time.time()), None))
         devices = [*to.devices.values()]
         if to is not self.account:
             devices += self.account.devices.values()
@@ -156,7 +177,13 @@ class Endpoint:
             if enc is not None:
                 participants.append((device.address(server), enc))
         peer_pn = to.pn if server == LID_SERVER and to is not self.account else None
-        sent = outgoing(message_id, to.address(server), participants, peer_recipient_pn=peer_pn)
+        sent = outgoing(
+            message_id,
+            to.address(server),
+            participants,
+            peer_recipient_pn=peer_pn,
+            device_identity=self.device.signed_identity,
+        )
         self._router.submit(self.device, sent)
         return message_id
 
@@ -166,7 +193,8 @@ class Endpoint:
             if received.id == message_id and not received.from_me:
                 account = self._router.accounts.by_number(received.peer)
                 if account is not None:
-                    node = receipts.read([message_id], account.lid, t=int(time.time()))
+                    to = account.pn if self.account.lid_is_hidden else account.lid
+                    node = receipts.read([message_id], to, t=int(time.time()))
                     self._router.receipt(self.device, node)
                     return True
         return False
@@ -187,7 +215,8 @@ class Endpoint:
 
     def _encrypt(self, device: Device, message: bytes, count: int = 0) -> Enc | None:
         """Encrypt for a device, None if its keys are unusable."""
-        record = self._sessions.get(device.lid)
+        place = unhosted(device.lid)
+        record = self._sessions.get(place)
         if record is None:
             record = self._begin(device, device.take_bundle())
             self._router.prekeys_taken(device)
@@ -196,18 +225,24 @@ class Endpoint:
         encrypted = signal.encrypt(
             record, self.keys.identity, self.keys.registration_id, contents.pad(message)
         )
-        self._sessions[device.lid] = encrypted.record
+        self._sessions[place] = encrypted.record
         return Enc(encrypted.kind, PADDED_VERSION, encrypted.body, count)
 
     def _begin(self, device: Device, bundle: signal.PreKeyBundle) -> SessionRecord | None:
-        previous = self._sessions.get(device.lid)
+        place = unhosted(device.lid)
+        previous = self._sessions.get(place)
         try:
             record = signal.start(bundle, self.keys.identity, previous=previous)
         except RemoteProtocolError as error:
             self._router.violations.record(device, Kind.PREKEYS, f"unusable keys: {error}")
             return None
-        self._sessions[device.lid] = record
+        self._sessions[place] = record
         return record
+
+    def _keep(self, message_id: str, kept: _Kept) -> None:
+        self._kept[message_id] = kept
+        if len(self._kept) > _MAX_SENT:
+            self._kept.popitem(last=False)
 
     # --- receiving ---
 
@@ -241,11 +276,13 @@ class Endpoint:
             except DuplicateMessageError:
                 continue
             except DecryptError as error:
-                if not is_forgetful:
+                if not is_forgetful and not self._is_stranger(sender):
                     self._fault(incoming, Kind.UNDECRYPTABLE, str(error) or type(error).__name__)
                 self._ask_again(node, sender, incoming.id, error)
                 return
             self._retries.pop((incoming.id, sender), None)
+            if self._met is not None:
+                self._met.add(sender)
             self._take(incoming, enc, plaintext)
         if self._router.faults.take(self.device, FaultKind.SILENT) is not None:
             self._router.ack(self.device, receipts.ack(node, self.device.pn))
@@ -293,12 +330,19 @@ class Endpoint:
         is_note = self._account(incoming.chat) is self.account
         if incoming.from_me and content.destination is None and not (is_peer or is_note):
             self._fault(incoming, Kind.CONTENT, "the copy for an own device is not wrapped")
-        if is_peer or content.kind in ("none", "protocol"):
+        if is_peer:
+            self._peer_message(incoming, content)
+            return
+        if content.kind in ("none", "protocol"):
             return
         chat = content.destination or incoming.chat
         if incoming.from_me and self._account(chat) is not self._account(incoming.chat):
             self._fault(incoming, Kind.CONTENT, "the copy names another chat than its stanza")
         peer, author = self._account(chat), self._account(incoming.sender)
+        if peer is not None:
+            message = _plain_message(contents.unpad(plaintext) if padded else plaintext)
+            kept = _Kept(peer, incoming.from_me, message, incoming.t or 0, incoming.push_name)
+            self._keep(incoming.id, kept)
         self.received += 1
         self.inbox.append(
             Received(
@@ -322,7 +366,13 @@ class Endpoint:
             self._retries[(message_id, sender)] = count
             nothing_to_decrypt_with = isinstance(error, NoSessionError | UnknownPreKeyError)
             prekey = self._fresh_prekey() if count > 1 or nothing_to_decrypt_with else None
-            receipt = receipts.retry_receipt(node, count, self.keys, prekey=prekey)
+            receipt = receipts.retry_receipt(
+                node,
+                count,
+                self.keys,
+                prekey=prekey,
+                device_identity=self.device.signed_identity if prekey else None,
+            )
             self._router.receipt(self.device, receipt)
         self._router.ack(self.device, receipts.ack(node, self.device.pn))
 
@@ -344,6 +394,8 @@ class Endpoint:
         device = None if receipt.from_ is None else self._router.accounts.device(receipt.from_)
         if sent is None or device is None or retry.count > _MAX_RETRIES:
             return
+        if self._router.faults.take(self.device, FaultKind.DEAF) is not None:
+            return
         # A companion that could not decrypt gets a new session, from its own keys if it sent some.
         bundle = retry.bundle
         if bundle is None:
@@ -359,8 +411,21 @@ class Endpoint:
         enc = self._encrypt(device, message, retry.count)
         if enc is None:
             return
-        again = outgoing(message_id, address, [(address, enc)], recipient=recipient)
+        again = outgoing(
+            message_id,
+            address,
+            [(address, enc)],
+            recipient=recipient,
+            device_identity=self.device.signed_identity,
+        )
         self._router.submit(self.device, again, is_fanout=False)
+
+    def _peer_message(self, incoming: IncomingMessage, content: contents.Content) -> None:
+        """Take a message between devices of the own account; most mean nothing here."""
+
+    def _is_stranger(self, sender: Jid) -> bool:
+        """Whether nobody may be blamed for what this sender encrypted: our keys are new."""
+        return self._met is not None and sender not in self._met
 
     # --- small things ---
 
@@ -414,6 +479,14 @@ class Waker:
                 await trio.lowlevel.checkpoint()
 
 
+def _plain_message(plaintext: bytes) -> bytes:
+    """The message itself, without the wrapping of a copy for own devices."""
+    message = pb.Message.FromString(plaintext)
+    if message.HasField("deviceSentMessage"):
+        message = message.deviceSentMessage.message
+    return message.SerializeToString()
+
+
 def outgoing(
     id: str,
     to: Jid,
@@ -422,6 +495,7 @@ def outgoing(
     category: str | None = None,
     peer_recipient_pn: Jid | None = None,
     recipient: Jid | None = None,
+    device_identity: bytes | None = None,
 ) -> OutgoingMessage:
     """A message as the server reads it from a client."""
     return OutgoingMessage(
@@ -434,7 +508,7 @@ def outgoing(
         peer_recipient_pn=peer_recipient_pn,
         recipient=recipient,
         phash=None,
-        device_identity=None,
+        device_identity=device_identity,
     )
 
 

@@ -32,7 +32,8 @@ class FaultKind(StrEnum):
     leaves it unanswered.
     Of a phone: CORRUPT sends a message that does not decrypt; FORGET drops its sessions before it
     reads the next message; SILENT takes a message and sends no receipt, as if the phone were off;
-    PASSKEY answers a scan or a code with the request for the account's passkey.
+    PASSKEY answers a scan or a code with the request for the account's passkey; DEAF leaves a
+    request for a message once more unheard.
     """
 
     NACK = "nack"
@@ -57,6 +58,7 @@ class FaultKind(StrEnum):
     FORGET = "forget"
     SILENT = "silent"
     PASSKEY = "passkey"
+    DEAF = "deaf"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from sitpayd.whatsapp.keys import DeviceKeys, KeyPair
 from sitpayd.whatsapp.schema import whatsapp_pb2 as pb
 from sitpayd.whatsapp.stanzas import content as contents
 from sitpayd.whatsapp.stanzas import pairing_code
+from sitpayd.whatsapp.stanzas.message import IncomingMessage
 from sitpayd.whatsapp.stanzas.notification import PasskeyRequested, notification
 from sitpayd.whatsapp.stanzas.pairing import make_signed_identity, pair_success, parse_qr_text
 
@@ -169,5 +170,35 @@ class Phone(Endpoint):
             enc = self._encrypt(device, message)
             if enc is None:
                 return
+            sent = outgoing(new_id(), device.pn, [(device.pn, enc)], category="peer")
+            self._router.submit(self.device, sent, is_fanout=False)
+
+    def reinstall(self) -> None:
+        """Begin with fresh keys, as on a new phone; the server unlinks the companions.
+
+        What is on its way to the old keys cannot be read, and nobody is to blame for it.
+        """
+        self.keys = DeviceKeys.generate()
+        self._sessions.clear()
+        self._prekeys.clear()
+        self._retries.clear()
+        self._met = set()
+        self.device.renew(self.keys)
+        self._top_up()
+        self.sign_devices()
+
+    def _peer_message(self, incoming: IncomingMessage, content: contents.Content) -> None:
+        """Tell a companion again what it could not read, as far as it is known here."""
+        device = self._router.accounts.device(incoming.sender)
+        if content.kind != "phone_request" or device is None:
+            return
+        known = [(name, self._kept.get(name.id)) for name in content.asked]
+        found = [
+            contents.kept_message(name, kept.message, kept.t, kept.push_name)
+            for name, kept in known
+            if kept is not None and self._account(name.chat) is kept.chat
+        ]
+        enc = self._encrypt(device, contents.placeholder_answer(incoming.id, found))
+        if enc is not None:
             sent = outgoing(new_id(), device.pn, [(device.pn, enc)], category="peer")
             self._router.submit(self.device, sent, is_fanout=False)
