@@ -39,6 +39,7 @@ PURE_ACTORS = {
         "receiving",
         "recovery",
         "refusals",
+        "repairs",
         "restarts",
         "strangers",
         "wishes",
