@@ -161,7 +161,7 @@ class Account:
         business_name: what `<biz>` says in pair-success; None for an ordinary account.
         former: numbers of removed devices.
         lid_refusal: ack error for messages that clients address to its LID; None takes them.
-        lid_is_hidden: nobody is told which LID belongs to the number.
+        lid_is_hidden: nobody else is told which LID belongs to the number.
         watchers: accounts that asked for this one's devices and hear of changes.
     """
 
@@ -212,11 +212,15 @@ class Account:
         """The account's address in the form of this server."""
         return self.lid if server == LID_SERVER else self.pn
 
-    def alternate(self, server: str) -> Jid | None:
-        """What is told of its other address beside one in the form of this server."""
-        if self.lid_is_hidden:
+    def alternate(self, server: str, told: Account) -> Jid | None:
+        """What an account is told of this one's other address, beside that of this server."""
+        if self.hides_lid_from(told):
             return None
         return self.pn if server == LID_SERVER else self.lid
+
+    def hides_lid_from(self, told: Account) -> bool:
+        """Whether an account is not told which LID belongs to the number."""
+        return self.lid_is_hidden and told is not self
 
     def next_number(self) -> tuple[int, int]:
         """Number and key index for a new companion."""

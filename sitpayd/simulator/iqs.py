@@ -187,7 +187,7 @@ class IqDesk:
     ) -> usync.UserAnswer:
         if user.number is not None:
             account = self._accounts.by_number(user.number)
-            jid = _answered_as(account) if account else None
+            jid = _answered_as(account, device.account) if account else None
             contact = (user.number, account is not None)
             number_jid = pn(user.number)
         else:
@@ -202,7 +202,7 @@ class IqDesk:
         return usync.UserAnswer(
             jid,
             pn=number_jid,
-            lid=None if account.lid_is_hidden else account.lid,
+            lid=None if account.hides_lid_from(device.account) else account.lid,
             devices=None if refused else _listed(account),
             key_index_list=account.key_index_list,
             contact=contact,
@@ -296,6 +296,6 @@ def _listed(account: Account) -> tuple[usync.Device, ...]:
     )
 
 
-def _answered_as(account: Account) -> Jid:
+def _answered_as(account: Account, told: Account) -> Jid:
     """By which address a checked number is answered."""
-    return account.pn if account.lid_is_hidden else account.lid
+    return account.pn if account.hides_lid_from(told) else account.lid

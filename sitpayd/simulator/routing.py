@@ -276,8 +276,12 @@ class Router:
             recipient=chat,
             # Not beside `recipient`: Baileys takes it for the other address of the chat, and
             # from then on for that of the wrong person.
-            sender_alt=None if is_peer or is_own else sender.account.alternate(server),
-            recipient_alt=None if alternate is None else alternate.alternate(server),
+            sender_alt=None
+            if is_peer or is_own
+            else sender.account.alternate(server, target.account),
+            recipient_alt=(
+                None if alternate is None else alternate.alternate(server, target.account)
+            ),
             push_name=sender.account.name or None,
         )
         times = 2 if self.faults.take(target, FaultKind.REPEAT_MESSAGE) else 1
@@ -464,8 +468,9 @@ class Router:
 
     def identity_changed(self, account: Account) -> None:
         """Tell all who asked for an account's devices that its phone has other keys."""
-        changed = notifications.IdentityChanged(account.pn, account.alternate(PN_SERVER))
         for watcher in account.watchers - {account}:
+            told = account.alternate(PN_SERVER, watcher)
+            changed = notifications.IdentityChanged(account.pn, told)
             for device in watcher.devices.values():
                 self.notify(device, changed)
 

@@ -93,7 +93,7 @@ async def test_person_who_takes_nothing_by_lid_is_written_to_by_number_from_then
     # Others go by LID as ever.
     carol = await people.make("Carol")
     third = await device.send(carol, "hello")
-    assert (await people.entry(third))["to"].endswith("@lid")
+    assert str((await people.entry(third))["to"]).endswith("@lid")
     assert await people.shown(bob) == ["one", "tried three times", "at once"]
 
 
@@ -109,7 +109,7 @@ async def test_number_that_is_refused_leads_back_to_the_lid(
     assert (await device.send(bob, "refused")).status_code == 429
     again = await device.send(bob, "by lid")
     assert again.status_code == 200
-    assert (await people.entry(again))["to"].endswith("@lid")
+    assert str((await people.entry(again))["to"]).endswith("@lid")
 
 
 # --- other keys, other devices ---

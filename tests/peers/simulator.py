@@ -119,6 +119,19 @@ class SimulatedWhatsApp:
         """Let the person read a message, which its author is told."""
         await self._ask("POST", f"/accounts/{person.phone}/read", id=message_id)
 
+    async def treat(self, person: Person, **changes: int | bool | None) -> None:
+        """Change how the server treats a person's account."""
+        await self._ask("PATCH", f"/accounts/{person.phone}", **changes)
+
+    async def reinstall(self, person: Person) -> None:
+        """Let the person begin on a new phone."""
+        await self._ask("POST", f"/accounts/{person.phone}/reinstall")
+
+    async def sent_to(self, message_id: str) -> str:
+        """Whom the first sending of a message was addressed to."""
+        entry: dict[str, str] = (await self._ask("GET", f"/messages/{message_id}")).json()
+        return entry["to"]
+
     # --- devices and faults ---
 
     async def drop(self, device: str) -> None:
@@ -151,7 +164,7 @@ class SimulatedWhatsApp:
         seen = (await self._ask("GET", "/violations")).json()
         return [str(item) for item in (*seen["violations"], *seen["unsupported"])]
 
-    async def _ask(self, method: str, path: str, **fields: str | int) -> httpx.Response:
+    async def _ask(self, method: str, path: str, **fields: str | int | None) -> httpx.Response:
         response = await self._http.request(method, path, json=fields or None)
         if response.is_error:
             raise AssertionError(f"{method} {path}: {response.status_code} {response.text}")
