@@ -268,7 +268,9 @@ class DeliveryMachine:
         self._bundles.clear()
         return TellIdentityChanged(user, found_in)
 
-    def _changed(self, people: tuple[Jid, ...], found_in: FoundIn) -> list[Command]:
+    def _changed(self, devices: tuple[Jid, ...], found_in: FoundIn) -> list[Command]:
+        # The sessions with its other devices stay: some may be as new as what was found.
+        people = dict.fromkeys(device.bare for device in devices)
         return [self.identity_changed(person, found_in) for person in people]
 
     def storage_failed(self, now: float) -> list[Command]:

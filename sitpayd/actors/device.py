@@ -68,6 +68,7 @@ from sitpayd.actors.commands import (
 from sitpayd.actors.connector import Route
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import (
+    Answer,
     CodeMade,
     Event,
     KeysMade,
@@ -75,6 +76,8 @@ from sitpayd.actors.events import (
     Lost,
     NetworkEvent,
     Received,
+    ResendLookedUp,
+    Resent,
     RowLoaded,
     Started,
     StorageFailed,
@@ -303,6 +306,8 @@ class DeviceActor:
         if isinstance(event, Network) and isinstance(event.event, Received):
             # What others send is no row's fault; these two may answer one.
             return self._machine.row_in_hand if event.event.node.tag in ("ack", "iq") else None
+        if isinstance(event, Answer | ResendLookedUp | Resent):
+            return None  # what follows from what others sent
         return self._machine.row_in_hand
 
     async def _perform(self, command: Command, following: Command | None) -> Event | Message | None:

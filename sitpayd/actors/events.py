@@ -157,7 +157,7 @@ class Armed:
     """Ratchet steps, stanza and state are committed: this may be written. Nothing else may.
 
     Attributes:
-        changed: people whose devices turned out to have other identity keys than before.
+        changed: devices that turned out to have other identity keys than before.
     """
 
     row: OutboxRow
@@ -205,7 +205,7 @@ class Answer:
     Attributes:
         unread: it was a message that cannot be read.
         read: messages that are read by now, as `Unread.known_as`.
-        changed: people whose devices have other identity keys than before.
+        changed: devices that have other identity keys than before.
     """
 
     nodes: tuple[Node, ...]

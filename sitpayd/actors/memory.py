@@ -194,7 +194,7 @@ class DeviceMemory:
             return NotArmed(row, None)
         self.shelf.keep(armed.sessions)
         row = replace(row, participants=participants, phash=command.phash)
-        return Armed(row, armed.stanza, changed=people_of(news))
+        return Armed(row, armed.stanza, changed=devices_of(news))
 
     async def forget_missed(self, row_id: int) -> None:
         """Note that the devices a sent row missed have it now, or will not get it."""
@@ -297,9 +297,9 @@ class DeviceMemory:
             self._outcomes.announce(settled.message_id, settled.state, settled.reason)
 
 
-def people_of(news: IdentityNews) -> tuple[Jid, ...]:
-    """Whose devices have other identity keys than before."""
-    return tuple(dict.fromkeys(Jid.parse(user_key) for user_key, _ in news.changed))
+def devices_of(news: IdentityNews) -> tuple[Jid, ...]:
+    """The devices that have other identity keys than before."""
+    return tuple(Jid.parse(user_key).with_device(number) for user_key, number in news.changed)
 
 
 def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None:

@@ -19,7 +19,7 @@ from sitpayd.actors import receiving
 from sitpayd.actors.arming import address_of, canonical
 from sitpayd.actors.commands import MarkReceipt
 from sitpayd.actors.events import Answer, Unread
-from sitpayd.actors.memory import DeviceMemory, people_of, utc_of
+from sitpayd.actors.memory import DeviceMemory, devices_of, utc_of
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.receiving import Opening, Repeated, RetryBudget, Unreadable
 from sitpayd.actors.shelf import merged, serialised
@@ -251,7 +251,7 @@ class Reception:
         answers: tuple[Node, ...] = ()
         if content is not None and content.kind == "history_sync":
             answers = (receipt.history_sync(message.id, paired.jid),)
-        return _Stored(answers, read, people_of(news), opened.content is not None)
+        return _Stored(answers, read, devices_of(news), opened.content is not None)
 
     async def _incoming(self, message: IncomingMessage, content: Content) -> list[Incoming]:
         """What a reader gets to see of a message: it, or those that our phone has kept."""

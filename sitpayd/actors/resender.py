@@ -17,7 +17,7 @@ from sitpayd.actors.arming import (
 )
 from sitpayd.actors.commands import AskPhone, LookUpResend, Resend
 from sitpayd.actors.events import ResendLookedUp, Resent
-from sitpayd.actors.memory import DeviceMemory, people_of
+from sitpayd.actors.memory import DeviceMemory, devices_of
 from sitpayd.actors.repairs import MAX_RESENDS
 from sitpayd.actors.shelf import serialised
 from sitpayd.storage import outbox, sessions
@@ -91,7 +91,7 @@ class Resender:
         if not entitled:
             return refused
         self._shelf.keep(armed.sessions)
-        return Resent((armed.stanza, command.ack), changed=people_of(news))
+        return Resent((armed.stanza, command.ack), changed=devices_of(news))
 
     async def ask_phone(self, command: AskPhone) -> Resent:
         """Ask our phone for a message, and commit the step of the session with it."""
@@ -108,7 +108,7 @@ class Resender:
         # itself is not kept. Its keys are, before it leaves.
         await self._database.write(_step, self._device_id, serialised(armed.sessions), news.keys)
         self._shelf.keep(armed.sessions)
-        return Resent((armed.stanza,), changed=people_of(news))
+        return Resent((armed.stanza,), changed=devices_of(news))
 
 
 def _step(

@@ -164,11 +164,11 @@ def _is_known(unit: Unit, device_id: int, incoming: Incoming) -> bool:
     """Whether this message stands here, under whichever names of chat and sender."""
     # A chat is named by the digits of its number, as soon as that is known.
     chat = incoming.chat if "@" in incoming.chat else incoming.chat + PN_SUFFIX
-    chats = [name.removesuffix(PN_SUFFIX) for name in names_of(unit, device_id, chat)]
     senders = names_of(unit, device_id, incoming.sender)
+    chats = senders if chat in senders else names_of(unit, device_id, chat)
     digests = [
-        _known_by(unit, device_id, chat, sender, incoming.wa_message_id)
-        for chat in chats
+        _known_by(unit, device_id, name.removesuffix(PN_SUFFIX), sender, incoming.wa_message_id)
+        for name in chats
         for sender in senders
     ]
     marks = ", ".join("?" * len(digests))

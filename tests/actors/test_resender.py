@@ -120,7 +120,7 @@ async def test_device_that_could_not_read_gets_new_bytes(home: Home) -> None:
     ((_, got),) = parse_outgoing(stanza).participants
     assert read(fresh, got) == "Hello!"
     # The keys are somebody else's than those of the session before.
-    assert resent.changed == (FRIEND_LID,)
+    assert resent.changed == (COMPANION,)
 
 
 async def test_resend_steps_the_stored_session(home: Home) -> None:

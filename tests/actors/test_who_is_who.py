@@ -142,18 +142,22 @@ def test_own_device_that_is_gone_loses_its_session_and_gets_no_copy() -> None:
     play.on(RowLoaded(row)).expects(LoadSessions((*FRIENDS_DEVICES, OWN_LID.bare)))
 
 
+COMPANION = FRIEND_LID.with_device(2)
+
+
 @pytest.mark.parametrize(
     ("event", "found_in"),
     [
-        (Answer((), changed=(FRIEND_LID,)), "message"),
-        (Resent((), changed=(FRIEND_LID,)), "resend"),
-        (Armed(a_row(), b"", changed=(FRIEND_LID,)), "bundle"),
+        (Answer((), changed=(COMPANION,)), "message"),
+        (Resent((), changed=(COMPANION,)), "resend"),
+        (Armed(a_row(), b"", changed=(COMPANION,)), "bundle"),
     ],
     ids=["message", "resend", "bundle"],
 )
 def test_changed_identity_is_told_and_the_devices_are_asked_for_anew(
     event: Answer | Resent | Armed, found_in: FoundIn
 ) -> None:
+    """T-56: it is trusted, and there is an event and a line in the log."""
     play, row = known_friend_play()
     play.on(event).expects(TellIdentityChanged(FRIEND_LID, found_in))
     play.on(Deliver()).expects(NextRow())
@@ -161,12 +165,17 @@ def test_changed_identity_is_told_and_the_devices_are_asked_for_anew(
     assert isinstance(asked, Send)
 
 
+def test_change_that_shows_at_several_devices_is_told_once() -> None:
+    play = connected_play().on(Answer((), changed=(FRIEND_LID, COMPANION)))
+    play.expects(TellIdentityChanged(FRIEND_LID, "message"))
+
+
 def test_changed_identity_of_who_is_written_to_is_told_behind_the_write() -> None:
     play, row = known_friend_play()
     play.on(Deliver()).expects(NextRow())
     play.on(RowLoaded(row)).said()
     play.on(SessionsLoaded(frozenset())).said()
-    armed = Armed(row, b"stanza", changed=(FRIEND_LID,))
+    armed = Armed(row, b"stanza", changed=(COMPANION,))
     play.on(armed).expects(Write(armed), TellIdentityChanged(FRIEND_LID, "bundle"))
 
 
