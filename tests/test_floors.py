@@ -42,6 +42,7 @@ PURE_ACTORS = {
         "repairs",
         "restarts",
         "strangers",
+        "targets",
         "wishes",
     )
 }

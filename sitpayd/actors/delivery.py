@@ -21,7 +21,6 @@ from then on. What devices could not read, and what we could not, is repairs.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
 from typing import Final, assert_never
@@ -52,13 +51,14 @@ from sitpayd.actors.queries import Queries
 from sitpayd.actors.refusals import REACHOUT_HOLD_S, refusal_of
 from sitpayd.actors.repairs import Repairs
 from sitpayd.actors.strangers import Barred, Strangers
+from sitpayd.actors.targets import Target, falls_short, missed_of, target_of
 from sitpayd.storage.records import OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
 from sitpayd.whatsapp.stanzas import mex, prekeys, usync
 from sitpayd.whatsapp.stanzas.iq import parse_iq_error
-from sitpayd.whatsapp.stanzas.message import MessageAck, phash
+from sitpayd.whatsapp.stanzas.message import MessageAck
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 
 ACK_WITHIN_S: Final = 75.0
@@ -95,15 +95,6 @@ class _Step(Enum):
     IN_FLIGHT = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    to: Jid
-    pn: Jid | None
-    devices: tuple[Jid, ...]
-    own_devices: tuple[Jid, ...]
-    phash: str
-
-
 class DeliveryMachine:
     """The delivery of one device's rows.
 
@@ -124,7 +115,7 @@ class DeliveryMachine:
         # Of the row's recipient, as stored: its LID, and whether it is addressed by number.
         self._lid: Jid | None = None
         self._by_number = False
-        self._target: _Target | None = None
+        self._target: Target | None = None
         # What the target was made of, and what was fetched for it.
         self._lists: tuple[usync.UserDevices | None, ...] = ()
         self._bundles: dict[Jid, PreKeyBundle] = {}
@@ -422,29 +413,16 @@ class DeliveryMachine:
             # Our own phone exists whatever the server does not say. Not put into the directory:
             # the next message asks again.
             own = usync.UserDevices(self._own.jid.bare, self._own.lid.bare, (usync.Device(0),))
-        to_self = recipient == self._own.jid.bare
-        known = own if to_self else self.directory.get(recipient, now)
-        assert known is not None
-        # Everything of one stanza stands in one form: a mixture is refused.
-        lid = None if self._goes_by_number() else known.lid or self._lid
-        to = self._own.lid.bare if to_self else lid or recipient
-        own_user, me = (
-            (self._own.lid.bare, self._own.lid)
-            if to.is_lid
-            else (self._own.jid.bare, self._own.jid)
-        )
-        own_devices = own.addresses(own_user)
-        devices = () if to_self else known.addresses(to)
-        target = _Target(
-            to=to,
-            pn=recipient if to.is_lid and not to_self else None,
-            devices=devices,
-            own_devices=tuple(jid for jid in own_devices if jid != me),
-            phash=phash({*devices, *own_devices, me}),
-        )
         assert self._row is not None
+        theirs = None
+        if recipient != self._own.jid.bare:
+            theirs = self.directory.get(recipient, now)
+            assert theirs is not None
+        by_number = self._by_number or self._renumbered == self._row.message_id
+        lid = None if by_number or theirs is None else theirs.lid or self._lid
+        target = target_of(self._own, own, theirs, lid)
         if self._row.missed_devices:
-            target = self._missed_of(self._row, target)
+            target = missed_of(target, self._row, self._own)
             if not target.devices + target.own_devices:
                 return self._let_missed_go(self._row, now)
         self._target = target
@@ -452,36 +430,14 @@ class DeliveryMachine:
         self._step = _Step.SESSIONS
         return [LoadSessions(target.devices + target.own_devices)]
 
-    def _goes_by_number(self) -> bool:
-        """Whether the row is addressed by number although a LID may be known."""
-        assert self._row is not None
-        return self._by_number or self._renumbered == self._row.message_id
-
-    def _missed_of(self, row: OutboxRow, target: _Target) -> _Target:
-        """The part of a target that a row was not encrypted for."""
-        assert self._own is not None
-        ourselves = (self._own.jid.user, self._own.lid.user)
-        # By number alone: it is the same under phone number and LID, and the form may have changed.
-        had = participants_of(row)
-        ours = {jid.device for jid in had if jid.user in ourselves}
-        theirs = {jid.device for jid in had if jid.user not in ourselves}
-        return replace(
-            target,
-            devices=tuple(jid for jid in target.devices if jid.device not in theirs),
-            own_devices=tuple(jid for jid in target.own_devices if jid.device not in ours),
-        )
-
     def _left_out(self, row: OutboxRow, now: float) -> bool:
         """Whether devices of its list had no keys for it, and it is not known that they have none.
 
         Asked for again after the ack: a server that could not give them then may give them now.
         """
         assert self._own is not None
-        reached = participants_of(row)
-        if not reached or self.directory.is_given_up(pn(row.recipient), now):
-            return False
-        me = self._own.lid if reached[0].is_lid else self._own.jid
-        return phash({*reached, me}) != row.phash
+        given_up = self.directory.is_given_up(pn(row.recipient), now)
+        return not given_up and falls_short(row, self._own)
 
     def _let_missed_go(self, row: OutboxRow, now: float) -> list[Command]:
         self._settle()
