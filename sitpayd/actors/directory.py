@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final
+from typing import Final, assert_never
 
 from sitpayd.whatsapp.jid import HOSTED_LID_SERVER, HOSTED_SERVER, Jid
 from sitpayd.whatsapp.stanzas.message import phash
@@ -69,6 +69,8 @@ class Directory:
                     devices.pop(listed.jid.device, None)
             case "update":
                 devices = {}  # it does not say what changed
+            case _:
+                assert_never(notice.action)
         lid = known.lid or next((name for name in names if name.is_lid), None)
         changed = replace(known, lid=lid, devices=tuple(devices.values()))
         if devices and _is_confirmed(changed, notice):

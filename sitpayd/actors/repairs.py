@@ -22,7 +22,7 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, TypeVar, assert_never
 
 from sitpayd.actors.arming import participants_of
 from sitpayd.actors.commands import (
@@ -277,6 +277,8 @@ class Repairs:
                 return self._resend(Resend(receipt, ack, bundle, anew), now)
             case AskPhone(message=message):
                 return [AskPhone(message, bundle)]
+            case _:
+                assert_never(arming.order)
 
     def unanswered(self, now: float) -> list[Command]:
         """There is no bundle: do without, or let it be."""

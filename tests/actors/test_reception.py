@@ -91,6 +91,12 @@ async def test_receipt_of_somebody_else_moves_nothing(home: Home, from_: Jid) ->
     assert (await home.state_of(row))[0] == "sent"
 
 
+async def test_receipt_from_nobody_is_only_acknowledged(home: Home) -> None:
+    got = receipt_for(await sent_row(home), "read")
+    nameless = replace(got, receipt=replace(got.receipt, from_=None))
+    assert await home.reception.mark_receipt(nameless) == Answer((got.ack,))
+
+
 async def test_receipt_before_the_ack_wakes_who_waits(home: Home) -> None:
     await home.reception.learn(FRIEND_PN, FRIEND_LID)
     row = (await home.armed(Party(1))).row
