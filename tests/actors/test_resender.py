@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from sitpayd.actors.commands import AskPhone, LookUpResend, Resend
+from sitpayd.actors.commands import AskPhone, LookUpResend, Resend, Send
 from sitpayd.actors.events import Resent, Unread
-from sitpayd.actors.repairs import MAX_RESENDS
+from sitpayd.actors.queries import Queries
+from sitpayd.actors.repairs import MAX_RESENDS, Repairs
 from sitpayd.storage import outbox, sessions
 from sitpayd.storage.records import OutboxRow
 from sitpayd.whatsapp.jid import Jid
@@ -203,3 +204,29 @@ async def test_phone_without_session_is_asked_with_its_bundle(home: Home) -> Non
 async def test_phone_with_an_unusable_bundle_is_not_asked(home: Home) -> None:
     forged = replace(Party(1).bundle(), signature=bytes(64))
     assert await home.resender.ask_phone(AskPhone(UNREAD, forged)) == Resent(())
+
+
+async def test_device_that_asks_a_thousand_times_is_encrypted_for_five_times(home: Home) -> None:
+    """T-57: whatever it counts up, and however much time it takes."""
+    row, repairs = await sent_row(home, Party(1), COMPANION), Repairs(Queries(), "bundle")
+    resends, acks = 0, 0
+    for turn in range(1000):
+        now = turn * 120.0
+        retry = receipt.Retry(turn % 7 + 1, SERVER_T, 7, None, None, None)
+        asked, ack = replace(retry_of(row), retry=retry), Node("ack", {"id": str(turn)})
+        said = repairs.asked(asked, ack, now)
+        while said:
+            command = said.pop()
+            match command:
+                case LookUpResend():
+                    said += repairs.looked_up(await home.resender.look_up(command), now)
+                case Resend():
+                    said += repairs.done(await home.resender.resend(command), now)
+                case Send(node=node) if node.tag == "iq":
+                    said += repairs.unanswered(now)
+                case Send(node=node):
+                    resends += node.tag == "message"
+                    acks += node == ack
+                case _:
+                    raise AssertionError(f"nobody expected {command}")
+    assert (resends, acks) == (MAX_RESENDS, 1000)

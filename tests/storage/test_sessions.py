@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from sitpayd.storage.addressing import address_by_number, addressing_of
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.devices import create_device
 from sitpayd.storage.records import to_micros
+from sitpayd.storage.retries import note_request, requests_of
 from sitpayd.storage.sessions import (
     add_prekeys,
     adopt,
@@ -50,10 +52,14 @@ async def test_starting_anew_drops_what_belonged_to_the_old_credentials(
     await database.write(save_credentials, device_id, b"first")
     await database.write(add_prekeys, device_id, [(1, b"one")])
     await database.write(save_sessions, device_id, {(LID_KEY, 0): b"session"})
+    await database.write(note_request, device_id, "a message", 2)
+    await database.write(address_by_number, device_id, PN, True)
     await database.write(start_anew, device_id, b"second")
     assert await database.read(load_credentials, device_id) == b"second"
     assert await database.read(prekey, device_id, 1) is None
     assert await database.read(load_sessions, device_id, LID_KEY) == {}
+    assert await database.read(requests_of, device_id, "a message") == 0
+    assert not (await database.read(addressing_of, device_id, PN)).by_number
 
 
 async def test_prekeys_wait_for_their_upload_and_are_used_once(
