@@ -13,12 +13,14 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
+from urllib.parse import urlsplit
 
 import trio
 
 from sitpayd import clock, files, systemd
 from sitpayd.actors.device import World
 from sitpayd.actors.dials import DialBucket
+from sitpayd.actors.downloads import Media
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.registry import DeviceRegistry
@@ -74,7 +76,8 @@ async def run_daemon(settings: Settings) -> None:
         StorageError: If the database cannot be opened.
     """
     files.raise_limit()
-    async with resolving([settings.whatsapp_host]):
+    media_host = urlsplit(settings.media_url).hostname or ""
+    async with resolving([settings.whatsapp_host, media_host]):
         await _run(settings)
 
 
@@ -97,6 +100,7 @@ async def _run(settings: Settings) -> None:
             bucket=DialBucket(),
             allow_private_proxies=settings.allow_private_proxies,
             noise_resume=settings.noise_resume,
+            media=_media(settings),
             keygen=trio.CapacityLimiter(KEYGEN_THREADS),
             metrics=metrics,
             revision=revision,
@@ -160,6 +164,12 @@ def _limits(settings: Settings) -> PacingLimits | None:
     if not settings.is_paced:
         return None
     return PacingLimits(first_contacts_per_day=settings.first_contacts_per_day)
+
+
+def _media(settings: Settings) -> Media:
+    # Not where temporary files go: that may be memory.
+    spool = settings.state_dir if settings.state_dir.is_dir() else None
+    return Media(settings.media_url, public_only=settings.is_whatsapp, spool=spool)
 
 
 async def _stop_on_signal(signals: AsyncIterator[int], stopping: trio.Event) -> None:

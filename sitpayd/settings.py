@@ -38,6 +38,8 @@ MIN_ADMIN_KEY_LEN: Final = 32
 ROOT_KEY_LEN: Final = 32
 # Where a value comes from that nobody has set.
 DEFAULT: Final = "default"
+# The host from which WhatsApp's clients fetch media. Source: Baileys lib/Utils/messages-media.js.
+MEDIA_URL: Final = "https://mmg.whatsapp.net"
 
 log = get_logger()
 
@@ -211,6 +213,14 @@ class Settings(BaseSettings):
     def whatsapp_host(self) -> str:
         """The host of `whatsapp_url`, without brackets."""
         return urlsplit(self.whatsapp_url).hostname or ""
+
+    @property
+    def media_url(self) -> str:
+        """Where media lie: at WhatsApp's own host, or at the one that stands in its place."""
+        if self.is_whatsapp:
+            return MEDIA_URL
+        parts = urlsplit(self.whatsapp_url)
+        return f"{'https' if parts.scheme == 'wss' else 'http'}://{parts.netloc}"
 
     @property
     def is_paced(self) -> bool:

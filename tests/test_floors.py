@@ -22,6 +22,7 @@ PURE_ACTORS = {
         "commands",
         "delivery",
         "directory",
+        "duty",
         "events",
         "explanations",
         "failures",
@@ -40,9 +41,12 @@ PURE_ACTORS = {
         "recovery",
         "refusals",
         "repairs",
+        "restrictions",
         "restarts",
         "strangers",
         "targets",
+        "telling",
+        "trust",
         "wishes",
     )
 }
@@ -95,7 +99,7 @@ FLOORS: dict[str, tuple[set[str], set[str]]] = {
 # Where a distribution may be used is told file by file, too.
 ONLY_IN = {
     "websockets": {"sitpayd.actors.websocket", "sitpayd.simulator", "sitpayd.terminal"},
-    "h11": {"sitpayd.actors.connector", "sitpayd.api.server"},
+    "h11": {"sitpayd.actors.connector", "sitpayd.actors.downloads", "sitpayd.api.server"},
     "python_socks": {"sitpayd.actors.connector"},
     "sqlmodel": {"sitpayd.storage"},
     "sqlalchemy": {"sitpayd.storage"},

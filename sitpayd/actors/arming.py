@@ -21,6 +21,7 @@ from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle, SessionRecord, encrypt, start
 from sitpayd.whatsapp.stanzas.content import device_sent, pad, placeholder_request, text_message
 from sitpayd.whatsapp.stanzas.message import Participant, outgoing, peer, resend, unhosted
+from sitpayd.whatsapp.stanzas.privacy import Proof
 
 # Of people who are named by LID already.
 NO_LIDS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -68,6 +69,7 @@ def arm(
     credentials: Credentials,
     sessions: Mapping[Address, SessionRecord],
     lids: Mapping[str, str] = NO_LIDS,
+    proof: Proof | None = None,
 ) -> ArmedMessage | None:
     """Encrypt a row for the devices of its recipient and for our own other ones.
 
@@ -76,6 +78,7 @@ def arm(
 
     Args:
         lids: LIDs by number, where the row is addressed by number.
+        proof: that we are no strangers to the recipient.
     """
     paired = credentials.paired
     assert paired is not None
@@ -95,6 +98,7 @@ def arm(
         peer_recipient_pn=command.pn,
         device_identity=paired.signed_identity,
         partial=missed,
+        proof=proof,
     )
     return ArmedMessage(encode(stanza), fanout.stepped, tuple(reached))
 

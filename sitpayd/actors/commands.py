@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sitpayd.actors.events import Armed, Unread
+from sitpayd.actors.messages import HistoryPart
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.strangers import Barred
 from sitpayd.storage.records import OutboxRow, RowState
@@ -19,6 +20,7 @@ from sitpayd.whatsapp.signal.session import PreKeyBundle
 from sitpayd.whatsapp.stanzas.aliases import LidMapping
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello
+from sitpayd.whatsapp.stanzas.privacy import GivenToken
 from sitpayd.whatsapp.stanzas.receipt import Receipt
 
 
@@ -158,9 +160,11 @@ class NextRow:
 
     Attributes:
         first_contacts: False passes over first messages to people.
+        unanswered: False passes over messages to people who never answered.
     """
 
     first_contacts: bool = True
+    unanswered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +178,15 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class HoldFirstContacts:
-    """Note on every first message why it waits and until when (clock seconds)."""
+    """Note on every first message why it waits and until when (clock seconds).
+
+    Attributes:
+        unanswered: messages to people who never answered wait, too.
+    """
 
     until: float
     reason: str
+    unanswered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +251,45 @@ class TellIdentityChanged:
 
     user: Jid
     found_in: FoundIn
+
+
+@dataclass(frozen=True, slots=True)
+class KeepToken:
+    """Save a person's privacy token: whatever waits for a stranger may go then; as `Answer`.
+
+    Attributes:
+        t: the server's time of it, UTC seconds.
+    """
+
+    user: Jid
+    token: bytes
+    t: int
+
+    def __repr__(self) -> str:
+        return f"KeepToken(t={self.t})"
+
+
+@dataclass(frozen=True, slots=True)
+class NoteGiven:
+    """Save that a person was given our privacy token, and those of its own that came back.
+
+    Attributes:
+        t: the time that ours has, UTC seconds.
+    """
+
+    to: Jid
+    t: int
+    theirs: tuple[GivenToken, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeepHistory:
+    """Save a part of what the phone has told, and that its notice is done if it was the last.
+
+    Comes back as `Answer`: whoever a message waits for may be no stranger any more.
+    """
+
+    part: HistoryPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +437,9 @@ Command = (
     | LoadSessions
     | DropSessions
     | TellIdentityChanged
+    | KeepToken
+    | NoteGiven
+    | KeepHistory
     | Arm
     | Mark
     | ForgetMissed

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import base64
 import errno
+import functools
 import math
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -35,8 +37,11 @@ MAX_PROXY_ADDRESSES: Final = 2
 PROXY_TCP_S: Final = 3.0
 PROXY_ANSWER_S: Final = 8.0
 MAX_CONNECT_ANSWER_LEN: Final = 16 * 1024
+# Of a host whose addresses are looked at before they are dialled.
+MAX_ADDRESSES: Final = 4
+TCP_S: Final = 4.0
 
-_WITHOUT_PORT: Final = {"ws": 80, "wss": 443}
+_WITHOUT_PORT: Final = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 _OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 
 
@@ -53,14 +58,16 @@ class Route:
     """Where a device's connection leads, and through what.
 
     Attributes:
-        url: WhatsApp's WebSocket.
+        url: WhatsApp's WebSocket, or its media.
         proxy: None: straight.
         allow_private_proxies: whether a proxy may have an address that is not public.
+        public_only: whether the host itself must have public addresses alone, if it is straight.
     """
 
     url: str
     proxy: Proxy | None = None
     allow_private_proxies: bool = False
+    public_only: bool = False
 
 
 async def open_stream(route: Route) -> trio.SocketStream:
@@ -74,11 +81,13 @@ async def open_stream(route: Route) -> trio.SocketStream:
     """
     parts = urlsplit(route.url)
     if parts.scheme not in _WITHOUT_PORT or not parts.hostname:
-        raise OSError(errno.EDESTADDRREQ, "not the URL of a WebSocket")
+        raise OSError(errno.EDESTADDRREQ, "not a URL that leads to WhatsApp")
     if not files.room_for_dial():
         raise OSError(errno.EMFILE, "the last file descriptors are not for sockets")
     port = parts.port or _WITHOUT_PORT[parts.scheme]
-    if route.proxy is None:
+    if route.proxy is None and route.public_only:
+        stream = await _open_public(parts.hostname, port)
+    elif route.proxy is None:
         stream = await trio.open_tcp_stream(parts.hostname, port)
     else:
         stream = await _tunnel(
@@ -86,6 +95,30 @@ async def open_stream(route: Route) -> trio.SocketStream:
         )
     stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
     return stream
+
+
+async def _open_public(host: str, port: int) -> trio.SocketStream:
+    """Dial a host at the very addresses that were looked at; one that leads inside ends it."""
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
+    if not addresses or not all(is_public(address) for address in addresses):
+        raise OSError(errno.EACCES, "the host's address is not public")
+    reached: OSError | None = None
+    for address in addresses[:MAX_ADDRESSES]:
+        try:
+            with trio.move_on_after(TCP_S):
+                return await trio.open_tcp_stream(address, port)
+        except OSError as error:
+            if is_out_of_files(error):
+                raise
+            reached = error
+    raise OSError(errno.EHOSTUNREACH, "nobody answers at the host's address") from reached
+
+
+@functools.cache
+def client_tls() -> ssl.SSLContext:
+    """What all connections share: each with its own would parse and keep all authorities anew."""
+    return ssl.create_default_context()
 
 
 def is_out_of_files(error: BaseException) -> bool:

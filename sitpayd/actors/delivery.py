@@ -34,13 +34,11 @@ from sitpayd.actors.commands import (
     ForgetMissed,
     FoundIn,
     Hold,
-    HoldFirstContacts,
     Learn,
     LoadSessions,
     Mark,
     MarkLate,
     NextRow,
-    SaveNewChatHold,
     TellIdentityChanged,
     Write,
 )
@@ -48,11 +46,13 @@ from sitpayd.actors.directory import Directory
 from sitpayd.actors.events import Answer, Armed, NotArmed, Resent, RowLoaded, SessionsLoaded
 from sitpayd.actors.pacing import Pacing
 from sitpayd.actors.queries import Queries
-from sitpayd.actors.refusals import REACHOUT_HOLD_S, refusal_of
+from sitpayd.actors.refusals import refusal_of
 from sitpayd.actors.repairs import Repairs
+from sitpayd.actors.restrictions import Inquiry, Restrictions, held
 from sitpayd.actors.strangers import Barred, Strangers
 from sitpayd.actors.targets import Target, falls_short, missed_of, target_of
-from sitpayd.storage.records import OutboxRow, RowState
+from sitpayd.actors.trust import TrustMachine
+from sitpayd.storage.records import Closeness, OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
@@ -71,8 +71,6 @@ PAUSE_AFTER_QUERY_S: Final = 5.0
 MAX_PAUSE_AFTER_QUERY_S: Final = 300.0
 # So many in a row, and missed devices are let go: the rows behind them wait.
 MAX_FAILED_QUERIES_FOR_MISSED: Final = 3
-# The server's word for the end of a hold is believed up to this far.
-MAX_HOLD_S: Final = 30 * 24 * 3600.0
 
 
 class Question(Enum):
@@ -81,7 +79,6 @@ class Question(Enum):
     DEVICES = auto()
     ACCOUNT = auto()
     BUNDLES = auto()
-    TIMELOCK = auto()
     REPAIR = auto()
 
 
@@ -102,14 +99,20 @@ class DeliveryMachine:
         queries: of the connection; delivery's purposes are `Question`s.
     """
 
-    def __init__(self, queries: Queries[object], pacing: Pacing, strangers: Strangers) -> None:
+    def __init__(
+        self,
+        queries: Queries[object],
+        pacing: Pacing,
+        strangers: Strangers,
+        trust: TrustMachine,
+    ) -> None:
         self._queries = queries
         self._pacing = pacing
         self._strangers = strangers
+        self._restrictions = Restrictions(queries, strangers, trust)
         self.directory: Final = Directory()
         self.repairs: Final = Repairs(queries, Question.REPAIR)
         self._own: PairedIdentity | None = None
-        self._unix_offset_s = 0.0
         self._step = _Step.IDLE
         self._row: OutboxRow | None = None
         # Of the row's recipient, as stored: its LID, and whether it is addressed by number.
@@ -135,7 +138,7 @@ class DeliveryMachine:
             unix_offset_s: UTC minus the clock, seconds.
         """
         self._own = own
-        self._unix_offset_s = unix_offset_s
+        self._restrictions.online(unix_offset_s)
         self.directory.online(now)
         self.repairs.online(own, unix_offset_s)
         return self.go(now)
@@ -143,19 +146,27 @@ class DeliveryMachine:
     def offline(self, now: float) -> None:
         """The connection is gone; what was in flight is found again in its row."""
         self._own = None
+        self._restrictions.offline()
         self._settle()
         self.directory.offline(now)
         self.repairs.offline()
 
     def go(self, now: float) -> list[Command]:
         """Look for a row, unless one is under way or sending is paused."""
-        if self._own is None or self._step is not _Step.IDLE:
+        if self._own is None:
             return []
+        asked = self._restrictions.ask_again(now)
+        if self._step is not _Step.IDLE:
+            return asked
         if self._paused_until is not None and now < self._paused_until:
-            return []
+            return asked
         self._paused_until = self._look_again_at = None
         self._step = _Step.LOADING
-        return [NextRow(first_contacts=self._strangers.barred(now) is None)]
+        strangers = self._strangers
+        return [
+            *asked,
+            NextRow(strangers.barred(now) is None, unanswered=strangers.locked(now) is None),
+        ]
 
     def look_again(self, now: float) -> list[Command]:
         """Something came in: whoever a first message waits for may be no stranger any more."""
@@ -177,13 +188,17 @@ class DeliveryMachine:
         return commands
 
     def _look_at(self) -> float | None:
-        """When to look for a row, clock seconds."""
-        times = (self._paused_until, self._look_again_at)
+        """When to look for a row, or to ask anew what WhatsApp holds back, clock seconds."""
+        times = (self._paused_until, self._look_again_at, self._strangers.ask_at())
         return min((t for t in times if t is not None), default=None)
 
-    def outlook(self, recipient: str, first_contact: bool, now: float) -> Barred | None:
+    def outlook(self, recipient: str, standing: Closeness, now: float) -> Barred | None:
         """Why a message to this number would wait now, were the device connected."""
-        barred = self._strangers.barred(now) if first_contact else None
+        barred = None
+        if standing is Closeness.STRANGER:
+            barred = self._strangers.barred(now)
+        elif standing is Closeness.UNANSWERED:
+            barred = self._strangers.locked(now)
         if barred is not None:
             return barred
         until = max(self._pacing.wait_until(recipient, now), self._paused_until or now)
@@ -292,9 +307,6 @@ class DeliveryMachine:
         }.get(question)
         if question is Question.REPAIR:
             return self.repairs.answered(node, now)
-        if question is Question.TIMELOCK:
-            known = None if parse_iq_error(node) is not None else mex.parse_timelock(node)
-            return [] if known is None else self.timelock(known, now)
         if self._step is not expected or self._row is None or self._own is None:
             return []
         if parse_iq_error(node) is not None:
@@ -315,15 +327,26 @@ class DeliveryMachine:
             case _:
                 assert_never(question)
 
+    def told(self, inquiry: Inquiry, node: Node | None, now: float) -> list[Command]:
+        """Take the answer to how the account stands; None: there was none.
+
+        Raises:
+            RemoteProtocolError: If it is malformed; the question counts as unanswered.
+        """
+        if node is None:
+            return self._unless_held(self._restrictions.unanswered(), now)
+        return self._unless_held(self._restrictions.answered(inquiry, node, now), now)
+
     def timelock(self, known: mex.ReachoutTimelock, now: float) -> list[Command]:
         """Take what the server says about the account's beginning of chats."""
-        if not known.is_active:
-            self._strangers.release()
-            return [SaveNewChatHold(None), *self.go(now)]
-        ends_in_s = REACHOUT_HOLD_S
-        if known.ends is not None:
-            ends_in_s = min(max(known.ends - self._unix_offset_s - now, 0.0), MAX_HOLD_S)
-        return self._hold_new_chats(now + ends_in_s, "reachout_locked")
+        return self._unless_held(self._restrictions.timelock(known, now), now)
+
+    def capped(self, known: mex.NewChatCap, now: float) -> list[Command]:
+        """Take what the server says about the account's quota of new chats."""
+        return self._unless_held(self._restrictions.capped(known, now), now)
+
+    def _unless_held(self, commands: list[Command], now: float) -> list[Command]:
+        return commands if self._strangers.reason_held else [*commands, *self.go(now)]
 
     def unanswered(self, question: Question, now: float) -> list[Command]:
         """A question failed or got no answer: leave the row as it is and try again later."""
@@ -512,9 +535,8 @@ class DeliveryMachine:
         if refusal.demands_lid and self._by_number:
             commands.append(AddressByNumber(pn(row.recipient), wanted=False))
         if refusal.holds_s:
-            commands += self._hold_new_chats(now + refusal.holds_s, refusal.reason)
-            if refusal.holds_s == REACHOUT_HOLD_S:
-                commands.append(self._queries.ask(Question.TIMELOCK, mex.timelock_query, now))
+            to = pn(row.recipient) if self._target is None else self._target.to
+            commands += self._restrictions.refused(to, refusal, now)
         return [*commands, *self._fail(refusal.reason, now)]
 
     def _anew(self, row: OutboxRow, now: float) -> list[Command]:
@@ -548,16 +570,12 @@ class DeliveryMachine:
         self._held = (row.message_id, until)
         return [Hold(row, until, reason)]
 
-    def _hold_new_chats(self, until: float, reason: str) -> list[Command]:
-        self._strangers.hold(until, reason)
-        return [SaveNewChatHold(Barred(until, reason)), HoldFirstContacts(until, reason)]
-
     def _hold_strangers(self, now: float) -> list[Command]:
         barred = self._strangers.barred(now)
         if barred is None:
             return self.go(now)
         self._look_again_at = barred.until
-        return [HoldFirstContacts(barred.until, barred.reason)]
+        return [held(barred)]
 
     def _forget_devices(self, row: OutboxRow) -> None:
         assert self._own is not None

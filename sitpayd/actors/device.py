@@ -41,6 +41,8 @@ from sitpayd.actors.commands import (
     HideQr,
     Hold,
     HoldFirstContacts,
+    KeepHistory,
+    KeepToken,
     Learn,
     LearnAll,
     LoadSessions,
@@ -53,6 +55,7 @@ from sitpayd.actors.commands import (
     MarkReceipt,
     MarkUploaded,
     NextRow,
+    NoteGiven,
     Receive,
     Resend,
     SaveIdentity,
@@ -67,6 +70,7 @@ from sitpayd.actors.commands import (
 )
 from sitpayd.actors.connector import Route
 from sitpayd.actors.dials import DialBucket
+from sitpayd.actors.downloads import Downloads, Media
 from sitpayd.actors.events import (
     Answer,
     CodeMade,
@@ -87,9 +91,11 @@ from sitpayd.actors.machine import DeviceMachine
 from sitpayd.actors.memory import DeviceMemory, clock_of
 from sitpayd.actors.messages import (
     Deliver,
+    HistoryPart,
     Message,
     Network,
     PairingWish,
+    Reroute,
     Revised,
     StartPairing,
 )
@@ -99,6 +105,7 @@ from sitpayd.actors.pairing import PairingBar
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.proxies import parse_proxy
 from sitpayd.actors.reception import Reception
+from sitpayd.actors.recorder import Noted
 from sitpayd.actors.registry import DeviceHandle, Outlook, ShownCode, ShownQr
 from sitpayd.actors.resender import Resender
 from sitpayd.actors.revision import RevisionWatch
@@ -110,10 +117,11 @@ from sitpayd.log import get_logger
 from sitpayd.metrics import Metrics
 from sitpayd.storage.database import Database
 from sitpayd.storage.devices import device_by_id
-from sitpayd.storage.records import NewChatHold, Rest, RowState, utc_now
+from sitpayd.storage.records import Closeness, NewChatHold, Rest, RowState, utc_now
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.noise import Pattern
 from sitpayd.whatsapp.stanzas.login import login_payload, registration_payload
+from sitpayd.whatsapp.stanzas.message import LidMapping
 from sitpayd.whatsapp.stanzas.pairing_code import display_name
 
 # Tasks that write one last thing before they end must not hold the process up.
@@ -154,6 +162,7 @@ class World:
     starts: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(STARTS_AT_A_TIME))
     allow_private_proxies: bool = False
     noise_resume: bool = False
+    media: Media = field(default_factory=Media)
     revision: RevisionWatch = field(default_factory=RevisionWatch)
     metrics: Metrics = field(default_factory=Metrics)
 
@@ -173,6 +182,15 @@ class DeviceActor:
         self._reception = Reception(world.database, world.outcomes, self._memory)
         self._resender = Resender(world.database, self._memory)
         self._chronicle = Chronicle(handle)
+        self._downloads = Downloads(
+            world.database,
+            handle.record.id,
+            world.media,
+            self._way,
+            handle.deliver,
+            partial(handle.recorder.note, Noted.HISTORY_SYNC),
+        )
+        self._notices_seen = 0
         self._log = _log.bind(session_id=handle.session_id)
         self._outgoing: trio.MemorySendChannel[Outgoing] | None = None
         self._ended = trio.Event()
@@ -331,10 +349,11 @@ class DeviceActor:
                 return await memory.arm(command)
             case Mark():
                 ahead = following if isinstance(following, NextRow) else None
-                await memory.mark(command, look_ahead=ahead)
+                owed = await memory.mark(command, look_ahead=ahead)
                 if command.state is RowState.SENT:
                     waited = utc_now() - command.row.created_at
                     self._world.metrics.sent(waited.total_seconds())
+                return owed
             case ForgetMissed():
                 await memory.forget_missed(command.row.id)
             case MarkLate():
@@ -348,7 +367,9 @@ class DeviceActor:
             case AskPhone():
                 return await self._resender.ask_phone(command)
             case Receive():
-                return await self._reception.receive(command.node)
+                answer = await self._reception.receive(command.node)
+                self._fetch_notices(only_new=True)
+                return answer
             case Learn():
                 await self._reception.learn(command.pn, command.lid)
             case LearnAll():
@@ -357,8 +378,17 @@ class DeviceActor:
                 await self._reception.address_by_number(command.pn, command.wanted)
             case DropSessions():
                 await self._reception.drop_sessions(command.user, command.numbers)
+                if command.numbers is None:
+                    # All of them: the person has another identity.
+                    return await memory.contacts.given_to(command.user)
             case TellIdentityChanged():
                 self._log.warning("identity.changed", found_in=command.found_in)
+            case KeepHistory():
+                return await self._keep_history(command.part)
+            case KeepToken():
+                return await memory.contacts.keep_token(command)
+            case NoteGiven():
+                await memory.contacts.note_given(command)
             case Hold():
                 await memory.hold(command)
             case HoldFirstContacts():
@@ -536,10 +566,30 @@ class DeviceActor:
     def _is_past(self, event: Event | Message) -> bool:
         return isinstance(event, Network) and event.generation != self._handle.generation
 
+    # --- what the phone tells ---
+
+    def _fetch_notices(self, *, only_new: bool = False) -> None:
+        """Let the phone's notices be fetched, if there are any."""
+        notices, before = self._memory.notices, self._notices_seen
+        self._notices_seen = notices
+        if self._machine.phase is Phase.CONNECTED and notices > (before if only_new else 0):
+            self._downloads.begin(self._nursery)
+
+    async def _keep_history(self, part: HistoryPart) -> Event | None:
+        contacts, credentials = self._memory.contacts, self._memory.credentials
+        if not await contacts.is_waiting(part.notice_id):
+            return None  # of a login that is over
+        mappings = tuple(item for item in part.items if isinstance(item, LidMapping))
+        await self._reception.learn_all(mappings)
+        own = None if credentials is None else credentials.paired
+        answer = await contacts.keep_history(part, own)
+        self._downloads.kept()
+        return answer
+
     # --- what others see ---
 
-    def _outlook(self, recipient: str, first_contact: bool) -> Outlook | None:
-        barred = self._machine.outlook(recipient, first_contact, trio.current_time())
+    def _outlook(self, recipient: str, standing: Closeness) -> Outlook | None:
+        barred = self._machine.outlook(recipient, standing, trio.current_time())
         if barred is None:
             return None
         until = utc_now() + timedelta(seconds=barred.until - trio.current_time())
@@ -581,9 +631,14 @@ class DeviceActor:
             comeback.left(self._handle)
         if self._machine.phase is Phase.CONNECTED:
             comeback.got_through()
+            self._fetch_notices()
+        elif self._machine.phase not in (Phase.CONNECTING, Phase.WAITING):
+            self._downloads.stop()
 
     def _tell(self, event: Event | Message) -> None:
         self._chronicle.took(event, trio.current_time())
+        if isinstance(event, Reroute):
+            self._downloads.stop()
         if isinstance(event, Network) and isinstance(event.event, Lost):
             lost = event.event
             self._log.info(

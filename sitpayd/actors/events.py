@@ -199,6 +199,19 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenOwed:
+    """A person is owed our privacy token; at least one of its names is known.
+
+    Attributes:
+        t: the time it is to have, UTC seconds; None: that of the giving.
+    """
+
+    pn: Jid | None
+    lid: Jid | None
+    t: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """An incoming stanza's effect is durable: these answer it, in order.
 
@@ -263,6 +276,7 @@ Result = (
     | Armed
     | NotArmed
     | StorageFailed
+    | TokenOwed
     | Answer
     | ResendLookedUp
     | Resent

@@ -3,11 +3,10 @@
 Theory of operation. A device is UNPAIRED until somebody asks for a code; then it dials in
 registration mode (PAIRING) and shows QR codes, or a code to be typed: pairing.py. `pair-success` is
 verified, saved and only then confirmed (PAIRED); the server ends that connection, as expected, and
-the device dials as what it now is. After `<success>` it makes sure that the server holds enough
-one-time prekeys, asks for the events held back, and is CONNECTED. A lost connection is never a
-crash: what was seen last gives a Verdict (failures.py), and that says whether to dial again after
-a while (WAITING), at once, or to rest until a person acts. Rows are delivered by delivery.py, one
-at a time, while CONNECTED. What the server sends by itself is notices.py.
+the device dials as what it now is. What happens behind `<success>` is duty.py: errands first, and
+when they are done the device is CONNECTED. A lost connection is never a crash: what was seen last
+gives a Verdict (failures.py), and that says whether to dial again after a while (WAITING), at once,
+or to rest until a person acts.
 
 What people want of a device is kept apart from where it stands: wishes.py.
 
@@ -33,12 +32,13 @@ from sitpayd.actors.commands import (
     ForgetKeys,
     HangUp,
     HideQr,
+    KeepHistory,
     MakeKeys,
     SaveRest,
     Send,
     SettleLoggedOut,
 )
-from sitpayd.actors.delivery import DeliveryMachine, Question
+from sitpayd.actors.duty import DutyMachine, Purpose
 from sitpayd.actors.events import (
     Answer,
     Armed,
@@ -59,6 +59,7 @@ from sitpayd.actors.events import (
     Started,
     StorageFailed,
     Tick,
+    TokenOwed,
 )
 from sitpayd.actors.failures import (
     Verdict,
@@ -67,12 +68,11 @@ from sitpayd.actors.failures import (
     verdict_of_loss,
     verdict_of_stream_error,
 )
-from sitpayd.actors.keepalive import Keepalive
 from sitpayd.actors.linking import Over
-from sitpayd.actors.login import Errand, LoginMachine
 from sitpayd.actors.messages import (
     CancelPairing,
     Deliver,
+    HistoryPart,
     Logout,
     Message,
     Network,
@@ -87,22 +87,18 @@ from sitpayd.actors.messages import (
     Revised,
     StartPairing,
 )
-from sitpayd.actors.notices import Notices
-from sitpayd.actors.pacing import Pacing, PacingLimits
+from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.pairing import CodeErrand, PairingBar, PairingMachine
 from sitpayd.actors.phase import RESTING, TRANSITIONS, Phase
 from sitpayd.actors.queries import Queries
 from sitpayd.actors.recovery import Recovery
-from sitpayd.actors.strangers import Barred, Strangers
+from sitpayd.actors.strangers import Barred
 from sitpayd.actors.wishes import Step, Wishes
+from sitpayd.storage.records import Closeness
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.stanzas import (
-    failure,
-    iq,
-    pairing,
-)
+from sitpayd.whatsapp.stanzas import failure, iq, pairing
 from sitpayd.whatsapp.stanzas.iq import IqError
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 
@@ -116,7 +112,6 @@ class _Purpose(Enum):
     """What the machine itself asks the server."""
 
     LOGOUT = auto()
-    PING = auto()
 
 
 class DeviceMachine:
@@ -132,21 +127,15 @@ class DeviceMachine:
         self.reason: str | None = None
         self.until_s: int | None = None
         self._recovery = Recovery(random)
-        self._keepalive = Keepalive(random)
         self._queries: Queries[object] = Queries()
-        self._login = LoginMachine(self._queries)
         self._pairing = PairingMachine(self._queries)
-        per_day = None if limits is None else limits.first_contacts_per_day
-        self._strangers = Strangers(per_day, random)
-        self._delivery = DeliveryMachine(self._queries, Pacing(limits, random), self._strangers)
-        self._notices = Notices(self._queries, self._login, self._delivery)
+        self._duty = DutyMachine(self._queries, random, limits)
+        self._delivery = self._duty.delivery
         self._keys: DeviceKeys | None = None
         self._paired: PairedIdentity | None = None
         self._wishes = Wishes()
         # A rest is stored that is over for us; it is cleared before a dial until a login succeeds.
         self._rest_lingers = False
-        self._unix_offset_s = 0.0
-        self._server_offset_s = 0.0
         self._first_stanza_by: float | None = None
         self._settle_at: float | None = None
 
@@ -158,7 +147,7 @@ class DeviceMachine:
             case Network():
                 return self.handle(event.event, now)
             case Received():
-                self._keepalive.heard(now)
+                self._duty.keepalive.heard(now)
                 return self._received(event.node, now)
             case Deliver():
                 # A request may have been let in just before the logout was known.
@@ -175,6 +164,10 @@ class DeviceMachine:
                 return self._delivery.not_armed(event, now)
             case StorageFailed():
                 return self._storage_failed(event, now)
+            case HistoryPart():
+                return [] if self._paired is None else [KeepHistory(event)]
+            case TokenOwed():
+                return self._duty.trust.owed(event, now)
             case Answer():
                 answers = [Send(node) for node in event.nodes]
                 return [*answers, *self._delivery.took_in(event, now)]
@@ -183,7 +176,7 @@ class DeviceMachine:
             case Resent():
                 return self._delivery.resent(event, now)
             case PreKeysMade():
-                return self._login.made(event.prekeys, self._keys, now)
+                return self._duty.login.made(event.prekeys, self._keys, now)
             case KeysMade():
                 self._keys = event.keys
                 self._paired = None
@@ -211,7 +204,7 @@ class DeviceMachine:
             case Reconnect():
                 return self._do(self._wishes.reconnect(self.phase), now)
             case Probe():
-                self._keepalive.probe(now)
+                self._duty.keepalive.probe(now)
                 return self._tick(now)
             case Reroute() if self.phase is Phase.PAIRING:
                 return self._lose(Verdict(Phase.UNPAIRED, "proxy_changed"), now)
@@ -236,14 +229,11 @@ class DeviceMachine:
 
         For thousands of idle devices this is nearly all that ever comes, and nothing follows.
         """
-        if node.tag != "iq" or not self._queries.is_answered(node, _Purpose.PING):
-            return False
-        self._keepalive.heard(now)
-        return True
+        return node.tag == "iq" and self._duty.pong(node, now)
 
-    def outlook(self, recipient: str, first_contact: bool, now: float) -> Barred | None:
+    def outlook(self, recipient: str, standing: Closeness, now: float) -> Barred | None:
         """Why a message to this number would wait now, were the device connected."""
-        return self._delivery.outlook(recipient, first_contact, now)
+        return self._delivery.outlook(recipient, standing, now)
 
     def pairing_bar(self, wish: PairingWish, now: float) -> PairingBar | None:
         """Why a wish to link the device would come to nothing now; None: it would not."""
@@ -266,7 +256,7 @@ class DeviceMachine:
     @property
     def unanswered_pings(self) -> int:
         """How many pings went out since the server was heard."""
-        return self._keepalive.unanswered
+        return self._duty.keepalive.unanswered
 
     @property
     def row_in_hand(self) -> int | None:
@@ -284,10 +274,9 @@ class DeviceMachine:
             self._recovery.redial_at,
             self._first_stanza_by,
             self._settle_at,
-            self._keepalive.deadline(),
             self._queries.deadline(),
             self._pairing.deadline(),
-            self._delivery.deadline(),
+            self._duty.deadline(),
         )
         return min((t for t in times if t is not None), default=None)
 
@@ -296,8 +285,7 @@ class DeviceMachine:
     def _started(self, event: Started, now: float) -> list[Command]:
         self._keys, self._paired = event.keys, event.paired
         self._wishes.leaving, self._wishes.paused = event.leaving, event.paused
-        self._unix_offset_s = event.unix_offset_s
-        self._strangers.restore(event.first_contacts, event.new_chats)
+        self._duty.restore(event)
         self._pairing.first_number = event.phone
         if event.leaving and (event.paired is None or event.rest is not None):
             return self._gone()
@@ -358,7 +346,7 @@ class DeviceMachine:
                 return [*self._hang_up(now), *self._dial(reason)]
             case Step.LEAVE:
                 self._enter(self.phase, "logging_out")
-                return [self._ask_logout(now)] if self._keepalive.running else []
+                return [self._ask_logout(now)] if self._duty.keepalive.running else []
             case Step.DIAL_TO_LEAVE:
                 return [*self._hang_up(now), *self._dial("logging_out")]
             case Step.END:
@@ -378,11 +366,9 @@ class DeviceMachine:
         if self._recovery.due(now):
             return self._dial(self.reason)
         overdue = self._first_stanza_by is not None and now >= self._first_stanza_by
-        if overdue or self._keepalive.dead(now) or self._delivery.ack_overdue(now):
+        if overdue or self._duty.dead(now):
             return self._lose(verdict_of_loss(Lost(LossKind.SILENT, "")), now)
-        commands: list[Command] = []
-        if self._keepalive.ping_due(now):
-            commands.append(self._queries.ask(_Purpose.PING, iq.ping, now))
+        commands = self._duty.ping(now)
         for purpose in self._queries.expired(now):
             if purpose is _Purpose.LOGOUT:
                 # The connection ends, and with it what else was asked.
@@ -392,7 +378,7 @@ class DeviceMachine:
             commands += self._pairing.tick(now)
             if self._pairing.over:
                 return self._lose(Verdict(Phase.UNPAIRED, self._pairing.lapsed), now)
-        return [*commands, *self._delivery.tick(now)]
+        return [*commands, *self._duty.look(now)]
 
     # --- stanzas ---
 
@@ -411,7 +397,7 @@ class DeviceMachine:
                 case "xmlstreamend":
                     return self._lose(verdict_of_loss(Lost(LossKind.CLOSED, "")), now)
                 case _:
-                    noted = self._notices.heard(node, self._paired, now)
+                    noted = self._duty.notices.heard(node, self._paired, now)
                     if self.phase is not Phase.PAIRING:
                         return noted
                     return [*noted, *self._unless_over(linking.heard(node, self._pairing), now)]
@@ -439,7 +425,10 @@ class DeviceMachine:
         linked = linking.link(node, self._keys, self._pairing)
         if isinstance(linked, Over):
             return self._unless_over(linked, now)
-        self._paired, self._pairing.first_number = linked.paired, linked.paired.jid.user
+        number = linked.paired.jid.user
+        if number != self._pairing.first_number:
+            self._duty.relinked()
+        self._paired, self._pairing.first_number = linked.paired, number
         self._pairing.end()
         self._first_stanza_by = now + FIRST_STANZA_S
         self._enter(Phase.PAIRED, None)
@@ -472,12 +461,10 @@ class DeviceMachine:
 
     def _answered(self, purpose: object, node: Node, now: float) -> list[Command]:
         try:
-            if isinstance(purpose, Question):
-                return self._delivery.answered(purpose, node, now)
             if isinstance(purpose, CodeErrand):
                 return self._code_answered(purpose, node, now)
-            if isinstance(purpose, Errand):
-                return self._if_ready(self._login.answered(purpose, node, now), now)
+            if isinstance(purpose, Purpose):
+                return self._if_ready(self._duty.answered(purpose, node, now), now)
             if purpose is _Purpose.LOGOUT and iq.parse_iq_error(node) is None:
                 return [*self._hang_up(now), *self._logged_out()]
             return self._unanswered(purpose, now)
@@ -486,12 +473,10 @@ class DeviceMachine:
             return self._unanswered(purpose, now)
 
     def _unanswered(self, purpose: object, now: float) -> list[Command]:
-        """An error or no answer: go on without, since none of these is worth a connection."""
+        """An error or no answer: go on without, since hardly any is worth a connection."""
+        if isinstance(purpose, Purpose):
+            return self._if_ready(self._duty.unanswered(purpose, now), now)
         match purpose:
-            case Question():
-                return self._delivery.unanswered(purpose, now)
-            case Errand():
-                return self._if_ready(self._login.unanswered(purpose, now), now)
             case CodeErrand():
                 return self._code_refused(None, now)
             case _Purpose.LOGOUT:
@@ -499,7 +484,7 @@ class DeviceMachine:
             case _:
                 return []
 
-    # --- after <success> ---
+    # --- on duty ---
 
     def _success(self, node: Node, now: float) -> list[Command]:
         if self.phase is not Phase.CONNECTING:
@@ -507,25 +492,17 @@ class DeviceMachine:
         t = node.number("t")
         self._first_stanza_by = None
         self._recovery.connected(now)
-        self._keepalive.start(now)
         self._rest_lingers = False
-        if t is not None:
-            self._server_offset_s = t - (now + self._unix_offset_s)
-        if self._wishes.ends:
-            return [self._ask_logout(now)]
-        return self._login.begin(now)
+        self._duty.welcomed(t, now)
+        return [self._ask_logout(now)] if self._wishes.ends else self._duty.begin(now)
 
     def _if_ready(self, commands: list[Command], now: float) -> list[Command]:
-        return [*commands, *self._connected(now)] if self._login.ready else commands
-
-    def _connected(self, now: float) -> list[Command]:
+        waits = self._duty.login.ready and self.phase is not Phase.CONNECTED
+        if not waits or self._wishes.ends:
+            return commands
         assert self._paired is not None
-        if self._wishes.ends or self.phase is Phase.CONNECTED:
-            return []
         self._enter(Phase.CONNECTED, None)
-        now_ms = int((now + self._unix_offset_s) * 1000)
-        announce = Send(iq.unified_session(now_ms, int(self._server_offset_s * 1000)))
-        return [announce, *self._delivery.online(self._paired, now, self._unix_offset_s)]
+        return [*commands, *self._duty.online(self._paired, now)]
 
     def _ask_logout(self, now: float) -> Command:
         assert self._paired is not None
@@ -591,10 +568,8 @@ class DeviceMachine:
     def _disconnected(self, now: float) -> list[Command]:
         self._first_stanza_by = None
         self._recovery.stop()
-        self._login.end()
-        self._keepalive.stop()
         self._queries.reset()
-        self._delivery.offline(now)
+        self._duty.end(now)
         self._pairing.end()
         return [HideQr()] if self.phase is Phase.PAIRING else []
 

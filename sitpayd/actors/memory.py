@@ -23,6 +23,7 @@ from sitpayd.actors.commands import (
     NextRow,
     SaveNewChatHold,
 )
+from sitpayd.actors.contacts import Contacts, owed_to
 from sitpayd.actors.events import (
     Armed,
     CodeAgreed,
@@ -30,6 +31,7 @@ from sitpayd.actors.events import (
     PreKeysMade,
     RowLoaded,
     SessionsLoaded,
+    TokenOwed,
 )
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.shelf import IdentityNews, SessionShelf, merged, serialised
@@ -39,12 +41,13 @@ from sitpayd.storage import contacts, devices, outbox, sessions
 from sitpayd.storage.addressing import addressing_of
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.missed import arm_missed, forget_missed
+from sitpayd.storage.phone import has_notices
 from sitpayd.storage.poison import set_aside
 from sitpayd.storage.records import NewChatHold, Rest, RowState, utc_now
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import Jid, lid
-from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey, prekey_id_after
+from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey, free_prekey_ids
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello, agree, new_offer
 
@@ -61,7 +64,8 @@ class DeviceMemory:
         keygen: limiter of the threads that make prekeys, shared by all devices.
 
     Attributes:
-        shelf: the sessions in use.
+        shelf: the sessions in use; contacts: what is known of people.
+        notices: how many of the phone's notices came in this life, and one if any waited before.
         credentials: keys and identity; None: none were made yet.
     """
 
@@ -77,14 +81,17 @@ class DeviceMemory:
         self.device_id: Final = device_id
         self._keygen = keygen
         self.shelf: Final = SessionShelf(database, device_id)
+        self.contacts: Final = Contacts(database, device_id)
         self._looked_ahead: RowLoaded | None = None
+        self.notices = 0
         self.credentials: Credentials | None = None
 
     # --- keys ---
 
     async def load_credentials(self) -> None:
-        """Load keys and identity, if there are any."""
-        stored = await self._database.read(sessions.load_credentials, self.device_id)
+        """Load keys and identity, if there are any, and look whether a notice waits."""
+        stored, waits = await self._database.read(_load_credentials, self.device_id)
+        self.notices = int(waits)
         self.credentials = None if stored is None else Credentials.from_bytes(stored)
 
     async def make_keys(self) -> DeviceKeys:
@@ -118,17 +125,20 @@ class DeviceMemory:
         assert self.credentials is not None
         credentials = Credentials(self.credentials.keys, paired)
         await self._database.write(_save_identity, self.device_id, credentials)
+        self.contacts.clear()
         self.credentials = credentials
 
     def forget_sessions_at_hand(self) -> None:
         """Drop the cache: after a failed commit only what is stored is true."""
         self.shelf.clear()
+        self.contacts.clear()
         self._looked_ahead = None
 
     async def forget_keys(self) -> None:
         """Delete everything that belongs to the linked account."""
         await self._database.write(devices.forget_keys, self.device_id)
         self.shelf.clear()
+        self.contacts.clear()
         self.credentials = None
 
     async def save_rest(self, rest: Rest | None) -> None:
@@ -138,14 +148,18 @@ class DeviceMemory:
     async def make_prekeys(self, count: int) -> PreKeysMade:
         """Bring the prekeys that the server may lack up to a count."""
         stored = await self._database.read(sessions.prekeys_not_uploaded, self.device_id)
-        highest = await self._database.read(sessions.highest_prekey_id, self.device_id)
+        ids = await self.free_prekey_ids(max(0, count - len(stored)))
         # Hundreds of key pairs take longer than the event loop may be kept waiting.
         prekeys = await trio.to_thread.run_sync(
-            _make_prekeys, stored[:count], count, highest, limiter=self._keygen
+            _make_prekeys, stored[:count], ids, limiter=self._keygen
         )
         fresh = [(p.key_id, p.key_pair.private_key) for p in prekeys[len(stored) :]]
         await self._database.write(sessions.add_prekeys, self.device_id, fresh)
         return PreKeysMade(prekeys)
+
+    async def free_prekey_ids(self, count: int) -> tuple[int, ...]:
+        """Ids for new prekeys, none of which is that of a prekey still kept."""
+        return await self._database.read(_free_prekey_ids, self.device_id, count)
 
     async def mark_uploaded(self, key_ids: tuple[int, ...]) -> None:
         """Note which prekeys the server has."""
@@ -173,7 +187,9 @@ class DeviceMemory:
         row, devices = command.row, command.devices + command.own_devices
         lids = await self.shelf.lids_of(devices)
         records = await self.shelf.take(address_of(jid, lids) for jid in devices)
-        armed = arm(command, self.credentials, records, lids)
+        # A note to oneself needs no proof.
+        proof = await self.contacts.proof_for(command.to) if command.devices else None
+        armed = arm(command, self.credentials, records, lids, proof)
         if armed is None:
             return NotArmed(row, "no_devices")
         news = await self.shelf.identities_news(armed.sessions)
@@ -204,20 +220,26 @@ class DeviceMemory:
         """Note that a row's bytes were written once more."""
         await self._database.write(outbox.count_attempt, self.device_id, row_id)
 
-    async def mark(self, command: Mark, *, look_ahead: NextRow | None = None) -> None:
+    async def mark(self, command: Mark, *, look_ahead: NextRow | None = None) -> TokenOwed | None:
         """Move a row on and tell who waits for it.
 
         Args:
             look_ahead: what follows at once: if the row was sent, its answer is fetched in the
                 same transaction.
+
+        Returns:
+            If the row was sent: whether its recipient is owed our privacy token.
         """
         row, write, reason = command.row, self._database.write, command.reason or ""
         match command.state:
             case RowState.SENT:
-                await self._mark_sent(
-                    row.wa_message_id, command.server_time, look_ahead, missed=command.missed
+                return await self._mark_sent(
+                    row.wa_message_id,
+                    command.server_time,
+                    look_ahead,
+                    missed=command.missed,
+                    number=self._may_be_owed(row.recipient),
                 )
-                return
             case RowState.FAILED:
                 moved = await write(outbox.mark_failed, self.device_id, row.id, reason)
             case RowState.UNKNOWN:
@@ -227,6 +249,7 @@ class DeviceMemory:
         if moved:
             # Otherwise it was taken back, expired or delivered, and that was announced.
             self._outcomes.announce(row.message_id, command.state, command.reason)
+        return None
 
     async def mark_late(self, command: MarkLate) -> None:
         """Note an ack that came after its row was given up."""
@@ -239,17 +262,28 @@ class DeviceMemory:
         look_ahead: NextRow | None,
         *,
         missed: bool = False,
-    ) -> None:
-        message_id, self._looked_ahead = await self._database.write(
+        number: str | None = None,
+    ) -> TokenOwed | None:
+        message_id, self._looked_ahead, owed = await self._database.write(
             _mark_sent,
             self.device_id,
             wa_message_id,
             utc_of(server_time),
             look_ahead,
             missed=missed,
+            number=number,
         )
         if message_id is not None:
             self._outcomes.announce(message_id, RowState.SENT)
+        if number is not None and owed is None:
+            self.contacts.owed_nothing(number)
+        return owed
+
+    def _may_be_owed(self, number: str) -> str | None:
+        """The number, unless it is our own or known to be owed nothing."""
+        paired = self.credentials.paired if self.credentials else None
+        is_own = paired is not None and number == paired.jid.user
+        return None if is_own or self.contacts.is_owed_nothing(number) else number
 
     async def hold(self, command: Hold) -> None:
         """Note why a row waits, and tell who waits for it."""
@@ -262,7 +296,11 @@ class DeviceMemory:
     async def hold_first_contacts(self, command: HoldFirstContacts) -> None:
         """Note on every first message why it waits, and tell who waits for it."""
         held = await self._database.write(
-            outbox.hold_first_contacts, self.device_id, _at(command.until), command.reason
+            outbox.hold_first_contacts,
+            self.device_id,
+            _at(command.until),
+            command.reason,
+            unanswered=command.unanswered,
         )
         for message_id in held:
             self._outcomes.announce(message_id, RowState.ACCEPTED, command.reason)
@@ -302,20 +340,30 @@ def devices_of(news: IdentityNews) -> tuple[Jid, ...]:
     return tuple(Jid.parse(user_key).with_device(number) for user_key, number in news.changed)
 
 
+def _load_credentials(unit: Unit, device_id: int) -> tuple[bytes | None, bool]:
+    return sessions.load_credentials(unit, device_id), has_notices(unit, device_id)
+
+
 def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None:
     """Store what pairing brought, all in one transaction."""
     assert credentials.paired is not None
     pn = credentials.paired.jid.user
+    # Before the mapping: with another number it belongs to another account.
+    devices.linked_to(unit, device_id, pn)
     sessions.save_credentials(unit, device_id, credentials.to_bytes())
     sessions.learn_mapping(unit, device_id, pn, credentials.paired.lid.user, merged)
     # The phone's identity: it has signed ours.
     phone = (str(credentials.paired.lid.bare), 0)
     sessions.save_identities(unit, device_id, {phone: credentials.paired.account_key})
-    devices.set_phone(unit, device_id, pn)
 
 
 def _next_row(unit: Unit, device_id: int, command: NextRow) -> RowLoaded:
-    row = outbox.next_row(unit, device_id, first_contacts=command.first_contacts)
+    row = outbox.next_row(
+        unit,
+        device_id,
+        first_contacts=command.first_contacts,
+        unanswered=command.unanswered,
+    )
     if row is None:
         passed_over = not command.first_contacts
         return RowLoaded(None, passed_over and outbox.waiting_count(unit, device_id) > 0)
@@ -332,17 +380,29 @@ def _mark_sent(
     look_ahead: NextRow | None,
     *,
     missed: bool,
-) -> tuple[str | None, RowLoaded | None]:
-    """Note an ack; look for the next row in the same transaction, if that is wanted."""
+    number: str | None,
+) -> tuple[str | None, RowLoaded | None, TokenOwed | None]:
+    """Note an ack; look for the next row in the same transaction, if that is wanted.
+
+    Args:
+        number: whose it is, if that person may be owed our privacy token.
+    """
     message_id = outbox.mark_sent(unit, device_id, wa_message_id, server_time, missed=missed)
-    return message_id, None if look_ahead is None else _next_row(unit, device_id, look_ahead)
+    ahead = None if look_ahead is None else _next_row(unit, device_id, look_ahead)
+    owed = None if number is None else owed_to(unit, device_id, number)
+    return message_id, ahead, owed
 
 
-def _make_prekeys(stored: list[tuple[int, bytes]], count: int, highest: int) -> tuple[PreKey, ...]:
-    prekeys = [PreKey(key_id, KeyPair.from_private(private)) for key_id, private in stored]
-    for step in range(1, count - len(prekeys) + 1):
-        prekeys.append(PreKey(prekey_id_after(highest, step), KeyPair.generate()))
-    return tuple(prekeys)
+def _free_prekey_ids(unit: Unit, device_id: int, count: int) -> tuple[int, ...]:
+    highest = sessions.highest_prekey_id(unit, device_id)
+    return free_prekey_ids(highest, count, sessions.prekey_ids_in_use(unit, device_id))
+
+
+def _make_prekeys(
+    stored: list[tuple[int, bytes]], fresh_ids: tuple[int, ...]
+) -> tuple[PreKey, ...]:
+    known = (PreKey(key_id, KeyPair.from_private(private)) for key_id, private in stored)
+    return (*known, *(PreKey(key_id, KeyPair.generate()) for key_id in fresh_ids))
 
 
 def clock_of(at: datetime) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sitpayd.actors.events import NetworkEvent
+from sitpayd.whatsapp.history import HistoryItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,23 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryPart:
+    """A part of what the phone has told, read by the device's own task (downloads.py).
+
+    Attributes:
+        notice_id: of the notice it stands in; a device that is linked anew has it no more.
+        is_last: with it the notice is done.
+    """
+
+    notice_id: int
+    items: tuple[HistoryItem, ...]
+    is_last: bool
+
+    def __repr__(self) -> str:
+        return f"HistoryPart(notice_id={self.notice_id}, items={len(self.items)})"
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """Something the device's own reader or writer saw.
 
@@ -113,5 +131,6 @@ Message = (
     | Reachable
     | Revised
     | Remove
+    | HistoryPart
     | Network
 )

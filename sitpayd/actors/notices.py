@@ -1,9 +1,8 @@
 """Notices: what the server sends by itself, and how each is answered. Pure.
 
-Messages and receipts are answered after their effect is durable: the answer comes back as a result
-of the command. Everything else is acknowledged at once, also what cannot be read: the server would
-send it on every connect, and end the connection over it. What concerns the linking of a device is
-machine.py.
+Everything is answered when its effect is durable: the answer stands behind the commands, or comes
+back as their result. What cannot be read is acknowledged as well: the server would send it on every
+connect, and end the connection over it. What concerns the linking of a device is machine.py.
 
 Source: whatsmeow receipt.go, notification.go, connectionevents.go.
 """
@@ -16,7 +15,10 @@ from functools import partial
 from sitpayd.actors.commands import (
     Command,
     DropSessions,
+    KeepToken,
+    Learn,
     LearnAll,
+    MakePreKeys,
     MarkReceipt,
     Receive,
     Send,
@@ -33,9 +35,10 @@ from sitpayd.whatsapp.stanzas.usync import UserDevices
 
 
 class Courtesy(Enum):
-    """What is asked since the server wants to be asked; the answer means nothing."""
+    """What is asked for its own sake; the answer means nothing but that the server is there."""
 
     CLEAN = auto()
+    PING = auto()
 
 
 class Notices:
@@ -71,7 +74,7 @@ class Notices:
             case "ack":
                 return self._message_ack(node, now)
             case "notification":
-                return [Send(_ack(node, own)), *self._notified(node, own, now)]
+                return self._notified(node, own, now)
             case "ib":
                 return self._announced(node, now)
             case "call":
@@ -99,12 +102,17 @@ class Notices:
         return self._delivery.acked(message.parse_message_ack(node), now)
 
     def _notified(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
+        answer = Send(_ack(node, own))
         try:
             mappings = aliases.in_notification(node)
-            learned: list[Command] = [LearnAll(mappings)] if mappings else []
-            return [*learned, *self._notification(node, own, now)]
+            effects: list[Command] = [LearnAll(mappings)] if mappings else []
+            effects += self._notification(node, own, now)
         except RemoteProtocolError:
-            return []
+            return [answer]
+        if any(isinstance(effect, MakePreKeys) for effect in effects):
+            # It takes its time, and what is missing is found again at each login.
+            return [answer, *effects]
+        return [*effects, answer]
 
     def _notification(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
         match notification.parse_notification(node):
@@ -122,12 +130,23 @@ class Notices:
                 ours = UserDevices(own.jid.bare, own.lid.bare, ())
                 gone = self._delivery.directory.replace_own(ours, listed, now)
                 return [DropSessions(own.jid.bare, gone)] if gone else []
+            case notification.PrivacyToken() as given if own is not None:
+                return self._given(given)
             case notification.OtherNotification(type="mex"):
-                known = mex.parse_timelock_notice(node)
-                return [] if known is None else self._delivery.timelock(known, now)
+                if (lock := mex.parse_timelock_notice(node)) is not None:
+                    return self._delivery.timelock(lock, now)
+                if (cap := mex.parse_capping_notice(node)) is not None:
+                    return self._delivery.capped(cap, now)
             case _:
                 pass
         return []
+
+    def _given(self, given: notification.PrivacyToken) -> list[Command]:
+        if given.user.is_lid or given.lid is None:
+            return [KeepToken(given.user, given.token, given.t)]
+        # Before the token: it is kept under the LID.
+        learn = Learn(given.user, given.lid)
+        return [learn, KeepToken(given.lid, given.token, given.t)]
 
     def _announced(self, node: Node, now: float) -> list[Command]:
         commands: list[Command] = []
@@ -137,7 +156,7 @@ class Notices:
                     build = partial(iq.clean_dirty, dirty_type=dirty_type, timestamp=timestamp)
                     commands.append(self._queries.ask(Courtesy.CLEAN, build, now))
                 case ib.OfflinePreview():
-                    commands.append(Send(iq.offline_batch()))
+                    commands.append(Send(iq.offline_batch(100)))
                 case _:
                     pass  # the end of the backlog needs nothing; routing is left to the server
         return commands

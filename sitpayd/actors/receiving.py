@@ -52,7 +52,7 @@ UNHANDLED: Final = 500
 # Placeholders of which the phone has nothing either. Source: Baileys lib/Socket/messages-recv.js.
 _NEVER_TOLD: Final = frozenset({"bot", "hosted", "view_once_unavailable_fanout"})
 # What only our own phone may say.
-_OF_THE_PHONE: Final = frozenset({"history_sync", "phone_answer"})
+_OF_THE_PHONE: Final = frozenset({"history_sync", "lid_migration", "phone_answer"})
 # What only our own account may say.
 _OF_OURSELVES: Final = frozenset({"app_state_keys", "phone_request"})
 # What a retry receipt says about the reason; 4 is "invalid message". Source: whatsmeow retry.go.

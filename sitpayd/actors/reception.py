@@ -23,13 +23,14 @@ from sitpayd.actors.memory import DeviceMemory, devices_of, utc_of
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.receiving import Opening, Repeated, RetryBudget, Unreadable
 from sitpayd.actors.shelf import merged, serialised
+from sitpayd.actors.telling import told_by
 from sitpayd.log import get_logger
 from sitpayd.storage import addressing, inbox, outbox, retries, sessions
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.records import Address, Incoming, RowState, utc_now
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import PN_SERVER, Jid
-from sitpayd.whatsapp.keys import KeyPair, PreKey, prekey_id_after
+from sitpayd.whatsapp.keys import KeyPair, PreKey
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import receipt
 from sitpayd.whatsapp.stanzas.aliases import LidMapping
@@ -112,11 +113,13 @@ class Reception:
     async def learn_all(self, mappings: tuple[LidMapping, ...]) -> None:
         """Remember which numbers have which LIDs; what is kept about them moves to the LIDs."""
         news = await self._database.read(_news_of, self._device_id, mappings)
-        if news:
-            await self._database.write(_learn, self._device_id, news)
+        if not news:
+            return
+        await self._database.write(_learn, self._device_id, news)
         for mapping in news:
             self._shelf.drop(mapping.pn)
             self._shelf.drop(mapping.lid)
+        self._memory.contacts.clear()
 
     async def address_by_number(self, pn: Jid, wanted: bool) -> None:
         """Remember whether a person is addressed by number."""
@@ -234,6 +237,7 @@ class Reception:
         read = tuple([await self._kept_as(one) for one in kept])
         stepped = {sender: opened.record}
         news = await self._shelf.identities_news(stepped)
+        told = None if content is None else told_by(message, content)
         await self._database.write(
             _store,
             self._device_id,
@@ -244,9 +248,12 @@ class Reception:
                 identities=news.keys,
                 used_prekey_id=opened.spent_prekey_id,
                 ciphertext_digests=[receiving.digest_of(enc)],
+                told=None if told is None else (message.id, told),
             ),
             read=(known_as, *read),
         )
+        if told is not None and told.notice is not None:
+            self._memory.notices += 1
         self._shelf.keep(stepped)
         answers: tuple[Node, ...] = ()
         if content is not None and content.kind == "history_sync":
@@ -344,8 +351,8 @@ class Reception:
         """Remember a request, and make the prekey that goes along: for one sender alone."""
         prekey = None
         if with_keys:
-            highest = await self._database.read(sessions.highest_prekey_id, self._device_id)
-            prekey = PreKey(prekey_id_after(highest), KeyPair.generate())
+            (key_id,) = await self._memory.free_prekey_ids(1)
+            prekey = PreKey(key_id, KeyPair.generate())
         await self._database.write(_note_request, self._device_id, known_as, count, prekey)
         return prekey
 

@@ -42,6 +42,7 @@ class Noted(StrEnum):
     LINKED = "linked"
     PROXY = "proxy"
     IDENTITY_CHANGED = "identity_changed"
+    HISTORY_SYNC = "history_sync"
 
 
 # Kind -> the sentence with a detail, and the one without.
@@ -71,6 +72,10 @@ _SENTENCES: Final[Mapping[Noted, tuple[str, str]]] = {
     Noted.QR_ROUND: ("A round of {} codes began.", "A round of QR codes began."),
     Noted.PAIRING_CODE: ("A pairing code was {}.", "A pairing code was shown or typed."),
     Noted.LINKED: ("A phone linked the device: {}.", "A phone linked the device."),
+    Noted.HISTORY_SYNC: (
+        "What the phone told about its chats could not be read: {}.",
+        "What the phone told about its chats could not be read.",
+    ),
     Noted.PROXY: ("Its proxy: {}.", "Its proxy was changed."),
     Noted.IDENTITY_CHANGED: (
         "Somebody it writes with has new keys: {}.",

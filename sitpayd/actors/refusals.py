@@ -37,6 +37,10 @@ class Refusal:
     holds_s: float = 0.0
 
 
+# The words for what WhatsApp forbids the account, which may hold more than one row.
+REACHOUT_LOCKED: Final = "reachout_locked"
+NEW_CHAT_LIMIT: Final = "new_chat_limit"
+
 # How long first messages wait after a refusal, unless the server tells the end.
 REACHOUT_HOLD_S: Final = 6 * 3600.0
 CAPPING_HOLD_S: Final = 24 * 3600.0
@@ -50,8 +54,8 @@ REFUSALS: Final[dict[int, Refusal]] = {
     406: Refusal("not_acceptable"),
     421: Refusal("stale_addressing", forget_devices=True, rearms=True),
     429: Refusal("rate_limited", pause_s=120.0),
-    463: Refusal("reachout_locked", demands_lid=True, holds_s=REACHOUT_HOLD_S),
-    475: Refusal("new_chat_limit", holds_s=CAPPING_HOLD_S),
+    463: Refusal(REACHOUT_LOCKED, demands_lid=True, holds_s=REACHOUT_HOLD_S),
+    475: Refusal(NEW_CHAT_LIMIT, holds_s=CAPPING_HOLD_S),
     479: Refusal("stale_addressing", forget_devices=True, rearms=True, by_number=True),
     500: Refusal("server_error", resends=3, pause_s=10.0),
     503: Refusal("server_unavailable", resends=3, pause_s=10.0),

@@ -21,7 +21,7 @@ from sitpayd.actors.pairing import PairingBar
 from sitpayd.actors.recorder import FlightRecorder
 from sitpayd.actors.status import Proof
 from sitpayd.errors import SitpaydError
-from sitpayd.storage.records import DeviceRecord
+from sitpayd.storage.records import Closeness, DeviceRecord
 
 MAILBOX_SIZE: Final = 64
 # New devices wait here for the supervisor; a full queue makes the creating request wait.
@@ -61,7 +61,7 @@ class Outlook:
     until: datetime
 
 
-def _no_outlook(recipient: str, first_contact: bool) -> Outlook | None:
+def _no_outlook(recipient: str, standing: Closeness) -> Outlook | None:
     return None
 
 
@@ -79,8 +79,8 @@ class DeviceHandle:
         pairing_bar: tells why a wish to link would come to nothing now. Set by the actor.
         mailbox: the actor's end.
         generation: number of the device's connection, counted on over the lives of its actor.
-        outlook: tells why a message to a number, perhaps a first one, would wait now; None: it
-            would not. Set by the actor.
+        outlook: tells why a message to a number would wait now, by how close the person is; None:
+            it would not. Set by the actor.
         recorder: what happened last; outlives the actor.
         proof: when WhatsApp's server was heard last, and what it sent; outlives the actor.
         row_in_hand: id of the row the actor is at work on; a crash is blamed on it.
@@ -116,7 +116,7 @@ class DeviceHandle:
         self._mail, self.mailbox = trio.open_memory_channel[Message | Tick](MAILBOX_SIZE)
         self.doorbell = False
         self.generation = 0
-        self.outlook: Callable[[str, bool], Outlook | None] = _no_outlook
+        self.outlook: Callable[[str, Closeness], Outlook | None] = _no_outlook
         self.qr: ShownQr | None = None
         self.code: ShownCode | None = None
         self.pairs = False

@@ -11,8 +11,6 @@ nothing is written after it. This is the only file of the daemon that imports we
 
 from __future__ import annotations
 
-import functools
-import ssl
 from typing import Final
 
 import trio
@@ -23,6 +21,7 @@ from websockets.protocol import State
 from websockets.typing import Origin
 from websockets.uri import parse_uri
 
+from sitpayd.actors.connector import client_tls
 from sitpayd.errors import SitpaydError
 
 # Stanzas are small; what is longer comes in pieces.
@@ -191,7 +190,9 @@ async def open_websocket(
     except InvalidURI as error:
         raise UpgradeError("not the URL of a WebSocket") from error
     if uri.secure:
-        stream = trio.SSLStream(stream, _tls(), server_hostname=uri.host, https_compatible=True)
+        stream = trio.SSLStream(
+            stream, client_tls(), server_hostname=uri.host, https_compatible=True
+        )
         await stream.do_handshake()
     protocol = ClientProtocol(uri, origin=Origin(origin), max_size=max_len)
     request = protocol.connect()
@@ -200,9 +201,3 @@ async def open_websocket(
     websocket = WebSocket(stream, protocol)
     await websocket._upgrade()
     return websocket
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    """What all connections share: each with its own would parse and keep all authorities anew."""
-    return ssl.create_default_context()

@@ -81,6 +81,7 @@ def _shown(message: MessageView) -> Answer:
         "wa_message_id": message.wa_message_id,
         "direction": message.direction,
         "peer": _peer(message.peer),
+        "name": message.name,
         "text": message.text,
         "state": message.state,
         "reason": message.reason,

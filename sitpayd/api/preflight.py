@@ -15,7 +15,7 @@ from sitpayd.api.schemas import PreflightBody, read_body
 from sitpayd.api.services import Services
 from sitpayd.storage import contacts, outbox
 from sitpayd.storage.database import Unit
-from sitpayd.storage.records import MAX_QUEUED
+from sitpayd.storage.records import MAX_QUEUED, Closeness
 
 Answer = dict[str, object]
 
@@ -25,7 +25,8 @@ async def preflight(api: Services, device_token: str) -> Answer:
     device = await api.guard.device(device_token)
     current_notes().session_id = device.session_id
     body = await read_body(request, PreflightBody)
-    first_contact, queued = await api.database.read(_standing, device.id, body.to)
+    standing, queued = await api.database.read(_standing, device.id, body.to)
+    first_contact = standing is Closeness.STRANGER
     known = api.status_of(device)
     facts: Answer = {"first_contact": first_contact, "queued": queued, "device": device.name}
     if known.status in NEEDS_A_PERSON:
@@ -35,15 +36,15 @@ async def preflight(api: Services, device_token: str) -> Answer:
     if known.status != Phase.CONNECTED:
         return _decision("wait", f"device_{known.status}", known.until, facts)
     handle = api.registry.get(device.session_id)
-    outlook = None if handle is None else handle.outlook(body.to, first_contact)
+    outlook = None if handle is None else handle.outlook(body.to, standing)
     if outlook is not None:
         return _decision("wait", outlook.reason, outlook.until, facts)
     return _decision("now", None, None, facts)
 
 
-def _standing(unit: Unit, device_id: int, recipient: str) -> tuple[bool, int]:
-    first_contact = contacts.is_first_contact(unit, device_id, recipient)
-    return first_contact, outbox.waiting_count(unit, device_id)
+def _standing(unit: Unit, device_id: int, recipient: str) -> tuple[Closeness, int]:
+    standing = contacts.closeness(unit, device_id, recipient)
+    return standing, outbox.waiting_count(unit, device_id)
 
 
 def _decision(word: str, reason: str | None, until: datetime | None, facts: Answer) -> Answer:

@@ -7,6 +7,7 @@ companions are numbered upwards and a number is never given twice.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Final, Protocol
 
@@ -163,6 +164,9 @@ class Account:
         lid_refusal: ack error for messages that clients address to its LID; None takes them.
         lid_is_hidden: nobody else is told which LID belongs to the number.
         watchers: accounts that asked for this one's devices and hear of changes.
+        nct_salt: the secret that the phone gives its companions, 32 bytes.
+        locked_until: until when it may begin no chats, UTC seconds; None: it was never locked.
+        capped_until: when its quota of new chats, which is used up, begins anew.
     """
 
     def __init__(
@@ -180,6 +184,9 @@ class Account:
         self.watchers: set[Account] = set()
         self.lid_refusal: int | None = None
         self.lid_is_hidden = False
+        self.nct_salt = secrets.token_bytes(32)
+        self.locked_until: float | None = None
+        self.capped_until: float | None = None
         self._last_number = PHONE
         self._last_key_index = 0
 
@@ -207,6 +214,16 @@ class Account:
     def numbers(self) -> frozenset[int]:
         """The device numbers."""
         return frozenset(self.devices)
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether it may begin no chats."""
+        return self.locked_until is not None and time.time() < self.locked_until
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether its quota of new chats is used up."""
+        return self.capped_until is not None and time.time() < self.capped_until
 
     def address(self, server: str) -> Jid:
         """The account's address in the form of this server."""

@@ -16,9 +16,10 @@ from sitpayd.whatsapp.stanzas.pairing import (
 )
 from sitpayd.whatsapp.stanzas.usync import HOSTED_DEVICE
 
-from .endpoint import Endpoint, Waker
+from .endpoint import Endpoint
 from .phone import Phone
 from .routing import Router
+from .waker import Waker
 
 
 class Companion(Endpoint):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from dataclasses import asdict, fields, replace
 from enum import StrEnum
 from typing import Final, TypeVar
@@ -39,6 +40,14 @@ _GRACE_S: Final = 0.2
 _MAX_NUMBER_LEN: Final = 15
 
 _Word = TypeVar("_Word", bound=StrEnum)
+
+
+class Telling(StrEnum):
+    """What a phone tells its companions."""
+
+    HISTORY = "history"
+    LIDS = "lids"
+    KEYS = "keys"
 
 
 class ControlError(Exception):
@@ -265,6 +274,31 @@ def _add_accounts(app: QuartTrio, server: Server) -> None:
             return jsonify(_device(server, await phone.enter_code(code)))
         raise ControlError(504, "the companion did not answer")
 
+    @app.post("/accounts/<number>/tell")
+    async def tell(number: str) -> Response:
+        phone, body = _phone(server, number), await _body()
+        what, by_media = body.choice("what", Telling), body.text("by", "inline") == "media"
+        filler_len = body.number("filler", 0)
+        for device in list(phone.account.companions):
+            match what:
+                case Telling.HISTORY:
+                    phone.tell_history(device, by_media=by_media, filler_len=filler_len)
+                case Telling.LIDS:
+                    phone.tell_lids(device)
+                case Telling.KEYS:
+                    phone.share_keys(device)
+        return jsonify({})
+
+    @app.post("/accounts/<number>/restrict")
+    async def restrict(number: str) -> Response:
+        account, body = _phone(server, number).account, await _body()
+        locked_s, capped_s = body.optional_seconds("locked"), body.optional_seconds("capped")
+        account.locked_until = None if locked_s is None else time.time() + locked_s
+        account.capped_until = None if capped_s is None else time.time() + capped_s
+        if body.flag("told", True):
+            server.router.tell_restriction(account)
+        return jsonify({})
+
     @app.post("/accounts/<number>/messages")
     async def send(number: str) -> Response:
         phone, body = _phone(server, number), await _body()
@@ -391,6 +425,16 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
     @app.delete("/load")
     async def clear_load() -> Response:
         server.dials.clear()
+        return jsonify({})
+
+    @app.get("/media")
+    async def show_media() -> Response:
+        return jsonify({"host": server.media.host, "asked": server.media.asked})
+
+    @app.post("/media/refuse")
+    async def refuse_media() -> Response:
+        body = await _body()
+        server.media.refuse(body.number("code", 404), body.number("count", 1))
         return jsonify({})
 
     @app.post("/outage")
@@ -536,12 +580,14 @@ def _changed(options: Options, body: Body) -> Options:
     changes: dict[str, object] = {}
     for name in body.names:
         match name:
-            case "pn_refusal":
+            case "pn_refusal" | "token_refusal":
                 changes[name] = body.optional_number(name)
             case "ping_s":
                 changes[name] = body.optional_seconds(name)
             case "window" | "low_prekeys" | "minimum_revision":
                 changes[name] = body.number(name)
+            case "phone_tokens":
+                changes[name] = body.flag(name)
             case "repeats":
                 changes[name] = body.choice(name, Repeats)
             case "resumption":

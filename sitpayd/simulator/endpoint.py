@@ -45,6 +45,7 @@ from .faults import FaultKind
 from .queues import Pending
 from .routing import Router
 from .violations import Kind
+from .waker import Waker
 
 _PREKEY_BATCH: Final = 20
 _MIN_PREKEYS: Final = 10
@@ -185,6 +186,7 @@ class Endpoint:
             device_identity=self.device.signed_identity,
         )
         self._router.submit(self.device, sent)
+        self._meet(to, gives=True)
         return message_id
 
     def read(self, message_id: str) -> bool:
@@ -343,6 +345,7 @@ class Endpoint:
             message = _plain_message(contents.unpad(plaintext) if padded else plaintext)
             kept = _Kept(peer, incoming.from_me, message, incoming.t or 0, incoming.push_name)
             self._keep(incoming.id, kept)
+            self._meet(peer)
         self.received += 1
         self.inbox.append(
             Received(
@@ -423,6 +426,13 @@ class Endpoint:
     def _peer_message(self, incoming: IncomingMessage, content: contents.Content) -> None:
         """Take a message between devices of the own account; most mean nothing here."""
 
+    def _meet(self, person: Account, *, gives: bool = False) -> None:
+        """Take note of somebody in a chat; only phones remember whom they met.
+
+        Args:
+            gives: it was written to, so that it may be owed our token.
+        """
+
     def _is_stranger(self, sender: Jid) -> bool:
         """Whether nobody may be blamed for what this sender encrypted: our keys are new."""
         return self._met is not None and sender not in self._met
@@ -453,30 +463,6 @@ class Endpoint:
         self._next_prekey_id = prekey_id_after(prekey.key_id)
         self._prekeys[prekey.key_id] = prekey.key_pair
         return prekey
-
-
-class Waker:
-    """Runs the endpoints that have something in their queues, in a task of its own."""
-
-    def __init__(self) -> None:
-        self._awake: OrderedDict[Endpoint, None] = OrderedDict()
-        self._bell = trio.Event()
-
-    def wake(self, endpoint: Endpoint) -> None:
-        """Let one work soon."""
-        self._awake[endpoint] = None
-        self._bell.set()
-
-    async def run(self) -> None:
-        """Let endpoints work, one stanza each in turn, until cancelled."""
-        while True:
-            await self._bell.wait()
-            self._bell = trio.Event()
-            while self._awake:
-                endpoint, _ = self._awake.popitem(last=False)
-                if endpoint.work():
-                    self._awake[endpoint] = None
-                await trio.lowlevel.checkpoint()
 
 
 def _plain_message(plaintext: bytes) -> bytes:

@@ -6,7 +6,6 @@ unsupported requests. Unlinking changes more than one device and is done by serv
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable
 from typing import Final
@@ -16,12 +15,14 @@ from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.keys import MAX_PREKEY_ID
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
-from sitpayd.whatsapp.stanzas import iq, prekeys, usync
+from sitpayd.whatsapp.stanzas import iq, mex, prekeys, privacy, usync
 from sitpayd.whatsapp.stanzas.wire import parse_signed_key
 
 from .accounts import Account, Device
 from .faults import FaultKind
+from .greeting import MediaStore
 from .routing import Router
+from .trust import cap_of, lock_of
 from .violations import Kind
 
 # The names whose defaults an account has. Source: Baileys lib/Types/Chat (privacy values).
@@ -38,9 +39,6 @@ _PRIVACY: Final = {
 }
 _MEDIA_TTL_S: Final = "300"
 _MEDIA_AUTH_TTL_S: Final = "21600"
-# Queries of the web client by id. Source: Baileys lib/Types/Mex.
-_REACHOUT_TIMELOCK: Final = "23983697327930364"
-_MESSAGE_CAPPING: Final = "24503548349331633"
 
 Handler = Callable[[Device, Node], Node]
 
@@ -48,8 +46,9 @@ Handler = Callable[[Device, Node], Node]
 class IqDesk:
     """Answers the requests of all clients."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, media: MediaStore) -> None:
         self._router = router
+        self._media = media
         self._accounts = router.accounts
         self._violations = router.violations
         # By namespace and type; the child decides within a namespace.
@@ -64,10 +63,10 @@ class IqDesk:
             ("usync", "get"): self._usync,
             ("abt", "get"): _props,
             ("privacy", "get"): _privacy,
-            ("privacy", "set"): _done,
+            ("privacy", "set"): self._privacy_set,
             ("blocklist", "get"): _blocklist,
             ("disappearing_mode", "get"): _done,
-            ("w:m", "set"): _media_conn,
+            ("w:m", "set"): self._media_conn,
             ("w:sync:app:state", "set"): _app_state,
             ("w:g2", "get"): self._groups,
             ("w:mex", "get"): self._mex,
@@ -216,14 +215,39 @@ class IqDesk:
         return self._unsupported(device, node)
 
     def _mex(self, device: Device, node: Node) -> Node:
-        match node.required("query").text("query_id"):
-            case query_id if query_id == _REACHOUT_TIMELOCK:
-                data: object = {"xwa2_fetch_account_reachout_timelock": {"is_active": False}}
-            case query_id if query_id == _MESSAGE_CAPPING:
-                data = {"xwa2_message_capping_info": {"status": "NONE"}}
-            case _:
-                return self._unsupported(device, node)
-        return iq.result(node, Node("result", {}, json.dumps({"data": data}).encode()))
+        account = device.account
+        answer = mex.answer(node, lock_of(account), cap_of(account))
+        return self._unsupported(device, node) if answer is None else answer
+
+    def _privacy_set(self, device: Device, node: Node) -> Node:
+        if node.child("tokens") is None:
+            return iq.result(node)
+        theirs: dict[Jid, privacy.GivenToken] = {}
+        for to, t in privacy.parse_give(node):
+            account = self._accounts.of(to)
+            if account is None:
+                return iq.error(node, 404, "item-not-found")
+            if account is device.account:
+                continue  # unmodified clients do that behind a note to oneself
+            if not self._router.trust.is_giveable(t):
+                self._violations.record(device, Kind.TOKEN, "gives a token that cannot be given")
+                return iq.error(node, 400, "bad-request")
+            self._router.give_token(device.account, account, t)
+            token = self._router.trust.given(account, device.account)
+            if token is not None:
+                theirs[to] = token
+        return privacy.give_answer(node, theirs)
+
+    def _media_conn(self, _: Device, node: Node) -> Node:
+        attrs = {
+            "auth": secrets.token_urlsafe(24),
+            "ttl": _MEDIA_TTL_S,
+            "auth_ttl": _MEDIA_AUTH_TTL_S,
+            "max_buckets": "12",
+            "id": "1",
+        }
+        hosts = (Node("host", {"hostname": self._media.host, "type": "primary"}),)
+        return iq.result(node, Node("media_conn", attrs, hosts))
 
 
 def _done(_: Device, node: Node) -> Node:
@@ -244,19 +268,6 @@ def _privacy(_: Device, node: Node) -> Node:
 
 def _blocklist(_: Device, node: Node) -> Node:
     return iq.result(node, Node("list", {"dhash": "none"}))
-
-
-def _media_conn(_: Device, node: Node) -> Node:
-    attrs = {
-        "auth": secrets.token_urlsafe(24),
-        "ttl": _MEDIA_TTL_S,
-        "auth_ttl": _MEDIA_AUTH_TTL_S,
-        "max_buckets": "12",
-        "id": "1",
-    }
-    # No media is kept here: the host cannot be reached, as a broken media server.
-    hosts = (Node("host", {"hostname": "media.invalid", "type": "primary"}),)
-    return iq.result(node, Node("media_conn", attrs, hosts))
 
 
 def _app_state(_: Device, node: Node) -> Node:

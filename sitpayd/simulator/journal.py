@@ -37,6 +37,7 @@ class Entry:
         t: UTC seconds of its first acceptance.
         error: code it was refused with; None if it was accepted.
         sendings: how often the client sent this id.
+        proof: what it carried to show trust: "tctoken", "cstoken" or nothing.
         copies: by device address (by number).
     """
 
@@ -46,6 +47,7 @@ class Entry:
     t: float
     error: int | None = None
     sendings: int = 0
+    proof: str | None = None
     copies: dict[str, Copy] = field(default_factory=dict)
 
 

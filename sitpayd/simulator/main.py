@@ -85,6 +85,8 @@ class Simulator:
                     server_header=None,
                 )
             )
+            bound = listeners[0].socket.getsockname()[1]
+            server.media.host = f"{host}:{bound}"
             nursery.start_soon(server.keep_house)
             nursery.start_soon(server.waker.run)
             stop = trio.Event()
@@ -94,7 +96,6 @@ class Simulator:
                 from .control import serve_control
 
                 control_url = await nursery.start(serve_control, server, host, control_port, stop)
-            bound = listeners[0].socket.getsockname()[1]
             try:
                 scheme = "ws" if tls is None else "wss"
                 yield cls(server, f"{scheme}://{host}:{bound}{_PATH}", control_url)

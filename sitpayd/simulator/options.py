@@ -37,6 +37,9 @@ class Options:
         minimum_revision: older web clients are refused with failure 405.
         pn_refusal: ack error for messages addressed by phone number (463 in a rollout seen in
             Baileys issue 2683); None accepts them.
+        token_refusal: ack error for a message without a valid token to somebody who never wrote
+            (463); None takes them.
+        phone_tokens: whether phones give their privacy token to whom they write.
         repeats: the real server's choice is not known.
         resumption: what happens to a client that begins with Noise IK.
     """
@@ -51,5 +54,7 @@ class Options:
     low_prekeys: int = 10
     minimum_revision: int = 0
     pn_refusal: int | None = None
+    token_refusal: int | None = None
+    phone_tokens: bool = True
     repeats: Repeats = Repeats.DROP
     resumption: Resumption = Resumption.ACCEPT

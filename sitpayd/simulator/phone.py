@@ -1,7 +1,8 @@
 """Phone: device 0 of an account, in this process.
 
-It reads QR codes, takes pairing codes, signs companions and greets them. What it has in common with
-other devices here, keys, sessions and messages, is endpoint.py.
+It greets companions, tells them what it knows, and gives people its token. What it has in common
+with other devices here, keys, sessions and messages, is endpoint.py; its owner's hand, which links
+companions, is signing.py.
 """
 
 from __future__ import annotations
@@ -9,34 +10,28 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from typing import Final
 
-import trio
-
-from sitpayd.whatsapp.crypto import sign
-from sitpayd.whatsapp.errors import (
-    RemoteProtocolError,
-)
-from sitpayd.whatsapp.keys import DeviceKeys, KeyPair
-from sitpayd.whatsapp.schema import whatsapp_pb2 as pb
+from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.stanzas import content as contents
-from sitpayd.whatsapp.stanzas import pairing_code
 from sitpayd.whatsapp.stanzas.message import IncomingMessage
-from sitpayd.whatsapp.stanzas.notification import PasskeyRequested, notification
-from sitpayd.whatsapp.stanzas.pairing import make_signed_identity, pair_success, parse_qr_text
+from sitpayd.whatsapp.stanzas.privacy import bucket_start
 
 from .accounts import PHONE, Account, Device
-from .endpoint import Endpoint, Waker, new_id, outgoing
-from .faults import FaultKind
-from .linking import Linking, Offer, ScanError
+from .endpoint import Endpoint, new_id, outgoing
+from .greeting import MediaStore, history_of
+from .linking import Linking
 from .routing import Router
-from .violations import Kind
-
-_KEY_INDEX_LIST_SIGNATURE: Final = b"\x06\x02"
+from .signing import Signer
+from .waker import Waker
 
 
 class Phone(Endpoint):
-    """One phone."""
+    """One phone.
+
+    Attributes:
+        signer: links its companions.
+        people: with whom something was written.
+    """
 
     def __init__(
         self,
@@ -45,14 +40,16 @@ class Phone(Endpoint):
         linkings: Mapping[str, Linking],
         codes: Mapping[str, Linking],
         waker: Waker,
+        media: MediaStore,
     ) -> None:
         super().__init__(account, PHONE, router, waker, DeviceKeys.generate(), name="phone")
-        self._linkings = linkings
-        self._codes = codes
+        self._media = media
         self._app_state_key = contents.AppStateKey(
             secrets.token_bytes(6), secrets.token_bytes(32), int(time.time())
         )
-        self.sign_devices()
+        self.people: dict[Account, None] = {}
+        self.signer = Signer(account, self.keys.identity, router, linkings, codes)
+        self.signer.sign_devices()
 
     # --- linking ---
 
@@ -60,118 +57,67 @@ class Phone(Endpoint):
         """Link the device whose QR text this is; the caller brings the deadline.
 
         Raises:
-            ScanError: If it is no such text, nobody waits for it, or the companion refused.
+            ScanError: See `Signer.scan`.
         """
-        try:
-            qr = parse_qr_text(qr_text)
-        except RemoteProtocolError as error:
-            raise ScanError(str(error), "qr") from error
-        linking = self._linkings.get(qr.ref)
-        if linking is None:
-            raise ScanError("no connection waits for this code", "qr")
-        if qr.noise != linking.noise:
-            raise ScanError("the code names another Noise key than its connection", "qr")
-        if qr.identity != linking.registration.identity:
-            self._router.violations.record(
-                "registration", Kind.PAIRING, "the QR code names another identity than the payload"
-            )
-        return await self._link(linking, qr.identity, qr.adv_secret)
+        return await self.signer.scan(qr_text)
 
     async def enter_code(self, text: str) -> Device:
         """Link the device that shows this code for our number; the caller brings the deadline.
 
         Raises:
-            ScanError: If it is no code, nobody waits for it, it is another one, or the companion
-                refused.
+            ScanError: See `Signer.enter_code`.
         """
-        try:
-            typed = pairing_code.parse_code(text)
-        except RemoteProtocolError as error:
-            raise ScanError(str(error), "code") from error
-        linking = self._codes.get(self.account.number)
-        code = None if linking is None else linking.code
-        if linking is None or code is None:
-            raise ScanError("no companion waits for a code of this number", "code")
-        identity, ephemeral = self.keys.identity, KeyPair.generate()
-        companion, hello = await trio.to_thread.run_sync(
-            pairing_code.answer_hello,
-            typed,
-            code.hello.wrapped,
-            code.ref,
-            ephemeral,
-            identity.public_key,
-        )
-        finish = await linking.introduce(code, hello)
-        try:
-            adv_secret = pairing_code.open_finish(finish, companion, ephemeral, identity)
-        except RemoteProtocolError as error:
-            raise ScanError("the companion shows another code", "code") from error
-        return await self._link(linking, finish.identity, adv_secret)
-
-    async def _link(self, linking: Linking, companion: bytes, adv_secret: bytes) -> Device:
-        """Sign the companion with this identity key, and wait for what it says."""
-        if self._router.faults.take(self.device, FaultKind.PASSKEY):
-            linking.send(notification(secrets.token_hex(8), PasskeyRequested(), t=int(time.time())))
-            raise ScanError("the account asks for its passkey")
-        number, key_index = self.account.next_number()
-        signed = make_signed_identity(
-            self.keys.identity,
-            companion,
-            adv_secret,
-            key_index=key_index,
-            timestamp=int(time.time()),
-            raw_id=self.account.raw_id,
-        )
-        stanza = pair_success(
-            secrets.token_hex(8),
-            signed,
-            jid=self.account.pn.with_device(number),
-            lid=self.account.lid.with_device(number),
-            platform=self.account.platform,
-            business_name=self.account.business_name,
-            t=int(time.time()),
-        )
-        linking.offer(Offer(self.account, number, key_index, self.keys.identity.public_key, stanza))
-        return await linking.outcome()
-
-    def sign_devices(self) -> None:
-        """Sign the list of the account's companions anew.
-
-        The prefix of the signature is unverified: neither Baileys nor whatsmeow checks it.
-        """
-        now = int(time.time())
-        indexes = [device.key_index or 0 for device in self.account.companions]
-        details = pb.ADVKeyIndexList(
-            rawId=self.account.raw_id,
-            timestamp=now,
-            currentIndex=max(indexes, default=0),
-            validIndexes=indexes,
-        ).SerializeToString()
-        signed = pb.ADVSignedKeyIndexList(
-            details=details,
-            accountSignature=sign(
-                self.keys.identity.private_key, _KEY_INDEX_LIST_SIGNATURE + details
-            ),
-        )
-        self.account.key_index_list = (signed.SerializeToString(), now)
+        return await self.signer.enter_code(text)
 
     def welcome(self, device: Device) -> None:
-        """Give a new companion its app state key and an empty history.
+        """Give a new companion its app state key and the history of its chats.
 
         Baileys holds all events back for 20 s after its first login unless a history notification
         arrives.
         """
         device.is_welcomed = True
-        history = pb.HistorySync(syncType=0).SerializeToString()
-        for message in (
-            contents.app_state_key_share([self._app_state_key]),
-            contents.inline_history_sync(history),
-        ):
-            enc = self._encrypt(device, message)
-            if enc is None:
-                return
+        self.share_keys(device)
+        self.tell_history(device)
+
+    def share_keys(self, device: Device) -> None:
+        """Give a companion the key of the app state."""
+        self._tell(device, contents.app_state_key_share([self._app_state_key]))
+
+    def tell_history(self, device: Device, *, by_media: bool = False, filler_len: int = 0) -> None:
+        """Tell a companion the history of the chats.
+
+        Args:
+            by_media: it lies on the media server, instead of coming with its notice.
+            filler_len: bytes of a text in each chat.
+        """
+        history = history_of(
+            self.account, self.people, self._router.trust, filler_len=filler_len
+        ).SerializeToString()
+        if by_media:
+            self._tell(device, contents.history_sync_at(self._media.put(history)))
+        else:
+            self._tell(device, contents.inline_history_sync(history))
+
+    def tell_lids(self, device: Device) -> None:
+        """Tell a companion which numbers have which LIDs, as when the account moves to them."""
+        pairs = [(person.number, person.lid_user) for person in self.people]
+        self._tell(device, contents.lid_migration(pairs))
+
+    def _tell(self, device: Device, message: bytes) -> None:
+        enc = self._encrypt(device, message)
+        if enc is not None:
             sent = outgoing(new_id(), device.pn, [(device.pn, enc)], category="peer")
             self._router.submit(self.device, sent, is_fanout=False)
+
+    def _meet(self, person: Account, *, gives: bool = False) -> None:
+        """Remember somebody; who is written to is given our token, each week anew."""
+        if person is self.account:
+            return
+        self.people[person] = None
+        t, given = int(time.time()), self._router.trust.given(self.account, person)
+        gives = gives and self._router.options.phone_tokens
+        if gives and (given is None or given.t < bucket_start(t)):
+            self._router.give_token(self.account, person, t)
 
     def reinstall(self) -> None:
         """Begin with fresh keys, as on a new phone; the server unlinks the companions.
@@ -185,7 +131,8 @@ class Phone(Endpoint):
         self._met = set()
         self.device.renew(self.keys)
         self._top_up()
-        self.sign_devices()
+        self.signer.identity = self.keys.identity
+        self.signer.sign_devices()
 
     def _peer_message(self, incoming: IncomingMessage, content: contents.Content) -> None:
         """Tell a companion again what it could not read, as far as it is known here."""
@@ -198,7 +145,4 @@ class Phone(Endpoint):
             for name, kept in known
             if kept is not None and self._account(name.chat) is kept.chat
         ]
-        enc = self._encrypt(device, contents.placeholder_answer(incoming.id, found))
-        if enc is not None:
-            sent = outgoing(new_id(), device.pn, [(device.pn, enc)], category="peer")
-            self._router.submit(self.device, sent, is_fanout=False)
+        self._tell(device, contents.placeholder_answer(incoming.id, found))

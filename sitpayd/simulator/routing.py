@@ -20,6 +20,7 @@ from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER, Jid
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import message as messages
+from sitpayd.whatsapp.stanzas import mex
 from sitpayd.whatsapp.stanzas import notification as notifications
 from sitpayd.whatsapp.stanzas import receipt as receipts
 from sitpayd.whatsapp.stanzas.pairing import verify_signed_identity
@@ -30,6 +31,7 @@ from .faults import FaultKind, Faults
 from .journal import Entry, Journal
 from .options import Options, Repeats
 from .queues import Pending
+from .trust import NO_TOKEN_HERE, Trust, cap_of, lock_of
 from .violations import Kind, Violations
 
 # Error codes of message acks.
@@ -67,6 +69,7 @@ class Router:
         self.faults = faults
         self.violations = violations
         self.journal = Journal()
+        self.trust = Trust()
         self._ledger = CiphertextLedger()
         self._sent: dict[Device, OrderedDict[str, dict[Device, bytes]]] = {}
         self._asked_again: OrderedDict[tuple[Device, str], None] = OrderedDict()
@@ -126,11 +129,13 @@ class Router:
             missed some.
         """
         recipient = self.accounts.of(sent.to)
-        error = self._refusal(sender, sent, recipient)
+        error = self._refusal(sender, sent, recipient, is_fanout)
         entry = self.journal.sent(sender, sent.id, sent.to, error)
+        entry.proof = None if sent.proof is None else sent.proof.kind
         if error is not None or recipient is None:
             return error, None
         self._check_identity(sender, sent)
+        self.trust.wrote(sender.account, recipient)
         targets = self._targets(sender, recipient, sent)
         if any(target.queue.is_full for target in targets):
             return OVERLOADED, None
@@ -152,7 +157,11 @@ class Router:
         return None, messages.phash(device.address(sent.to.server) for device in wanted)
 
     def _refusal(
-        self, sender: Device, sent: messages.OutgoingMessage, recipient: Account | None
+        self,
+        sender: Device,
+        sent: messages.OutgoingMessage,
+        recipient: Account | None,
+        is_fanout: bool,
     ) -> int | None:
         if sent.group_body is not None or not sent.to.is_user:
             self.violations.unsupported(sender, f"message to {sent.to.server}")
@@ -164,9 +173,19 @@ class Router:
                 sender, Kind.ADDRESS, f"message {sent.id} mixes addresses by number and by LID"
             )
             return MIXED_ADDRESSES
+        fault = self.trust.fault(sender, recipient, sent, is_fanout=is_fanout)
+        if fault is not None:
+            self._fault(sender, Kind.TOKEN, sent.id, fault)
+            if sent.category == "peer" or not is_fanout:
+                return NO_TOKEN_HERE
         # Devices of this process are not put to the test, and notes to oneself are no messages.
         if sender.noise is None or recipient is sender.account:
             return None
+        if is_fanout and not sent.is_partial:
+            demanded = self.options.token_refusal
+            refusal = self.trust.refusal(sender, recipient, sent, demanded)
+            if refusal is not None:
+                return refusal
         return recipient.lid_refusal if sent.to.is_lid else self.options.pn_refusal
 
     def _targets(
@@ -408,6 +427,22 @@ class Router:
             return True
         account = self.accounts.of(left)
         return account is not None and account is self.accounts.of(right)
+
+    # --- tokens ---
+
+    def give_token(self, giver: Account, to: Account, t: int) -> None:
+        """Let a person have another one's privacy token: its devices hear of it."""
+        given = self.trust.give(giver, to, t)
+        told = notifications.PrivacyToken(giver.pn, giver.lid, given.token, given.t)
+        for device in to.devices.values():
+            self.notify(device, told)
+
+    def tell_restriction(self, account: Account) -> None:
+        """Tell an account's companions what it may not do."""
+        lock = lock_of(account) or mex.ReachoutTimelock(False)
+        for device in account.companions:
+            for told in (lock, cap_of(account)):
+                self.deliver(device, mex.notice(str(secrets.randbits(31)), told, t=now()))
 
     # --- from the server itself ---
 

@@ -26,14 +26,15 @@ from .accounts import Account, Accounts, Device
 from .client import Client, Stage
 from .companions import Companion
 from .dials import Dials
-from .endpoint import Waker
 from .faults import Faults
+from .greeting import MediaStore
 from .iqs import IqDesk
 from .linking import Linking
 from .options import Options
 from .phone import Phone
 from .routing import Router
 from .violations import Kind, Violations
+from .waker import Waker
 
 _TICK_S: Final = 1.0
 
@@ -47,6 +48,7 @@ class Server:
         codes: those that show a pairing code, by the number it is for; the last one counts.
         clients: every open socket.
         dials: how often anybody dialled.
+        media: what lies on the media server.
     """
 
     def __init__(self, options: Options) -> None:
@@ -57,7 +59,8 @@ class Server:
         self.faults = Faults()
         self.accounts = Accounts()
         self.router = Router(self.accounts, options, self.faults, self.violations)
-        self.desk = IqDesk(self.router)
+        self.media = MediaStore()
+        self.desk = IqDesk(self.router, self.media)
         self.linkings: dict[str, Linking] = {}
         self.codes: dict[str, Linking] = {}
         self.clients: set[Client] = set()
@@ -96,7 +99,7 @@ class Server:
             ValueError: If the number has an account already.
         """
         account = self.accounts.add(number, name, platform=platform, business_name=business_name)
-        phone = Phone(account, self.router, self.linkings, self.codes, self.waker)
+        phone = Phone(account, self.router, self.linkings, self.codes, self.waker, self.media)
         self._phones[account] = phone
         return phone
 
@@ -168,7 +171,7 @@ class Server:
 
     def linked(self, device: Device) -> None:
         """A companion has signed: the other devices learn of it."""
-        self._phones[device.account].sign_devices()
+        self._phones[device.account].signer.sign_devices()
         self.router.devices_changed(device.account, device, "add")
 
     def welcome(self, device: Device) -> None:
@@ -183,7 +186,7 @@ class Server:
             return
         account.former.add(device.number)
         self._companions.pop(device, None)
-        self._phones[account].sign_devices()
+        self._phones[account].signer.sign_devices()
         self.router.devices_changed(account, device, "remove")
         client = self.client(device)
         if client is not None:
@@ -235,7 +238,10 @@ class Server:
     # --- the shell ---
 
     def admit(self, websocket: ServerConnection, request: Request) -> Response | None:
-        """Let a dial in, or answer it while the server is away."""
+        """Let a dial in, or answer it while the server is away, or what asks for a file."""
+        file = self.media.answer(request.path)
+        if file is not None:
+            return file
         moment = trio.current_time()
         self.dials.note(moment)
         if moment >= self._away_until:

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     UNEXPECTED = "unexpected"
     EARLY = "early"
     SILENT = "silent"
+    TOKEN = "token"
     FANOUT = "fanout"
     DUPLICATE = "duplicate"
     IDENTITY = "identity"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sitpayd.storage.contacts import LID_SUFFIX, PN_SUFFIX, user_digest
 from sitpayd.storage.database import Unit
-from sitpayd.storage.sessions import LID_SUFFIX, PN_SUFFIX, lid_of, user_digest
+from sitpayd.storage.sessions import lid_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ def shift(unit: Unit, by_s: float, boot: str | None, offset_s: float) -> None:
         " WHERE rest_until IS NOT NULL OR new_chats_until IS NOT NULL",
         (_micros(by_s),),
     )
+    unit.run("UPDATE phone_notice SET due_at = due_at + ?", (_micros(by_s),))
     if boot is not None:
         note_clock(unit, boot, offset_s)
 

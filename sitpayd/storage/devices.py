@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, Literal
 
-from sitpayd.storage import sessions
+from sitpayd.storage import account, people, sessions
 from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.outbox import settle_logged_out
 from sitpayd.storage.records import DeviceRecord, NewChatHold, Rest, from_micros, to_micros
@@ -171,6 +171,7 @@ def start_anew(unit: Unit, device_id: int, credentials: bytes) -> None:
     So are the rest, the pause and the wished logout: to be linked is the latest wish.
     """
     sessions.start_anew(unit, device_id, credentials)
+    account.forget_login_facts(unit, device_id)
     set_rest(unit, device_id, None)
     unit.run(
         "UPDATE device SET logout_wanted = 0, forgotten_at = NULL, desired = 'running'"
@@ -186,6 +187,15 @@ def hold_new_chats(unit: Unit, device_id: int, hold: NewChatHold | None) -> None
         "UPDATE device SET new_chats_until = ?, new_chats_reason = ? WHERE id = ?",
         (until, None if hold is None else hold.reason, device_id),
     )
+
+
+def linked_to(unit: Unit, device_id: int, phone: str) -> None:
+    """Store the number a device is linked to, digits; after another one it knows nobody."""
+    before = device_by_id(unit, device_id)
+    if before is not None and before.phone != phone:
+        people.forget_people(unit, device_id)
+        hold_new_chats(unit, device_id, None)
+    set_phone(unit, device_id, phone)
 
 
 def set_phone(unit: Unit, device_id: int, phone: str | None) -> None:
@@ -231,13 +241,22 @@ def devices_to_forget(unit: Unit, removed_before: datetime) -> list[DeviceRecord
 
 
 def forget_keys(unit: Unit, device_id: int) -> None:
-    """Delete keys, contacts and texts of a device; what it did stays without them.
+    """Delete keys, names and texts of a device; what it did stays without them.
+
+    If it is removed, all that is known of people goes, too. Otherwise it may be linked to the same
+    number again, and whom their tokens make a friend is still one.
 
     The caller empties the write-ahead log afterwards (`Database.truncate_log`).
     """
     # Without keys nothing waiting can be sent any more.
     settle_logged_out(unit, device_id)
     sessions.delete_keys(unit, device_id)
+    account.forget_facts(unit, device_id)
+    removed = unit.row("SELECT 1 FROM device WHERE id = ? AND removed_at IS NOT NULL", (device_id,))
+    if removed is None:
+        people.forget_names(unit, device_id)
+    else:
+        people.forget_people(unit, device_id)
     unit.run(
         "UPDATE outbox SET text_sealed = NULL, stanza_sealed = NULL, participants_sealed = NULL"
         " WHERE device_id = ?",

@@ -11,19 +11,21 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from sitpayd.storage.contacts import person_digest, welcome
+from sitpayd.storage.contacts import PN_SUFFIX, person_digest, welcome
 from sitpayd.storage.database import Unit
+from sitpayd.storage.people import keep_name
+from sitpayd.storage.phone import keep_told
 from sitpayd.storage.records import (
     Address,
     Incoming,
     MessageView,
     RowState,
     StateChange,
+    Told,
     from_micros,
     to_micros,
 )
 from sitpayd.storage.sessions import (
-    PN_SUFFIX,
     delete_prekey,
     names_of,
     save_identities,
@@ -34,8 +36,8 @@ from sitpayd.storage.vault import new_message_id
 RECEIVED: Final = "received"
 
 _COLUMNS: Final = (
-    "device_id, seq, message_id, wa_message_id, chat_sealed, text_sealed, from_me, timestamp,"
-    " received_at"
+    "device_id, seq, message_id, wa_message_id, chat_sealed, text_sealed, push_name_sealed,"
+    " from_me, timestamp, received_at"
 )
 
 _INSERT: Final = """
@@ -56,6 +58,7 @@ def receive(
     sessions: Mapping[Address, bytes],
     identities: Mapping[Address, bytes],
     used_prekey_id: int | None = None,
+    told: tuple[str, Told] | None = None,
 ) -> bool:
     """Store what decrypting a stanza brought, all of it or nothing; then it may be acknowledged.
 
@@ -64,6 +67,7 @@ def receive(
     Args:
         incoming: the message; None if the stanza held none for a reader.
         ciphertext_digests: digest of each ciphertext that was decrypted.
+        told: what a message of our own account tells this device, and the message's id.
 
     Returns:
         Whether there is a new message.
@@ -78,7 +82,13 @@ def receive(
             " ON CONFLICT (device_id, digest) DO NOTHING",
             (device_id, digest, to_micros(unit.now)),
         )
-    return incoming is not None and _insert(unit, device_id, incoming)
+    if told is not None:
+        keep_told(unit, device_id, *told)
+    if incoming is None:
+        return False
+    if incoming.push_name is not None and not incoming.from_me:
+        keep_name(unit, device_id, incoming.sender, incoming.push_name)
+    return _insert(unit, device_id, incoming)
 
 
 def seen_ciphertext(unit: Unit, device_id: int, digest: bytes) -> bool:
@@ -188,6 +198,7 @@ def _view(unit: Unit, row: sqlite3.Row) -> MessageView:
         value = unit.vault.open("inbox", row["device_id"], column, row["message_id"], sealed)
         return value.decode()
 
+    name = row["push_name_sealed"]
     # What the account wrote on another device of its own is outgoing to whoever reads this.
     state = RowState.SENT if row["from_me"] else RECEIVED
     return MessageView(
@@ -200,4 +211,5 @@ def _view(unit: Unit, row: sqlite3.Row) -> MessageView:
         reason=None,
         timestamp=from_micros(row["timestamp"]),
         history=(StateChange(state, from_micros(row["received_at"])),),
+        name=None if name is None or row["from_me"] else opened("push_name", name),
     )

@@ -17,13 +17,7 @@ from itertools import islice
 from typing import Final, Literal
 
 from sitpayd.storage import inbox
-from sitpayd.storage.contacts import (
-    APPROACHED,
-    STRANGER,
-    is_first_contact,
-    person_digest,
-    welcome,
-)
+from sitpayd.storage.contacts import approached, closeness, person_digest
 from sitpayd.storage.database import SqlValue, Unit
 from sitpayd.storage.missed import forget_all, forget_overdue, note_missed
 from sitpayd.storage.records import (
@@ -31,6 +25,7 @@ from sitpayd.storage.records import (
     Acceptance,
     Accepted,
     Address,
+    Closeness,
     DeviceGone,
     MessagePage,
     MessageView,
@@ -51,6 +46,9 @@ REASON_LOGGED_OUT: Final = "device_logged_out"
 REASON_UNANSWERED: Final = "unanswered"
 
 Receipt = Literal["delivered", "read"]
+
+_STRANGER, _APPROACHED = int(Closeness.STRANGER), int(Closeness.APPROACHED)
+_UNANSWERED: Final = int(Closeness.UNANSWERED)
 
 # More than any limit of resends.
 _NEVER_AGAIN: Final = 1_000_000
@@ -84,7 +82,7 @@ SELECT state, count(*) FROM (SELECT state FROM outbox WHERE {_OPEN} LIMIT ?) GRO
 _ARM: Final = f"""
 UPDATE outbox SET state = 'armed', stanza_sealed = :stanza, participants_sealed = :participants,
     phash = :phash, armed_at = :now, held_until = NULL, held_reason = NULL,
-    first_contact = iif(first_contact = {STRANGER}, {APPROACHED}, first_contact),
+    first_contact = iif(first_contact = {_STRANGER}, {_APPROACHED}, first_contact),
     history = json_insert(history, '$[#]', json_array('armed', :now))
 WHERE id = :id AND device_id = :device_id AND state = :before
 """
@@ -134,7 +132,7 @@ def accept(unit: Unit, message: NewMessage, ttl: timedelta | None = None) -> Acc
     body_digest = vault.digest(b"body|" + message.body_hash)
     now = to_micros(unit.now)
     expires_at = to_micros(message.expires_at if ttl is None else unit.now + ttl)
-    first_contact = is_first_contact(unit, device_id, message.recipient)
+    standing = closeness(unit, device_id, message.recipient)
     inserted = unit.row(
         _ACCEPT,
         (
@@ -148,7 +146,7 @@ def accept(unit: Unit, message: NewMessage, ttl: timedelta | None = None) -> Acc
             now,
             expires_at,
             json.dumps([[RowState.ACCEPTED, now]]),
-            STRANGER if first_contact else 0,
+            standing,
             device_id,
             message.max_queued,
         ),
@@ -174,7 +172,7 @@ def accept(unit: Unit, message: NewMessage, ttl: timedelta | None = None) -> Acc
             server_time=None,
             created_at=from_micros(now),
             expires_at=from_micros(expires_at),
-            first_contact=first_contact,
+            first_contact=standing is Closeness.STRANGER,
         )
     )
 
@@ -227,13 +225,17 @@ def repeated(unit: Unit, device_id: int, idempotency_key: str, body_hash: bytes)
     return found if isinstance(found, Repeated) else None
 
 
-def next_row(unit: Unit, device_id: int, *, first_contacts: bool = True) -> OutboxRow | None:
+def next_row(
+    unit: Unit, device_id: int, *, first_contacts: bool = True, unanswered: bool = True
+) -> OutboxRow | None:
     """The row to be sent now: an armed one, one that missed devices, the oldest accepted one.
 
     Args:
         first_contacts: False passes over first messages to people; they wait.
+        unanswered: False passes over messages to people who never answered; they wait.
     """
-    barred = "" if first_contacts else " AND first_contact = 0"
+    barred = "" if first_contacts else f" AND first_contact <> {_STRANGER}"
+    barred += "" if unanswered else f" AND first_contact <> {_UNANSWERED}"
     for condition in (
         f"{_OPEN} AND state = 'armed'",
         "missed_devices",
@@ -258,13 +260,20 @@ def hold(unit: Unit, device_id: int, row_id: int, until: datetime, reason: str) 
     )
 
 
-def hold_first_contacts(unit: Unit, device_id: int, until: datetime, reason: str) -> list[str]:
-    """Note why the first messages to people wait; returns those that did not know it yet."""
+def hold_first_contacts(
+    unit: Unit, device_id: int, until: datetime, reason: str, *, unanswered: bool = False
+) -> list[str]:
+    """Note why the first messages to people wait; returns those that did not know it yet.
+
+    Args:
+        unanswered: messages to people who never answered wait, too.
+    """
+    others = _UNANSWERED if unanswered else _STRANGER
     rows = unit.rows(
         "UPDATE outbox SET held_until = ?1, held_reason = ?2 WHERE device_id = ?3"
-        f" AND state = 'accepted' AND {_OPEN} AND first_contact > 0"
+        f" AND state = 'accepted' AND {_OPEN} AND first_contact IN ({_STRANGER}, ?4)"
         " AND (held_until IS NOT ?1 OR held_reason IS NOT ?2) RETURNING message_id",
-        (to_micros(until), reason, device_id),
+        (to_micros(until), reason, device_id, others),
     )
     return [row["message_id"] for row in rows]
 
@@ -363,8 +372,8 @@ def mark_sent(
     if sent is None:
         return None
     _count_sent(unit, device_id)
-    if sent["first_contact"]:
-        welcome(unit, device_id, sent["recipient_digest"])
+    if sent["first_contact"] == _APPROACHED:
+        approached(unit, device_id, sent["recipient_digest"])
     return str(sent["message_id"])
 
 
@@ -436,7 +445,7 @@ def mark_receipt(
         if row["state"] in (RowState.ARMED, RowState.UNKNOWN):
             # The receipt came before the acknowledgement, which it proves.
             _count_sent(unit, device_id)
-            welcome(unit, device_id, row["recipient_digest"])
+            approached(unit, device_id, row["recipient_digest"])
         moved.append(row["message_id"])
     return moved
 
@@ -665,7 +674,7 @@ def _row(unit: Unit, row: sqlite3.Row) -> OutboxRow:
         server_time=None if row["server_time"] is None else from_micros(row["server_time"]),
         created_at=from_micros(row["created_at"]),
         expires_at=from_micros(row["expires_at"]),
-        first_contact=row["first_contact"] > 0,
+        first_contact=row["first_contact"] in (_STRANGER, _APPROACHED),
         missed_devices=bool(row["missed_devices"]),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Final, Literal, TypeAlias
 
 from sitpayd import clock
@@ -24,6 +24,17 @@ Direction: TypeAlias = Literal["in", "out"]
 
 # Rows of one device that may stand `accepted`.
 MAX_QUEUED: Final = 1000
+
+# Names of what an account's servers tell about a login; it ends with the login. The first is for
+# the prologue of the next connection; behind the last stands the name of a collection of the app
+# state that changed and was not fetched.
+ROUTING_FACT: Final = "routing_info"
+PROPS_FACT: Final = "props"
+DIRTY_FACT: Final = "dirty:"
+
+# Names of what the phone tells about the account; it stays for the same number to be linked anew.
+PUSH_NAME_FACT: Final = "push_name"
+NCT_SALT_FACT: Final = "nct_salt"
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -96,6 +107,15 @@ CAME_FROM: Final[Mapping[RowState, tuple[RowState, ...]]] = {
     RowState.EXPIRED: (RowState.ACCEPTED,),
     RowState.FAILED: (RowState.ACCEPTED, RowState.ARMED),
 }
+
+
+class Closeness(IntEnum):
+    """How a message stands to the person it is for."""
+
+    CLOSE = 0  # they wrote, their token is valid, or there was a chat before the device was linked
+    STRANGER = 1  # it waits to be the first message
+    APPROACHED = 2  # it left as the first message
+    UNANSWERED = 3  # we wrote before, and nothing came back
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +320,35 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
+class SharedKey:
+    """A key of the app state; timestamp: UTC seconds, of when it was made."""
+
+    key_id: bytes
+    key_data: bytes
+    timestamp: int
+
+    def __repr__(self) -> str:
+        return f"SharedKey(key_id={self.key_id.hex()})"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one message of our own account tells this device.
+
+    Attributes:
+        notice: opaque bytes, kept under the message's id.
+        own_name: how the account calls itself.
+    """
+
+    keys: tuple[SharedKey, ...] = ()
+    notice: bytes | None = None
+    own_name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Told(keys={len(self.keys)})"
+
+
+@dataclass(frozen=True, slots=True)
 class StateChange:
     """When a message came into a state."""
 
@@ -317,6 +366,7 @@ class MessageView:
         state: a `RowState`; "received" for an incoming one.
         timestamp: when it was accepted, or WhatsApp's time of an incoming one.
         held_until: when an accepted one may go, if something holds it; held_reason: what.
+        name: what the author of an incoming one calls itself; None: nothing, or it was forgotten.
     """
 
     message_id: str
@@ -330,6 +380,7 @@ class MessageView:
     history: tuple[StateChange, ...]
     held_until: datetime | None = None
     held_reason: str | None = None
+    name: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

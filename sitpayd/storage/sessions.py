@@ -11,14 +11,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from sitpayd.storage.contacts import LID_SUFFIX, PN_SUFFIX, user_digest
 from sitpayd.storage.database import SqlValue, Unit
+from sitpayd.storage.people import united
 from sitpayd.storage.records import Address, to_micros
 
 Merge: TypeAlias = Callable[[bytes, bytes], bytes]
 """Makes one session of two with the same device: that which was used last, then the other one."""
-
-PN_SUFFIX: Final = "@s.whatsapp.net"
-LID_SUFFIX: Final = "@lid"
 
 # Constant names: no value ever becomes part of a statement.
 _KEY_TABLES: Final = (
@@ -26,10 +25,10 @@ _KEY_TABLES: Final = (
     "prekey",
     "signal_session",
     "identity",
-    "lid_mapping",
     "seen_ciphertext",
-    "contact",
     "retry_request",
+    "app_state_key",
+    "phone_notice",
 )
 
 
@@ -91,9 +90,14 @@ def start_anew(unit: Unit, device_id: int, credentials: bytes) -> None:
 
 
 def delete_keys(unit: Unit, device_id: int) -> None:
-    """Delete the credentials and all that belongs to them: prekeys, sessions, contacts."""
+    """Delete the credentials and all that belongs to them: prekeys, sessions, what nobody read.
+
+    With them goes who is addressed by number: that is learned anew from refusals.
+    """
     for table in _KEY_TABLES:
         unit.run(f"DELETE FROM {table} WHERE device_id = ?", (device_id,))
+    # What else is known of people belongs to the account (people.py).
+    unit.run("UPDATE contact SET by_number = 0 WHERE device_id = ? AND by_number", (device_id,))
 
 
 def load_credentials(unit: Unit, device_id: int) -> bytes | None:
@@ -109,9 +113,7 @@ def add_prekeys(unit: Unit, device_id: int, prekeys: Sequence[tuple[int, bytes]]
     if not prekeys:
         return
     unit.run_many(
-        "INSERT INTO prekey (device_id, key_id, private_key_sealed, uploaded)"
-        " VALUES (?, ?, ?, 0) ON CONFLICT (device_id, key_id)"
-        " DO UPDATE SET private_key_sealed = excluded.private_key_sealed, uploaded = 0",
+        "INSERT INTO prekey (device_id, key_id, private_key_sealed, uploaded) VALUES (?, ?, ?, 0)",
         [
             (
                 device_id,
@@ -159,10 +161,24 @@ def delete_prekey(unit: Unit, device_id: int, key_id: int) -> None:
     unit.run("DELETE FROM prekey WHERE device_id = ? AND key_id = ?", (device_id, key_id))
 
 
+def uploaded_prekeys(unit: Unit, device_id: int) -> int:
+    """How many prekeys the server was given that nobody has used yet."""
+    row = unit.one(
+        "SELECT count(*) AS number FROM prekey WHERE device_id = ? AND uploaded", (device_id,)
+    )
+    return int(row["number"])
+
+
 def highest_prekey_id(unit: Unit, device_id: int) -> int:
     """The id numbered last, whether that prekey still exists or not; 0: none was made."""
     row = unit.one("SELECT last_prekey_id FROM device WHERE id = ?", (device_id,))
     return int(row["last_prekey_id"])
+
+
+def prekey_ids_in_use(unit: Unit, device_id: int) -> set[int]:
+    """Ids of the prekeys that are stored: after 2^24 of them the numbers come round again."""
+    rows = unit.rows("SELECT key_id FROM prekey WHERE device_id = ?", (device_id,))
+    return {row["key_id"] for row in rows}
 
 
 def load_sessions(unit: Unit, device_id: int, user_key: str) -> dict[int, bytes]:
@@ -260,6 +276,7 @@ def learn_mapping(unit: Unit, device_id: int, pn: str, lid: str, merge: Merge) -
         (device_id, pn_digest, lid_digest),
     )
     adopt(unit, device_id, pn, lid, merge)
+    united(unit, device_id, pn, pn_digest, lid_digest)
     return True
 
 
@@ -336,11 +353,6 @@ def names_of(unit: Unit, device_id: int, user_key: str) -> tuple[str, ...]:
         return (user_key,) if number is None else (user_key, number + PN_SUFFIX)
     lid = lid_of(unit, device_id, user)
     return (user_key,) if lid is None else (user_key, lid + LID_SUFFIX)
-
-
-def user_digest(unit: Unit, device_id: int, user_key: str) -> bytes:
-    """By which a person's keys are found again; another for each device of ours."""
-    return unit.vault.digest(f"user|{device_id}|{user_key}")
 
 
 def _open_prekey(unit: Unit, device_id: int, key_id: int, sealed: bytes) -> bytes:

@@ -182,9 +182,12 @@ class ContactTable(SQLModel, table=True):
     name_sealed: bytes | None
     # It understands only what is addressed by number, although its LID is known.
     by_number: bool = Field(sa_column_kwargs={"server_default": text("0")})
-    # Its privacy token, the server's time of that, and when it was given ours; UTC seconds.
+    # There was a chat before the device was linked, as the phone's history tells.
+    has_chat: bool = Field(sa_column_kwargs={"server_default": text("0")})
+    # Its privacy token, the server's time of that, its end, and when it was given ours: UTC, s.
     token_sealed: bytes | None
     token_t: int | None
+    token_until: int | None
     token_given_t: int | None
 
 
@@ -207,6 +210,20 @@ class AppStateKeyTable(SQLModel, table=True):
     key_id: bytes = Field(primary_key=True)
     key_data_sealed: bytes
     timestamp: int
+
+
+class PhoneNoticeTable(SQLModel, table=True):
+    """What the phone has told and nobody has read yet: histories, mostly to be downloaded."""
+
+    __tablename__ = "phone_notice"
+    __table_args__ = (UniqueConstraint("device_id", "wa_message_id"),)
+
+    id: int = Field(sa_column=_row_id())
+    device_id: int = Field(foreign_key="device.id")
+    wa_message_id: str
+    notice_sealed: bytes
+    attempts: int
+    due_at: int
 
 
 class NumberCheckTable(SQLModel, table=True):
@@ -297,7 +314,8 @@ class OutboxTable(SQLModel, table=True):
     history: str
     held_until: int | None
     held_reason: str | None
-    # 0: an established chat; 1: waits to be the first message of a chat; 2: left as one.
+    # 0: to somebody close; 1: waits to be the first message of a chat; 2: left as one; 3: we wrote
+    # before, and nothing came back.
     first_contact: int
     armed_at: int | None
     # JSON: digest of a device -> how often it was sent the message anew.

@@ -6,6 +6,7 @@ Making and naming keys; storing them is storage/, using them is noise.py and sig
 from __future__ import annotations
 
 import secrets
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,6 +97,20 @@ class DeviceKeys:
         return f"DeviceKeys(registration_id={self.registration_id})"
 
 
-def prekey_id_after(key_id: int, step: int = 1) -> int:
-    """The prekey id `step` after this one: counts up in 24 bits and wraps past the end to 1."""
-    return (key_id - 1 + step) % MAX_PREKEY_ID + 1
+def prekey_id_after(key_id: int) -> int:
+    """The next prekey id: counts up in 24 bits and wraps past the end to 1."""
+    return key_id % MAX_PREKEY_ID + 1
+
+
+def free_prekey_ids(key_id: int, count: int, taken: Container[int]) -> tuple[int, ...]:
+    """The ids for so many new prekeys after this one; an id that is taken is passed over.
+
+    Args:
+        taken: ids of prekeys that are still kept; fewer than there are ids.
+    """
+    ids: list[int] = []
+    while len(ids) < count:
+        key_id = prekey_id_after(key_id)
+        if key_id not in taken:
+            ids.append(key_id)
+    return tuple(ids)

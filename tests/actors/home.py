@@ -13,7 +13,7 @@ from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.receiving import UNHANDLED
 from sitpayd.actors.reception import Reception
 from sitpayd.actors.resender import Resender
-from sitpayd.storage import inbox, outbox, sessions
+from sitpayd.storage import inbox, outbox, phone, sessions
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import Accepted, MessageView, OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid
@@ -108,6 +108,11 @@ class Home:
     async def inbox(self) -> list[MessageView]:
         found = await self.database.read(inbox.messages_after, self.device.id, 0, 100)
         return [view for _, view in found]
+
+    async def notices(self) -> int:
+        """How many of the phone's notices wait: none, or at least one."""
+        waiting = await self.database.read(phone.next_notice, self.device.id)
+        return 0 if waiting is None else 1
 
     async def sessions(self, user: Jid) -> set[int]:
         return set(await self.database.read(sessions.load_sessions, self.device.id, str(user)))

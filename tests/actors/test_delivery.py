@@ -9,6 +9,7 @@ import pytest
 
 from sitpayd.actors.commands import (
     Arm,
+    Command,
     CountAttempt,
     Dial,
     HangUp,
@@ -36,6 +37,7 @@ from sitpayd.actors.events import (
     LossKind,
     Lost,
     NotArmed,
+    Opened,
     RowLoaded,
     SessionsLoaded,
     StorageFailed,
@@ -45,12 +47,12 @@ from sitpayd.actors.messages import Deliver, Remove
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.refusals import REFUSALS
-from sitpayd.actors.strangers import Barred
-from sitpayd.storage.records import OutboxRow, RowState
+from sitpayd.actors.strangers import ASK_AGAIN_S, MAX_ALONE, Barred
+from sitpayd.storage.records import Closeness, OutboxRow, RowState
 from sitpayd.whatsapp.jid import SERVER_JID, pn
 from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.stanzas import iq, notification
+from sitpayd.whatsapp.stanzas import iq, mex, notification, privacy
 from sitpayd.whatsapp.stanzas.message import phash
 from sitpayd.whatsapp.stanzas.prekeys import BundleRefused
 from tests.actors.builders import (
@@ -82,6 +84,7 @@ from tests.actors.builders import (
     message_ack,
     refused,
     result,
+    started,
     success,
     user_devices,
 )
@@ -559,18 +562,19 @@ def test_refused_beginning_of_a_chat_holds_first_messages_and_no_others(code: in
     play, refusal = written_play()[0], REFUSALS[code]
     said = play.hears(message_ack(ROW, error=code)).said()
     until = play.now + refusal.holds_s
-    assert said[:2] == [
+    locked = code == 463
+    query = mex.timelock_query if locked else mex.capping_query
+    hold = HoldFirstContacts(until, refusal.reason, unanswered=locked)
+    next_row = NextRow(first_contacts=False, unanswered=not locked)
+    assert said == [
         SaveNewChatHold(Barred(until, refusal.reason)),
-        HoldFirstContacts(until, refusal.reason),
-    ]
-    assert said[-2:] == [
+        hold,
+        Send(query("#4")),
         Mark(ROW, RowState.FAILED, refusal.reason),
-        NextRow(first_contacts=False),
+        next_row,
     ]
-    play.on(RowLoaded(None, first_contacts_wait=True)).expects(
-        HoldFirstContacts(until, refusal.reason)
-    )
-    play.on(Deliver()).expects(NextRow(first_contacts=False))
+    play.on(RowLoaded(None, first_contacts_wait=True)).expects(hold)
+    play.on(Deliver()).expects(next_row)
     play.on(RowLoaded(a_row(2))).expects(LOADED)
 
 
@@ -647,32 +651,38 @@ def test_row_that_waits_longer_is_told_again() -> None:
     play.on(RowLoaded(a_row(2))).expects(Hold(a_row(2), 1000.0 + 60.0, "paced"))
 
 
-def timelock_notice(*, active: bool, ends: int | None = None) -> Node:
-    told = {"data": {"lock": {"is_active": active, "time_enforcement_ends": ends}}}
-    op_name = {"op_name": "NotificationUserReachoutTimelockUpdate"}
-    update = Node("update", op_name, json.dumps(told).encode())
+def mex_notice(op_name: str, told: dict[str, object]) -> Node:
+    update = Node("update", {"op_name": op_name}, json.dumps({"data": {"x": told}}).encode())
     return Node("notification", {"id": "n", "from": SERVER_JID, "type": "mex"}, (update,))
+
+
+def timelock_notice(*, active: bool, ends: int | None = None) -> Node:
+    told: dict[str, object] = {"is_active": active, "time_enforcement_ends": ends}
+    return mex_notice("NotificationUserReachoutTimelockUpdate", told)
 
 
 def test_lock_told_by_the_server_holds_first_messages_until_its_end() -> None:
     play = known_friend_play()[0]
     ends = int(play.now + UNIX_OFFSET_S) + 600
-    acked, *said = play.hears(timelock_notice(active=True, ends=ends)).said()
+    *said, acked = play.hears(timelock_notice(active=True, ends=ends)).said()
     assert isinstance(acked, Send)
     until = ends - UNIX_OFFSET_S
     assert said == [
         SaveNewChatHold(Barred(until, "reachout_locked")),
-        HoldFirstContacts(until, "reachout_locked"),
+        HoldFirstContacts(until, "reachout_locked", unanswered=True),
     ]
-    play.on(Deliver()).expects(NextRow(first_contacts=False))
+    play.on(Deliver()).expects(WARM_ONLY)
     play.on(RowLoaded(None, first_contacts_wait=True)).said()
-    play.later(until - play.now).on(Deliver()).expects(NextRow())
+    # At the end that was told it is asked whether it is one; until then it holds.
+    play.later(until - play.now).on(Deliver()).expects(Send(mex.timelock_query("#4")), WARM_ONLY)
+    play.on(RowLoaded(None, first_contacts_wait=True)).said()
+    play.hears(told_lock("#4", active=False)).expects(SaveNewChatHold(None), NextRow())
 
 
 def test_lock_that_is_lifted_lets_first_messages_go_at_once() -> None:
     play = known_friend_play()[0]
     play.hears(timelock_notice(active=True)).said()
-    _, *said = play.hears(timelock_notice(active=False)).said()
+    *said, _ = play.hears(timelock_notice(active=False)).said()
     assert said == [SaveNewChatHold(None), NextRow()]
 
 
@@ -680,18 +690,199 @@ def test_what_comes_in_lets_held_first_messages_be_looked_at_again() -> None:
     play = known_friend_play()[0]
     play.on(Answer(())).expects_nothing()
     play.hears(timelock_notice(active=True)).said()
-    play.on(Deliver()).expects(NextRow(first_contacts=False))
+    play.on(Deliver()).expects(WARM_ONLY)
     play.on(RowLoaded(None, first_contacts_wait=True)).said()
-    play.on(Answer(())).expects(NextRow(first_contacts=False))
+    play.on(Answer(())).expects(WARM_ONLY)
     play.on(RowLoaded(a_row(2))).expects(LOADED)
 
 
-def test_answer_about_the_lock_ends_a_hold_for_one_contact_alone() -> None:
+# --- how the account stands ---
+
+
+WARM_ONLY = NextRow(first_contacts=False, unanswered=False)
+SHARED = Send(privacy.give("#5", FRIEND_LID, SERVER_T))
+
+
+def told_lock(query_id: str, *, active: bool | None, ends: int | None = None) -> Node:
+    lock = None if active is None else {"is_active": active, "time_enforcement_ends": ends}
+    told = json.dumps({"data": {"xwa2_fetch_account_reachout_timelock": lock}}).encode()
+    return result(query_id, Node("result", {}, told))
+
+
+def told_cap(query_id: str, status: str, *, ends: int | None = None) -> Node:
+    cap = {"capping_status": status, "cycle_end_timestamp": ends}
+    told = json.dumps({"data": {"xwa2_message_capping_info": cap}}).encode()
+    return result(query_id, Node("result", {}, told))
+
+
+def refused_play(code: int = 463) -> Playbook:
+    """A device whose first message was refused; it asks (#4) how the account stands."""
     play, _ = written_play()
-    play.hears(message_ack(ROW, error=463)).said()
-    told = json.dumps({"data": {"lock": {"is_active": False}}}).encode()
+    play.hears(message_ack(ROW, error=code)).said()
+    return play.on(RowLoaded(None)).expects_nothing()
+
+
+def refused_again(play: Playbook, number: int) -> list[Command]:
+    """Bring another message to the friend, and let it be refused as the first was."""
+    row = a_row(number)
+    play.on(Deliver()).said()
+    known(play, row)
+    return play.hears(message_ack(row, error=463)).said()
+
+
+@pytest.mark.parametrize("active", [None, False], ids=["null", "inactive"])
+def test_refusal_of_an_account_that_is_not_locked_concerns_that_person_alone(
+    active: bool | None,
+) -> None:
+    play = refused_play()
+    # Nothing is held, nothing is sent again; the person is given our token, once.
+    play.hears(told_lock("#4", active=active)).expects(SaveNewChatHold(None), SHARED, NextRow())
     play.on(RowLoaded(None)).expects_nothing()
-    play.hears(result("#4", Node("result", {}, told))).expects(SaveNewChatHold(None), NextRow())
+    assert refused_again(play, 2) == [
+        Mark(a_row(2), RowState.FAILED, "reachout_locked"),
+        NextRow(),
+    ]
+
+
+def test_several_refusals_in_a_row_are_taken_for_a_word_about_the_account() -> None:
+    play = refused_play()
+    play.hears(told_lock("#4", active=False)).said()
+    play.on(RowLoaded(None)).expects_nothing()
+    for number in range(2, 2 + MAX_ALONE - 1):
+        assert refused_again(play, number)[-1] == NextRow()
+        play.on(RowLoaded(None)).expects_nothing()
+    until = play.now + REFUSALS[463].holds_s
+    # Without asking: that was done less than six hours ago.
+    assert refused_again(play, 9) == [
+        SaveNewChatHold(Barred(until, "reachout_locked")),
+        HoldFirstContacts(until, "reachout_locked", unanswered=True),
+        Mark(a_row(9), RowState.FAILED, "reachout_locked"),
+        WARM_ONLY,
+    ]
+    play.on(RowLoaded(None)).expects_nothing()
+    play.later(until - play.now)
+    assert Send(mex.timelock_query("#6")) in play.on(Deliver()).said()
+
+
+def test_refusal_while_the_account_is_locked_changes_nothing() -> None:
+    play = refused_play()
+    ends = int(play.now + UNIX_OFFSET_S) + 3 * 24 * 3600
+    play.hears(told_lock("#4", active=True, ends=ends)).said()
+    assert refused_again(play, 2) == [
+        Mark(a_row(2), RowState.FAILED, "reachout_locked"),
+        WARM_ONLY,
+    ]
+
+
+def test_lock_is_asked_about_each_six_hours_and_at_its_end() -> None:
+    play = refused_play()
+    begin, days = play.now, 24 * 3600
+    ends = int(begin + UNIX_OFFSET_S) + days
+    play.hears(told_lock("#4", active=True, ends=ends)).said()
+    asked_after: list[float] = []
+    while play.now < begin + days - ASK_AGAIN_S:
+        play.later(ASK_AGAIN_S - 1.0).on(Deliver()).said()
+        play.on(RowLoaded(None)).said()
+        play.later(1.0)
+        said = play.on(Deliver()).said()
+        number = 5 + len(asked_after)
+        assert said[0] == Send(mex.timelock_query(f"#{number}"))
+        asked_after.append(play.now - begin)
+        play.on(RowLoaded(None)).said()
+        play.hears(told_lock(f"#{number}", active=True, ends=ends)).said()
+    assert asked_after == [6 * 3600.0, 12 * 3600.0, 18 * 3600.0]
+
+
+@pytest.mark.parametrize("answer", ["error", "silence", "nonsense"])
+def test_end_that_was_told_is_one_if_nobody_says_otherwise(answer: str) -> None:
+    play = known_friend_play()[0]
+    ends = int(play.now + UNIX_OFFSET_S) + 600
+    play.hears(timelock_notice(active=True, ends=ends)).said()
+    play.on(Deliver()).said()
+    play.on(RowLoaded(None)).said()
+    play.later(600.0).on(Deliver()).said()
+    play.on(RowLoaded(None)).said()
+    question = "#4"
+    match answer:
+        case "error":
+            play.hears(refused(question))
+        case "nonsense":
+            play.hears(result(question, Node("result", {}, b"x")))
+        case _:
+            for _ in range(6):
+                play.later(10.0).hears(Node("presence")).expects_nothing()
+            play.on(Tick())
+    said = play.said()
+    assert said[-2:] == [SaveNewChatHold(None), NextRow()]
+
+
+def test_unanswered_question_before_the_end_leaves_the_hold() -> None:
+    play = refused_play()
+    play.hears(refused("#4")).expects_nothing()
+    play.on(Deliver()).expects(WARM_ONLY)
+
+
+def test_hold_of_an_earlier_life_is_asked_about_at_once() -> None:
+    play = Playbook()
+    until = play.now + 3600.0
+    hold = Barred(until, "new_chat_limit")
+    play.on(replace(started(), new_chats=hold)).said()
+    play.on(Opened()).said()
+    play.hears(success()).said()
+    play.hears(count_result("#1", 100)).said()
+    said = play.hears(result("#2")).said()
+    assert said[-2:] == [Send(mex.capping_query("#3")), NextRow(first_contacts=False)]
+    play.on(RowLoaded(None)).said()
+    play.hears(told_cap("#3", "NONE")).expects(SaveNewChatHold(None), NextRow())
+
+
+def test_quota_that_is_used_up_holds_new_chats_until_the_cycle_ends() -> None:
+    play = refused_play(475)
+    ends = int(play.now + UNIX_OFFSET_S) + 20 * 24 * 3600
+    until = ends - UNIX_OFFSET_S
+    play.hears(told_cap("#4", "CAPPED", ends=ends)).expects(
+        SaveNewChatHold(Barred(until, "new_chat_limit")), HoldFirstContacts(until, "new_chat_limit")
+    )
+    # Whom we wrote to before is no new chat.
+    play.on(Deliver()).expects(NextRow(first_contacts=False))
+
+
+def test_count_right_behind_a_refusal_does_not_undo_it() -> None:
+    play = refused_play(475)
+    play.hears(told_cap("#4", "SECOND_WARNING")).expects_nothing()
+    play.on(Deliver()).expects(NextRow(first_contacts=False))
+    play.on(RowLoaded(None)).said()
+    play.later(ASK_AGAIN_S).on(Deliver()).expects(
+        Send(mex.capping_query("#5")), NextRow(first_contacts=False)
+    )
+    play.on(RowLoaded(None)).said()
+    play.hears(told_cap("#5", "SECOND_WARNING")).expects(SaveNewChatHold(None), NextRow())
+
+
+def test_quota_says_nothing_more_where_the_account_is_locked() -> None:
+    play = refused_play()
+    held = Barred(play.now + REFUSALS[463].holds_s, "reachout_locked")
+    notice = mex_notice("MessageCappingInfoNotification", {"capping_status": "CAPPED"})
+    *said, _ = play.hears(notice).said()
+    assert said == [
+        SaveNewChatHold(held),
+        HoldFirstContacts(held.until, held.reason, unanswered=True),
+    ]
+    *said, _ = play.hears(
+        mex_notice("MessageCappingInfoNotification", {"capping_status": "NONE"})
+    ).said()
+    assert said == []
+    play.on(Deliver()).expects(WARM_ONLY)
+
+
+def test_outlook_tells_whom_the_hold_concerns() -> None:
+    play, outlook = refused_play(), known_friend_play()[0].machine.outlook
+    until = play.now + REFUSALS[463].holds_s
+    barred = Barred(until, "reachout_locked")
+    for standing in Closeness:
+        expected = None if standing in (Closeness.CLOSE, Closeness.APPROACHED) else barred
+        assert play.machine.outlook("12025550123", standing, play.now) == expected
+        assert outlook("12025550123", standing, play.now) is None
 
 
 def test_failed_arming_leaves_the_row_for_later() -> None:

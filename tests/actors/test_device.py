@@ -11,24 +11,37 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from sitpayd.actors import downloads
 from sitpayd.actors.backoff import HEALTHY_AFTER_S
+from sitpayd.actors.connector import Route
 from sitpayd.actors.device import DeviceActor, World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, Received
-from sitpayd.actors.messages import Message, Network, PairingWish, Remove, StartPairing
+from sitpayd.actors.messages import (
+    Message,
+    Network,
+    PairingWish,
+    Pause,
+    Remove,
+    Reroute,
+    StartPairing,
+)
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.registry import MAILBOX_SIZE, DeviceHandle, ShownCode
 from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.transport import MAX_OUTGOING
-from sitpayd.storage import devices, outbox, sessions
+from sitpayd.storage import devices, outbox, people, phone, sessions
 from sitpayd.storage.database import Database
-from sitpayd.storage.records import Rest, RowState
+from sitpayd.storage.records import Rest, RowState, Told
+from sitpayd.whatsapp import media
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair
 from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.schema import whatsapp_pb2 as pb
 from sitpayd.whatsapp.stanzas import (
+    content,
     failure,
     ib,
     iq,
@@ -37,6 +50,7 @@ from sitpayd.whatsapp.stanzas import (
     pairing,
     pairing_code,
     prekeys,
+    privacy,
     receipt,
     usync,
 )
@@ -58,6 +72,7 @@ from tests.actors.builders import (
 )
 from tests.storage.builders import Tenant, a_message
 from tests.support.transport import ROOT, FakeTransport, Line
+from tests.support.waiting import eventually
 
 RESTART = failure.stream_error(StreamError(515))
 FRIENDS_IDENTITY = KeyPair.generate()
@@ -873,3 +888,98 @@ async def test_paused_device_does_not_dial(stage: Stage, autojump_clock: MockClo
         await trio.sleep(600.0)
         assert stage.status == ("paused", None)
         assert stage.transport.lines == []
+
+
+# --- what the phone tells ---
+
+
+PAIR = pb.PhoneNumberToLIDMapping(pnJid=str(FRIEND_PN), lidJid=str(FRIEND_LID))
+A_HISTORY = pb.HistorySync(
+    phoneNumberToLidMappings=[PAIR],
+    conversations=[
+        pb.Conversation(id=str(FRIEND_LID), tcToken=b"token", tcTokenTimestamp=SERVER_T)
+    ],
+).SerializeToString()
+
+
+async def told_before(stage: Stage, message: bytes) -> None:
+    """Let the phone have told something in an earlier life."""
+    notice = content.parse_message(message).notice
+    await stage.database.write(phone.keep_told, stage.device.id, "3EB0", Told(notice=notice))
+
+
+async def no_notice_waits(stage: Stage) -> None:
+    async def look() -> bool:
+        return not await stage.database.read(phone.has_notices, stage.device.id)
+
+    await eventually(look, "no notice waits")
+
+
+async def test_notice_of_an_earlier_life_is_read_when_the_device_connects(stage: Stage) -> None:
+    await stage.link()
+    await told_before(stage, content.inline_history_sync(A_HISTORY))
+    async with stage.life():
+        assert await stage.database.read(phone.has_notices, stage.device.id)
+        await stage.log_in()
+        await no_notice_waits(stage)
+    read, device_id = stage.database.read, stage.device.id
+    assert await read(sessions.lid_of, device_id, FRIEND_PN.user) == FRIEND_LID.user
+    standing = await read(people.standing, device_id, str(FRIEND_PN))
+    assert standing.token is not None
+
+
+async def test_message_to_a_friend_carries_its_token_and_gives_it_ours(stage: Stage) -> None:
+    await stage.link()
+    async with stage.life():
+        line = await stage.log_in()
+        given = notification.PrivacyToken(FRIEND_LID, None, b"token", SERVER_T)
+        await line.say(notification.notification("N", given, t=SERVER_T))
+        await wait_all_tasks_blocked()
+        message_id = await stage.send()
+        await wait_all_tasks_blocked()
+        assert await stage.state_of(message_id) == "sent"
+    (sent,) = [node for node in line.heard if node.tag == "message"]
+    assert sent.children[-1] == Node("tctoken", {}, b"token")
+    (give,) = [node for node in line.heard if node.child("tokens") is not None]
+    ((to, t),) = privacy.parse_give(give)
+    standing = await stage.database.read(people.standing, stage.device.id, str(FRIEND_LID))
+    assert (to, standing.given_t) == (FRIEND_LID, t)
+
+
+async def test_history_that_cannot_be_read_is_told_in_the_devices_history(stage: Stage) -> None:
+    await stage.link()
+    broken = pb.Message.FromString(content.inline_history_sync(b""))
+    notice = broken.protocolMessage.historySyncNotification
+    notice.initialHistBootstrapInlinePayload = b"secret"
+    await told_before(stage, broken.SerializeToString())
+    async with stage.life():
+        await stage.log_in()
+        await no_notice_waits(stage)
+        told = [event.text for event in stage.handle.recorder.events()]
+    assert "What the phone told about its chats could not be read: not deflated." in told
+
+
+@pytest.mark.parametrize("end", ["pause", "reroute"])
+async def test_device_that_stops_fetches_nothing_more(
+    stage: Stage, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialled, left = trio.Event(), trio.Event()
+
+    async def dial(route: Route) -> trio.SocketStream:
+        dialled.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            left.set()
+        raise AssertionError
+
+    monkeypatch.setattr(downloads, "open_stream", dial)
+    await stage.link()
+    file = media.media_file("/v", bytes(32), bytes(32), bytes(32), 9)
+    await told_before(stage, content.history_sync_at(file))
+    async with stage.life():
+        await stage.log_in()
+        await dialled.wait()
+        stage.handle.post(Pause() if end == "pause" else Reroute())
+        await left.wait()
+    assert await stage.database.read(phone.has_notices, stage.device.id)

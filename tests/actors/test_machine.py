@@ -6,11 +6,14 @@ import pytest
 
 from sitpayd.actors.backoff import BASE_S, CAP_S, HEALTHY_AFTER_S
 from sitpayd.actors.commands import (
+    Command,
     Dial,
     DropSessions,
     Finish,
     ForgetKeys,
     HangUp,
+    KeepToken,
+    Learn,
     LookUpResend,
     MakePreKeys,
     MarkReceipt,
@@ -36,6 +39,7 @@ from sitpayd.actors.login import FIRST_PREKEYS, MORE_PREKEYS
 from sitpayd.actors.machine import SETTLE_AGAIN_S
 from sitpayd.actors.messages import Deliver, Network, Reachable, Remove
 from sitpayd.actors.phase import RESTING, Phase
+from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.keys import KeyPair, PreKey
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import failure, ib, iq, notification, prekeys, receipt
@@ -462,7 +466,7 @@ def test_what_concerns_nobody_is_left_alone(node: Node) -> None:
 
 def test_announced_backlog_is_asked_for() -> None:
     play = connected_play().hears(ib.ib(ib.OfflinePreview(3)))
-    play.expects(Send(iq.offline_batch()))
+    play.expects(Send(iq.offline_batch(100)))
 
 
 def test_dirty_state_is_cleaned() -> None:
@@ -502,7 +506,7 @@ def test_enough_prekeys_left_need_nothing() -> None:
 def test_changed_identity_drops_the_sessions() -> None:
     play, changed = connected_play(), notified(notification.IdentityChanged(FRIEND_LID))
     told = TellIdentityChanged(FRIEND_LID, "notification")
-    play.hears(changed).expects(acked(changed), DropSessions(FRIEND_LID), told)
+    play.hears(changed).expects(DropSessions(FRIEND_LID), told, acked(changed))
 
 
 @pytest.mark.parametrize(
@@ -522,13 +526,32 @@ def test_changed_devices_are_asked_for_again(value: notification.Notification) -
     assert isinstance(asked, Send)
 
 
+def test_other_notification_is_acknowledged() -> None:
+    play, node = connected_play(), notified(notification.OtherNotification("picture"))
+    play.hears(node).expects(acked(node))
+
+
 @pytest.mark.parametrize(
-    "value",
-    [notification.OtherNotification("picture"), notification.PrivacyToken(FRIEND_PN, None, b"", 1)],
-    ids=["picture", "token"],
+    ("user", "lid", "kept"),
+    [
+        (FRIEND_PN, None, [KeepToken(FRIEND_PN, b"token", 7)]),
+        (FRIEND_LID, None, [KeepToken(FRIEND_LID, b"token", 7)]),
+        (
+            FRIEND_PN,
+            FRIEND_LID,
+            [Learn(FRIEND_PN, FRIEND_LID), KeepToken(FRIEND_LID, b"token", 7)],
+        ),
+    ],
+    ids=["number", "LID", "both"],
 )
-def test_other_notification_is_acknowledged(value: notification.Notification) -> None:
-    play, node = connected_play(), notified(value)
+def test_token_is_answered_when_it_is_kept(user: Jid, lid: Jid | None, kept: list[Command]) -> None:
+    play, node = connected_play(), notified(notification.PrivacyToken(user, lid, b"token", 7))
+    play.hears(node).expects(*kept, acked(node))
+
+
+def test_token_for_a_device_that_is_not_linked_is_only_acknowledged() -> None:
+    play = Playbook().on(started(keys=None, paired=None)).expects_nothing()
+    node = notified(notification.PrivacyToken(FRIEND_LID, None, b"token", 7))
     play.hears(node).expects(acked(node))
 
 

@@ -24,12 +24,15 @@ from sitpayd.actors.events import CodeAgreed, CodeMade, KeysMade, LossKind, Lost
 from sitpayd.actors.messages import PairingWish, StartPairing
 from sitpayd.actors.pairing import CODE_CONFIRMED_WITHIN_S, MAX_FORCED_ROUNDS, PairingBar
 from sitpayd.actors.phase import Phase
+from sitpayd.actors.strangers import Barred
+from sitpayd.storage.records import Closeness
 from sitpayd.whatsapp.jid import SERVER_JID
 from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import iq, notification, pairing, pairing_code, receipt
 from sitpayd.whatsapp.stanzas.pairing_code import Agreed, CompanionFinish, PrimaryHello
 from tests.actors.builders import (
+    FRIEND_PN,
     KEYS,
     OWN_PN,
     PHONE,
@@ -40,7 +43,7 @@ from tests.actors.builders import (
     some_pair_success,
     started,
 )
-from tests.support.playbook import Playbook
+from tests.support.playbook import CURTAIN_S, Playbook
 
 NUMBER, OTHER_NUMBER = OWN_PN.user, "4915100000000"
 BY_CODE = StartPairing(PairingWish(forced=True, phone=NUMBER))
@@ -281,6 +284,19 @@ def test_other_number_is_linked_where_that_is_wished() -> None:
     play.hears(PAIR_DEVICE).said()
     play.hears(some_pair_success()).said()
     play.stands(Phase.PAIRED)
+
+
+@pytest.mark.parametrize("before", [NUMBER, OTHER_NUMBER], ids=["the same", "another"])
+def test_hold_of_new_chats_ends_with_the_account_it_held(before: str) -> None:
+    hold = Barred(CURTAIN_S + 3600.0, "reachout_locked")
+    unlinked = replace(started(keys=None, paired=None), phone=before, new_chats=hold)
+    play = Playbook().on(unlinked).expects_nothing()
+    play.on(RELINK).expects(MakeKeys())
+    play.on(KeysMade(KEYS)).expects(Dial(registration=True))
+    play.hears(PAIR_DEVICE).said()
+    play.hears(some_pair_success()).said()
+    outlook = play.machine.outlook(FRIEND_PN.user, Closeness.STRANGER, play.now)
+    assert outlook == (hold if before == NUMBER else None)
 
 
 def test_wish_to_relink_holds_for_its_round_alone() -> None:

@@ -30,6 +30,8 @@ from sitpayd.actors.commands import (
     HangUp,
     HideQr,
     Hold,
+    KeepHistory,
+    KeepToken,
     Learn,
     LoadSessions,
     MakeCode,
@@ -40,6 +42,7 @@ from sitpayd.actors.commands import (
     MarkReceipt,
     MarkUploaded,
     NextRow,
+    NoteGiven,
     Receive,
     Resend,
     SaveIdentity,
@@ -66,12 +69,14 @@ from sitpayd.actors.events import (
     RowLoaded,
     SessionsLoaded,
     Tick,
+    TokenOwed,
 )
 from sitpayd.actors.failures import CONNECT_FAILURES, STREAM_ERRORS
 from sitpayd.actors.machine import DeviceMachine
 from sitpayd.actors.messages import (
     CancelPairing,
     Deliver,
+    HistoryPart,
     Logout,
     Message,
     PairingWish,
@@ -93,10 +98,12 @@ from sitpayd.whatsapp.stanzas import (
     failure,
     ib,
     iq,
+    mex,
     notification,
     pairing,
     pairing_code,
     prekeys,
+    privacy,
     usync,
 )
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
@@ -160,6 +167,8 @@ class World(RuleBasedStateMachine):
         self.arms = True
         self.falls_short = True
         self.known: Revised | None = None
+        self.free = True
+        self.owes = True
 
     # --- the stage ---
 
@@ -214,6 +223,8 @@ class World(RuleBasedStateMachine):
                     sent = replace(a_row(row.id, to=row.recipient), state=RowState.SENT)
                     told = " ".join(map(str, had)).encode()
                     self.rows.appendleft(replace(sent, missed_devices=True, participants=told))
+                if command.state is RowState.SENT and self.owes:
+                    return TokenOwed(FRIEND_PN, FRIEND_LID)
             case ForgetMissed(row=row):
                 assert row.missed_devices
                 self.take_off(row)
@@ -233,7 +244,10 @@ class World(RuleBasedStateMachine):
                 self.on_show = False
             case MakePreKeys():
                 return PreKeysMade((PREKEY,))
-            case Receive() | Resend() | MarkReceipt():
+            case Receive() | Resend() | MarkReceipt() | KeepToken():
+                return Answer(())
+            case KeepHistory():
+                assert self.machine.phase in ON_ITS_WAY | RESTING | {Phase.PAUSED}
                 return Answer(())
             case AskRevision():
                 return self.known
@@ -243,7 +257,7 @@ class World(RuleBasedStateMachine):
                 self.finished = True
             case (
                 SaveIdentity() | ForgetKeys() | SaveRest() | ClearRest()
-                | MarkUploaded() | Hold() | Learn() | DropSessions() | MarkLate()
+                | MarkUploaded() | Hold() | Learn() | DropSessions() | MarkLate() | NoteGiven()
             ):  # fmt: skip
                 pass
         return None
@@ -384,6 +398,21 @@ class World(RuleBasedStateMachine):
         """Every message misses a device, or none does."""
         self.falls_short = falls_short
 
+    @rule(owes=st.booleans())
+    def people_get_our_token(self, owes: bool) -> None:
+        """Whoever is written to is owed our token, or nobody is."""
+        self.owes = owes
+
+    @rule(free=st.booleans())
+    def account_is_restricted(self, free: bool) -> None:
+        """The server tells that nobody new may be written to, when it is asked."""
+        self.free = free
+
+    @precondition(lambda self: not self.finished)
+    @rule(is_last=st.booleans())
+    def phone_has_told(self, is_last: bool) -> None:
+        self.take(HistoryPart(1, (), is_last))
+
     # --- the network ---
 
     @precondition(lambda self: not self.finished)
@@ -395,7 +424,7 @@ class World(RuleBasedStateMachine):
 
     def next_good_thing(self) -> None:
         if self.asked:
-            self.hear(_answered(self.asked.pop(0)))
+            self.hear(self.answered(self.asked.pop(0)))
         elif self.in_flight is not None:
             row, self.in_flight = self.in_flight, None
             self.hear(message_ack(row, phash="2:other" if self.falls_short else None))
@@ -412,6 +441,9 @@ class World(RuleBasedStateMachine):
             self.hear(success())
         elif self.machine.phase is Phase.CONNECTED:
             self.somebody_sends(FRIEND_PN.user)
+
+    def answered(self, query: Node) -> Node:
+        return _answered(query, free=self.free)
 
     @precondition(lambda self: self.open)
     @rule(kind=st.sampled_from([LossKind.NETWORK] * 6 + list(LossKind)))
@@ -460,7 +492,7 @@ class World(RuleBasedStateMachine):
         query = self.asked.pop(which % len(self.asked))
         match mood:
             case "kind":
-                self.hear(_answered(query))
+                self.hear(self.answered(query))
             case "error":
                 self.hear(iq.error(query, 500, "no"))
             case _:
@@ -495,6 +527,16 @@ class World(RuleBasedStateMachine):
                         notification.IdentityChanged(FRIEND_LID),
                         notification.OwnDevices(()),
                         notification.PasskeyRequested(),
+                        notification.PrivacyToken(FRIEND_PN, FRIEND_LID, b"theirs", SERVER_T),
+                    )
+                ),
+                *(
+                    mex.notice("N", told, t=SERVER_T)
+                    for told in (
+                        mex.ReachoutTimelock(is_active=True, ends=SERVER_T + 90),
+                        mex.ReachoutTimelock(is_active=False),
+                        mex.NewChatCap(is_reached=True, ends=SERVER_T + 90),
+                        mex.NewChatCap(is_reached=False),
                     )
                 ),
             ]
@@ -547,8 +589,15 @@ class World(RuleBasedStateMachine):
             assert self.machine.deadline() is not None
 
 
-def _answered(query: Node) -> Node:
-    """What a server with nothing against us says."""
+def _answered(query: Node, *, free: bool) -> Node:
+    """What a server with nothing against our asking says."""
+    lock = None if free else mex.ReachoutTimelock(is_active=True)
+    if query.text("xmlns") == "w:mex":
+        told = mex.answer(query, lock, mex.NewChatCap(is_reached=not free))
+        assert told is not None
+        return told
+    if query.child("privacy") is not None:
+        return privacy.give_answer(query, {})
     if pairing_code.is_pairing_code(query):
         return pairing_code.ref_answer(query, CODE_REF)
     if query.child("count") is not None:

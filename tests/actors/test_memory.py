@@ -17,7 +17,7 @@ from sitpayd.storage.database import Database
 from sitpayd.storage.records import OutboxRow, RowState
 from sitpayd.whatsapp.codec import decode
 from sitpayd.whatsapp.credentials import Credentials
-from sitpayd.whatsapp.keys import KeyPair
+from sitpayd.whatsapp.keys import MAX_PREKEY_ID, KeyPair
 from sitpayd.whatsapp.stanzas import pairing_code
 from sitpayd.whatsapp.stanzas.message import parse_outgoing
 from tests.actors.builders import (
@@ -123,6 +123,14 @@ async def test_uploaded_prekeys_are_not_offered_again(home: Home) -> None:
     await home.memory.make_prekeys(3)
     await home.memory.mark_uploaded((1, 2, 3))
     assert [p.key_id for p in (await home.memory.make_prekeys(2)).prekeys] == [4, 5]
+
+
+async def test_new_prekeys_pass_over_those_still_kept_when_the_ids_come_round(home: Home) -> None:
+    last = [(MAX_PREKEY_ID - 1, b"l" * 32)]
+    await home.database.write(sessions.add_prekeys, home.device.id, [(1, b"o" * 32), *last])
+    await home.memory.mark_uploaded((1, MAX_PREKEY_ID - 1))
+    made = (await home.memory.make_prekeys(3)).prekeys
+    assert [prekey.key_id for prekey in made] == [MAX_PREKEY_ID, 2, 3]
 
 
 # --- arming ---

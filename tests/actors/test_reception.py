@@ -487,6 +487,7 @@ async def test_history_of_a_stranger_is_confirmed_once(home: Home) -> None:
     stranger = await home.a_friend()
     node = message(enc(stranger.send(pad(inline_history_sync(b"")))))
     assert await home.receives(node) == delivered(node)
+    assert await home.notices() == 0
 
 
 @pytest.mark.parametrize("server", [GROUP_SERVER, "broadcast"])

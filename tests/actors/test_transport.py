@@ -696,7 +696,7 @@ async def test_tls_runs_inside_the_tunnel_to_the_name_that_only_the_proxy_resolv
     certificate = self_signed(tmp_path / "server.pem", x509.DNSName("whatsapp.test"))
     # The one authority that is believed here.
     trusting = ssl.create_default_context(cafile=certificate)
-    monkeypatch.setattr(websocket, "_tls", lambda: trusting)
+    monkeypatch.setattr(websocket, "client_tls", lambda: trusting)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     proxy = RecordingProxy()

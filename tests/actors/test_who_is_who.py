@@ -87,10 +87,10 @@ def test_receipt_that_tells_who_somebody_is_is_looked_at_behind_that() -> None:
 def test_identity_notice_that_tells_both_names_is_learned_first() -> None:
     play, changed = connected_play(), notified(notification.IdentityChanged(FRIEND_PN, FRIEND_LID))
     play.hears(changed).expects(
-        acked(changed),
         LearnAll((LidMapping(FRIEND_PN, FRIEND_LID),)),
         DropSessions(FRIEND_PN),
         TellIdentityChanged(FRIEND_PN, "notification"),
+        acked(changed),
     )
 
 
@@ -99,14 +99,14 @@ def test_group_that_tells_who_is_who_is_learned_from() -> None:
     attrs: dict[str, str | Jid] = {"id": "N", "type": "w:gp2", "from": Jid("1", "g.us")}
     node = Node("notification", attrs, (Node("add", {}, people),))
     play = connected_play().hears(node)
-    play.expects(acked(node), LearnAll((LidMapping(FRIEND_PN, FRIEND_LID),)))
+    play.expects(LearnAll((LidMapping(FRIEND_PN, FRIEND_LID),)), acked(node))
 
 
 def test_removed_device_loses_its_session() -> None:
     listed = (notification.ListedDevice(FRIEND_PN.with_device(2)),)
     node = notified(notification.DevicesChanged(FRIEND_PN, None, "remove", listed))
     play = connected_play().hears(node)
-    play.expects(acked(node), DropSessions(FRIEND_PN, frozenset({2})))
+    play.expects(DropSessions(FRIEND_PN, frozenset({2})), acked(node))
 
 
 @pytest.mark.parametrize("action", ["add", "update"])
@@ -137,7 +137,7 @@ def test_own_device_that_is_gone_loses_its_session_and_gets_no_copy() -> None:
     play, row = known_friend_play()
     ours = (OWN_PN.bare, OWN_PN)
     node = notified(notification.OwnDevices(ours, phash(ours)))
-    play.hears(node).expects(acked(node), DropSessions(OWN_PN.bare, frozenset({9})))
+    play.hears(node).expects(DropSessions(OWN_PN.bare, frozenset({9})), acked(node))
     play.on(Deliver()).expects(NextRow())
     play.on(RowLoaded(row)).expects(LoadSessions((*FRIENDS_DEVICES, OWN_LID.bare)))
 

@@ -37,6 +37,7 @@ async def test_both_directions_are_listed_in_their_order(front: Front, tenant: T
         "wa_message_id": sent["wa_message_id"],
         "direction": "out",
         "peer": PHONE,
+        "name": None,
         "text": "Hello!",
         "state": "sent",
         "reason": None,

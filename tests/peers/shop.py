@@ -33,10 +33,11 @@ class Shop:
     device: PartnerDevice
     owner: Person
 
-    async def send(self, to: Person, text: str) -> None:
-        """Send through the permanent URL; WhatsApp acknowledges it."""
+    async def send(self, to: Person, text: str) -> str:
+        """Send through the permanent URL; WhatsApp acknowledges it. WhatsApp's id of it."""
         response = await self.device.send(to.phone, text)
         assert response.status_code == 200, response.text
+        return str(response.json()["wa_message_id"])
 
     async def received(self, text: str, peer: Person) -> None:
         """Wait until the device has stored this text of this person."""

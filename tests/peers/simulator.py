@@ -132,6 +132,15 @@ class SimulatedWhatsApp:
         entry: dict[str, str] = (await self._ask("GET", f"/messages/{message_id}")).json()
         return entry["to"]
 
+    async def tell(self, person: Person, what: str) -> None:
+        """Let the phone tell its companions what it knows: history, lids, keys."""
+        await self._ask("POST", f"/accounts/{person.phone}/tell", what=what)
+
+    async def proof(self, message_id: str) -> str | None:
+        """What a message carried to show that it is no stranger's."""
+        entry: dict[str, str | None] = (await self._ask("GET", f"/messages/{message_id}")).json()
+        return entry["proof"]
+
     # --- devices and faults ---
 
     async def drop(self, device: str) -> None:

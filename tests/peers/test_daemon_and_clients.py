@@ -13,6 +13,7 @@ from tests.peers.contract import link, opened, shown
 from tests.peers.process import MessageReceived
 from tests.peers.shop import DEADLINE_S, Shop, Start, linked
 from tests.peers.simulator import SimulatedWhatsApp
+from tests.support.waiting import eventually
 
 
 async def test_client_decrypts_what_the_send_url_sent_and_its_receipt_reaches_the_row(
@@ -140,6 +141,47 @@ async def test_fan_out_reaches_both_companions_and_our_own_second_device(
             await shop.received("to both of you", bob)
             await second.message("to both of you", direction="in", peer=bob.phone)
             await shown(two, "to both of you")
+
+
+async def test_device_and_client_give_each_other_their_tokens(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("bob") as peer:
+            await link(peer, whatsapp, bob)
+            await shop.send(bob, "hello")
+            received = await shown(peer, "hello")
+
+            async def answered() -> bool:
+                # Ours is given behind the ack of the message.
+                sent = await peer.send(received.chat, "hello yourself")
+                return await whatsapp.proof(sent) == "tctoken"
+
+            await eventually(answered, "the client's answer carries our token")
+            await shop.received("hello yourself", bob)
+
+            async def carried() -> bool:
+                return await whatsapp.proof(await shop.send(bob, "well")) == "tctoken"
+
+            await eventually(carried, "our message carries the client's token")
+
+
+async def test_client_understands_what_the_phone_tells_as_we_do(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        await whatsapp.say(bob, shop.owner, "long ago")
+        async with start("shop") as colleague:
+            await link(colleague, whatsapp, shop.owner)
+            for what in ("keys", "lids", "history"):
+                await whatsapp.tell(shop.owner, what)
+            # Both know Bob's token from the phone, and that its LID is his number's.
+            for _ in range(2):
+                sent = await colleague.send(bob.lid, "from the colleague")
+                ours = await shop.send(bob, "from the daemon")
+            assert [await whatsapp.proof(one) for one in (sent, ours)] == ["tctoken", "tctoken"]
 
 
 async def test_client_is_the_second_device_of_our_own_account(

@@ -8,7 +8,8 @@ import pytest
 from sitpayd.simulator.main import Simulator
 from sitpayd.simulator.options import Options
 
-QUICK = Options(grace_s=0.05)
+# Nobody is told of a token unless a test is about tokens.
+QUICK = Options(grace_s=0.05, phone_tokens=False)
 Start = Callable[[Options], AbstractAsyncContextManager[Simulator]]
 
 

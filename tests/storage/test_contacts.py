@@ -9,7 +9,14 @@ import pytest
 from sitpayd.storage import contacts, devices, outbox
 from sitpayd.storage.database import Database
 from sitpayd.storage.inbox import receive
-from sitpayd.storage.records import Accepted, Incoming, NewChatHold, OutboxRow, RowState
+from sitpayd.storage.records import (
+    Accepted,
+    Closeness,
+    Incoming,
+    NewChatHold,
+    OutboxRow,
+    RowState,
+)
 from tests.storage.builders import NOON, Tenant, a_message
 
 FRIEND, STRANGER = "919876543210", "919812345678"
@@ -64,7 +71,8 @@ async def test_refused_first_message_leaves_a_stranger(database: Database, tenan
     row = await accepted(database, tenant, STRANGER)
     await armed(database, row)
     await database.write(outbox.mark_failed, row.device_id, row.id, "reachout_locked")
-    assert await database.read(contacts.is_first_contact, tenant.device.id, STRANGER)
+    known = await database.read(contacts.closeness, tenant.device.id, STRANGER)
+    assert known == Closeness.STRANGER
 
 
 async def test_receipt_before_the_acknowledgement_lets_the_next_message_go_in_its_turn(
@@ -118,6 +126,22 @@ async def test_hold_is_told_once(database: Database, tenant: Tenant) -> None:
     view = await database.read(outbox.message, row.device_id, row.message_id)
     assert view is not None
     assert (view.held_until, view.held_reason) == (LATER, "new_chat_limit")
+
+
+async def test_messages_to_who_never_answered_are_passed_over_with_first_ones(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    await sent(database, await accepted(database, tenant, FRIEND))
+    unanswered = await accepted(database, tenant, FRIEND)
+    assert not unanswered.first_contact
+    assert await next_text(database, tenant, first_contacts=False) == unanswered.message_id
+    passed = await database.read(outbox.next_row, device_id, first_contacts=False, unanswered=False)
+    assert passed is None
+    for also, held in ((False, []), (True, [unanswered.message_id])):
+        assert held == await database.write(
+            outbox.hold_first_contacts, device_id, LATER, "reachout_locked", unanswered=also
+        )
 
 
 async def test_first_messages_of_the_day_are_counted_when_they_leave(

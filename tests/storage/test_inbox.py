@@ -1,13 +1,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
+from sitpayd.storage.account import fact
 from sitpayd.storage.database import Database
 from sitpayd.storage.inbox import forget_ciphertexts, forget_texts, receive, seen_ciphertext
 from sitpayd.storage.outbox import accept, message, messages
-from sitpayd.storage.records import Incoming, MessagePage, MessageView
+from sitpayd.storage.people import name_of
+from sitpayd.storage.phone import next_notice, shared_keys
+from sitpayd.storage.records import (
+    PUSH_NAME_FACT,
+    Incoming,
+    MessagePage,
+    MessageView,
+    SharedKey,
+    Told,
+)
 from sitpayd.storage.sessions import (
     add_prekeys,
     learn_mapping,
@@ -218,3 +229,40 @@ async def test_same_id_of_somebody_else_is_another_message(
     other = Incoming("A1", "77@lid", "77@lid", False, "Hi there", NOON)
     assert await database.write(receive, device_id, BY_LID, sessions={}, identities={})
     assert await database.write(receive, device_id, other, sessions={}, identities={})
+
+
+async def test_name_of_the_author_is_shown_and_forgotten_with_the_text(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    mine = replace(INCOMING, wa_message_id="A2", from_me=True)
+    for incoming in (INCOMING, mine):
+        await database.write(receive, device_id, incoming, sessions={}, identities={})
+    assert [view.name for view in (await page_of(database, device_id)).messages] == [
+        "Someone",
+        None,
+    ]
+    assert await database.read(name_of, device_id, PEER) == "Someone"
+    await database.write(forget_texts, NOON + timedelta(days=1))
+    assert (await page_of(database, device_id)).messages[0].name is None
+
+
+async def test_own_name_is_nobody_elses(database: Database, tenant: Tenant) -> None:
+    mine = replace(INCOMING, from_me=True)
+    await database.write(receive, tenant.device.id, mine, sessions={}, identities={})
+    assert await database.read(name_of, tenant.device.id, PEER) is None
+
+
+async def test_what_the_phone_tells_is_stored_with_the_ratchet_that_read_it(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    told = Told((SharedKey(b"id", b"data", 1),), b"notice", "The shop")
+    await database.write(
+        receive, device_id, None, sessions={(PEER, 0): b"session"}, identities={}, told=("A3", told)
+    )
+    assert await database.read(shared_keys, device_id) == list(told.keys)
+    waiting = await database.read(next_notice, device_id)
+    assert waiting is not None
+    assert waiting.notice == b"notice"
+    assert await database.read(fact, device_id, PUSH_NAME_FACT) == b"The shop"

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from sitpayd.errors import SealError
+from sitpayd.storage.account import set_fact
 from sitpayd.storage.database import Database, Unit, open_database
 from sitpayd.storage.devices import forget_keys, remove_device, set_phone
 from sitpayd.storage.inbox import forget_texts as forget_incoming_texts
 from sitpayd.storage.inbox import receive
 from sitpayd.storage.outbox import accept, arm, forget_texts, mark_sent, next_row
 from sitpayd.storage.partners import user_by_token
-from sitpayd.storage.records import Accepted, Incoming
+from sitpayd.storage.people import Token, keep_name, keep_token
+from sitpayd.storage.phone import keep_told
+from sitpayd.storage.records import Accepted, Incoming, SharedKey, Told
 from sitpayd.storage.sessions import (
     add_prekeys,
     learn_mapping,
@@ -41,6 +44,11 @@ CANARIES = {
     "credentials": "canary of the credentials",
     "prekey": "canary of a prekey",
     "phone": PHONE,
+    "token": "canary of a privacy token",
+    "name": "canary of a name",
+    "fact": "canary of a fact",
+    "app state key": "canary of an app state key",
+    "notice": "canary of a notice",
     "recipient": PN,
     "lid": LID,
 }
@@ -75,6 +83,11 @@ def live(unit: Unit, tenant: Tenant) -> None:
         "A1", PEER, PEER, False, CANARIES["incoming"], unit.now, CANARIES["push name"]
     )
     receive(unit, device.id, incoming, sessions={}, identities={})
+    keep_token(unit, device.id, PEER, Token(CANARIES["token"].encode(), 1, 2))
+    keep_name(unit, device.id, PEER, CANARIES["name"])
+    set_fact(unit, device.id, "salt", CANARIES["fact"].encode())
+    key = SharedKey(b"id", CANARIES["app state key"].encode(), 1)
+    keep_told(unit, device.id, "A2", Told((key,), CANARIES["notice"].encode()))
 
 
 def forget(unit: Unit, tenant: Tenant) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 
 from sitpayd.storage.addressing import address_by_number, addressing_of
+from sitpayd.storage.contacts import user_digest
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.devices import create_device
 from sitpayd.storage.records import to_micros
@@ -24,12 +27,13 @@ from sitpayd.storage.sessions import (
     names_of,
     pn_of,
     prekey,
+    prekey_ids_in_use,
     prekeys_not_uploaded,
     save_credentials,
     save_identities,
     save_sessions,
     start_anew,
-    user_digest,
+    uploaded_prekeys,
 )
 from tests.storage.builders import Clock, Tenant, make_tenant, merged
 
@@ -89,6 +93,24 @@ async def test_the_id_of_a_used_prekey_does_not_come_back(
     await database.write(add_prekeys, device_id, [(1, b"one"), (2, b"two")])
     await database.write(delete_prekey, device_id, 2)
     assert await database.read(highest_prekey_id, device_id) == 2
+
+
+async def test_ids_of_prekeys_that_are_kept_are_known(database: Database, tenant: Tenant) -> None:
+    device_id = tenant.device.id
+    await database.write(add_prekeys, device_id, [(1, b"one"), (2, b"two"), (3, b"three")])
+    await database.write(mark_uploaded, device_id, [1, 2])
+    assert await database.read(uploaded_prekeys, device_id) == 2
+    await database.write(delete_prekey, device_id, 2)
+    assert await database.read(prekey_ids_in_use, device_id) == {1, 3}
+    assert await database.read(uploaded_prekeys, device_id) == 1
+
+
+async def test_a_prekey_takes_nobody_elses_place(database: Database, tenant: Tenant) -> None:
+    device_id = tenant.device.id
+    await database.write(add_prekeys, device_id, [(1, b"one")])
+    with pytest.raises(sqlite3.IntegrityError):
+        await database.write(add_prekeys, device_id, [(1, b"another")])
+    assert await database.read(prekey, device_id, 1) == b"one"
 
 
 async def test_the_numbering_of_prekeys_may_wrap(database: Database, tenant: Tenant) -> None:

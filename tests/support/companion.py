@@ -29,6 +29,7 @@ from sitpayd.whatsapp.signal.record import SessionRecord
 from sitpayd.whatsapp.stanzas import content as contents
 from sitpayd.whatsapp.stanzas import iq, login, pairing, prekeys, receipt, usync
 from sitpayd.whatsapp.stanzas.message import Participant, outgoing, parse_incoming, unhosted
+from sitpayd.whatsapp.stanzas.privacy import Proof
 
 PATIENCE_S = 5.0
 
@@ -247,7 +248,9 @@ class Companion:
             participants.append(Participant(device, encrypted.kind, encrypted.body))
         return participants
 
-    async def stanza(self, wire: Wire, to: Jid, text: str, id: str | None = None) -> Node:
+    async def stanza(
+        self, wire: Wire, to: Jid, text: str, id: str | None = None, proof: Proof | None = None
+    ) -> Node:
         """A text for all devices of a person (by LID) and for our own others, not sent yet."""
         own = self.identity.lid
         theirs = await self.devices(wire, to)
@@ -264,11 +267,12 @@ class Companion:
             to,
             participants,
             device_identity=self.identity.signed_identity,
+            proof=proof,
         )
 
-    async def say(self, wire: Wire, to: Jid, text: str) -> Node:
+    async def say(self, wire: Wire, to: Jid, text: str, proof: Proof | None = None) -> Node:
         """Send a text; return the server's ack."""
-        node = await self.stanza(wire, to, text)
+        node = await self.stanza(wire, to, text, proof=proof)
         await wire.send(node)
         return await wire.expect("ack", id=node.required_text("id"), class_="message")
 

@@ -108,6 +108,20 @@ class People:
 
         return await eventually(look, f"the phone {number} shows the text")
 
+    async def tell(self, number: str, what: str, **more: object) -> None:
+        """Let a phone tell its companions what it knows: history, lids, keys."""
+        await self.ask("POST", f"/accounts/{number}/tell", what=what, **more)
+
+    async def restrict(self, number: str, **seconds: object) -> None:
+        """Lock an account, or let its quota of new chats be used up."""
+        await self.ask("POST", f"/accounts/{number}/restrict", **{"told": True, **seconds})
+
+    async def proof(self, answer: httpx.Response) -> object:
+        """What a sent message carried to show that it is no stranger's."""
+        assert answer.status_code == 200, answer.text
+        entry = await self.ask("GET", f"/messages/{answer.json()['wa_message_id']}")
+        return entry.json()["proof"]
+
     # --- devices ---
 
     async def devices(self, number: str) -> list[Json]:

@@ -442,6 +442,11 @@ class Message(_message.Message):
         progress: int
         initialHistBootstrapInlinePayload: bytes
         def __init__(self, fileSha256: _Optional[bytes] = ..., fileLength: _Optional[int] = ..., mediaKey: _Optional[bytes] = ..., fileEncSha256: _Optional[bytes] = ..., directPath: _Optional[str] = ..., syncType: _Optional[int] = ..., chunkOrder: _Optional[int] = ..., originalMessageId: _Optional[str] = ..., progress: _Optional[int] = ..., initialHistBootstrapInlinePayload: _Optional[bytes] = ...) -> None: ...
+    class LIDMigrationMappingSyncMessage(_message.Message):
+        __slots__ = ("encodedMappingPayload",)
+        ENCODEDMAPPINGPAYLOAD_FIELD_NUMBER: _ClassVar[int]
+        encodedMappingPayload: bytes
+        def __init__(self, encodedMappingPayload: _Optional[bytes] = ...) -> None: ...
     class AppStateSyncKeyFingerprint(_message.Message):
         __slots__ = ("rawId", "currentIndex", "deviceIndexes")
         RAWID_FIELD_NUMBER: _ClassVar[int]
@@ -509,7 +514,7 @@ class Message(_message.Message):
         peerDataOperationResult: _containers.RepeatedCompositeFieldContainer[Message.PeerDataOperationRequestResponseMessage.PeerDataOperationResult]
         def __init__(self, peerDataOperationRequestType: _Optional[int] = ..., stanzaId: _Optional[str] = ..., peerDataOperationResult: _Optional[_Iterable[_Union[Message.PeerDataOperationRequestResponseMessage.PeerDataOperationResult, _Mapping]]] = ...) -> None: ...
     class ProtocolMessage(_message.Message):
-        __slots__ = ("key", "type", "historySyncNotification", "appStateSyncKeyShare", "editedMessage", "timestampMs", "peerDataOperationRequestMessage", "peerDataOperationRequestResponseMessage")
+        __slots__ = ("key", "type", "historySyncNotification", "appStateSyncKeyShare", "editedMessage", "timestampMs", "peerDataOperationRequestMessage", "peerDataOperationRequestResponseMessage", "lidMigrationMappingSyncMessage")
         KEY_FIELD_NUMBER: _ClassVar[int]
         TYPE_FIELD_NUMBER: _ClassVar[int]
         HISTORYSYNCNOTIFICATION_FIELD_NUMBER: _ClassVar[int]
@@ -518,6 +523,7 @@ class Message(_message.Message):
         TIMESTAMPMS_FIELD_NUMBER: _ClassVar[int]
         PEERDATAOPERATIONREQUESTMESSAGE_FIELD_NUMBER: _ClassVar[int]
         PEERDATAOPERATIONREQUESTRESPONSEMESSAGE_FIELD_NUMBER: _ClassVar[int]
+        LIDMIGRATIONMAPPINGSYNCMESSAGE_FIELD_NUMBER: _ClassVar[int]
         key: MessageKey
         type: int
         historySyncNotification: Message.HistorySyncNotification
@@ -526,7 +532,8 @@ class Message(_message.Message):
         timestampMs: int
         peerDataOperationRequestMessage: Message.PeerDataOperationRequestMessage
         peerDataOperationRequestResponseMessage: Message.PeerDataOperationRequestResponseMessage
-        def __init__(self, key: _Optional[_Union[MessageKey, _Mapping]] = ..., type: _Optional[int] = ..., historySyncNotification: _Optional[_Union[Message.HistorySyncNotification, _Mapping]] = ..., appStateSyncKeyShare: _Optional[_Union[Message.AppStateSyncKeyShare, _Mapping]] = ..., editedMessage: _Optional[_Union[Message, _Mapping]] = ..., timestampMs: _Optional[int] = ..., peerDataOperationRequestMessage: _Optional[_Union[Message.PeerDataOperationRequestMessage, _Mapping]] = ..., peerDataOperationRequestResponseMessage: _Optional[_Union[Message.PeerDataOperationRequestResponseMessage, _Mapping]] = ...) -> None: ...
+        lidMigrationMappingSyncMessage: Message.LIDMigrationMappingSyncMessage
+        def __init__(self, key: _Optional[_Union[MessageKey, _Mapping]] = ..., type: _Optional[int] = ..., historySyncNotification: _Optional[_Union[Message.HistorySyncNotification, _Mapping]] = ..., appStateSyncKeyShare: _Optional[_Union[Message.AppStateSyncKeyShare, _Mapping]] = ..., editedMessage: _Optional[_Union[Message, _Mapping]] = ..., timestampMs: _Optional[int] = ..., peerDataOperationRequestMessage: _Optional[_Union[Message.PeerDataOperationRequestMessage, _Mapping]] = ..., peerDataOperationRequestResponseMessage: _Optional[_Union[Message.PeerDataOperationRequestResponseMessage, _Mapping]] = ..., lidMigrationMappingSyncMessage: _Optional[_Union[Message.LIDMigrationMappingSyncMessage, _Mapping]] = ...) -> None: ...
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     SENDERKEYDISTRIBUTIONMESSAGE_FIELD_NUMBER: _ClassVar[int]
     IMAGEMESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -602,16 +609,28 @@ class HistorySync(_message.Message):
     def __init__(self, syncType: _Optional[int] = ..., conversations: _Optional[_Iterable[_Union[Conversation, _Mapping]]] = ..., chunkOrder: _Optional[int] = ..., progress: _Optional[int] = ..., pushnames: _Optional[_Iterable[_Union[Pushname, _Mapping]]] = ..., phoneNumberToLidMappings: _Optional[_Iterable[_Union[PhoneNumberToLIDMapping, _Mapping]]] = ..., nctSalt: _Optional[bytes] = ...) -> None: ...
 
 class Conversation(_message.Message):
-    __slots__ = ("id", "tcToken", "tcTokenTimestamp", "tcTokenSenderTimestamp")
+    __slots__ = ("id", "messages", "tcToken", "tcTokenTimestamp", "tcTokenSenderTimestamp", "pnJid", "lidJid")
     ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
     TCTOKEN_FIELD_NUMBER: _ClassVar[int]
     TCTOKENTIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     TCTOKENSENDERTIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    PNJID_FIELD_NUMBER: _ClassVar[int]
+    LIDJID_FIELD_NUMBER: _ClassVar[int]
     id: str
+    messages: _containers.RepeatedCompositeFieldContainer[HistorySyncMsg]
     tcToken: bytes
     tcTokenTimestamp: int
     tcTokenSenderTimestamp: int
-    def __init__(self, id: _Optional[str] = ..., tcToken: _Optional[bytes] = ..., tcTokenTimestamp: _Optional[int] = ..., tcTokenSenderTimestamp: _Optional[int] = ...) -> None: ...
+    pnJid: str
+    lidJid: str
+    def __init__(self, id: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[HistorySyncMsg, _Mapping]]] = ..., tcToken: _Optional[bytes] = ..., tcTokenTimestamp: _Optional[int] = ..., tcTokenSenderTimestamp: _Optional[int] = ..., pnJid: _Optional[str] = ..., lidJid: _Optional[str] = ...) -> None: ...
+
+class HistorySyncMsg(_message.Message):
+    __slots__ = ("message",)
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    message: WebMessageInfo
+    def __init__(self, message: _Optional[_Union[WebMessageInfo, _Mapping]] = ...) -> None: ...
 
 class Pushname(_message.Message):
     __slots__ = ("id", "pushname")
@@ -628,3 +647,21 @@ class PhoneNumberToLIDMapping(_message.Message):
     pnJid: str
     lidJid: str
     def __init__(self, pnJid: _Optional[str] = ..., lidJid: _Optional[str] = ...) -> None: ...
+
+class LIDMigrationMappingSyncPayload(_message.Message):
+    __slots__ = ("pnToLidMappings", "chatDbMigrationTimestamp")
+    PNTOLIDMAPPINGS_FIELD_NUMBER: _ClassVar[int]
+    CHATDBMIGRATIONTIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    pnToLidMappings: _containers.RepeatedCompositeFieldContainer[LIDMigrationMapping]
+    chatDbMigrationTimestamp: int
+    def __init__(self, pnToLidMappings: _Optional[_Iterable[_Union[LIDMigrationMapping, _Mapping]]] = ..., chatDbMigrationTimestamp: _Optional[int] = ...) -> None: ...
+
+class LIDMigrationMapping(_message.Message):
+    __slots__ = ("pn", "assignedLid", "latestLid")
+    PN_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNEDLID_FIELD_NUMBER: _ClassVar[int]
+    LATESTLID_FIELD_NUMBER: _ClassVar[int]
+    pn: int
+    assignedLid: int
+    latestLid: int
+    def __init__(self, pn: _Optional[int] = ..., assignedLid: _Optional[int] = ..., latestLid: _Optional[int] = ...) -> None: ...

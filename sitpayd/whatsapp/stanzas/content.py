@@ -18,6 +18,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from ..errors import LocalProtocolError, RemoteProtocolError
 from ..jid import Jid
+from ..media import MediaFile, media_file
 from ..schema import whatsapp_pb2 as pb
 from .wire import checked_text, parse_proto
 
@@ -34,6 +35,7 @@ _WRAPPERS: Final = (
 _REVOKE: Final = 0
 _HISTORY_SYNC_NOTIFICATION: Final = 5
 _APP_STATE_SYNC_KEY_SHARE: Final = 6
+_LID_MIGRATION_MAPPING_SYNC: Final = 22
 _MESSAGE_EDIT: Final = 14
 _PEER_DATA_REQUEST: Final = 16
 _PEER_DATA_ANSWER: Final = 17
@@ -55,18 +57,34 @@ class SenderKey:
 
 @dataclass(frozen=True, slots=True)
 class HistorySync:
-    """Notice of a history blob.
+    """Notice of a history.
 
     Attributes:
-        sync_type: 0 initial bootstrap, 2 full, 3 recent, 4 push names, 6 on demand.
-        inline: the zlib-compressed blob itself; None if it is to be downloaded.
+        sync_type: 0 initial bootstrap, 1 status, 2 full, 3 recent, 4 push names, 5 what else there
+            is, 6 on demand.
+        inline: the history itself, deflated; None if it is to be downloaded.
+        file: where it is to be downloaded from; None if it is not, or the notice makes no sense.
     """
 
     sync_type: int
     inline: bytes | None
+    file: MediaFile | None = None
 
     def __repr__(self) -> str:
         return f"HistorySync(sync_type={self.sync_type})"
+
+
+@dataclass(frozen=True, slots=True)
+class LidMigration:
+    """Which numbers have which LIDs, told once when an account moves: deflated."""
+
+    payload: bytes
+
+    def __repr__(self) -> str:
+        return "LidMigration()"
+
+
+PhoneNotice = HistorySync | LidMigration
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +137,13 @@ class Content:
 
     Attributes:
         kind: "text", "image", "video", "audio", "document", "sticker", "contact", "location",
-            "reaction", "revoke", "edit", "history_sync", "app_state_keys", "phone_request",
-            "phone_answer", "protocol" (others for the device), "none" (nothing for a person, for
-            example a group key alone), "other".
+            "reaction", "revoke", "edit", "history_sync", "lid_migration", "app_state_keys",
+            "phone_request", "phone_answer", "protocol" (others for the device), "none" (nothing
+            for a person, for example a group key alone), "other".
         text: text, caption, or the new text of an edit.
         destination: the chat of a message sent by another of our devices. Only our own account may
             send such a message: the caller refuses it from anybody else.
-        history_sync: only from our phone.
+        notice: a history or a migration, as `parse_notice` reads it; only from our phone.
         app_state_keys: only from our own account.
         asked: messages that a companion asks its phone for.
         kept: what the phone answers; only from our phone.
@@ -135,7 +153,7 @@ class Content:
     text: str | None = None
     destination: Jid | None = None
     sender_key: SenderKey | None = None
-    history_sync: HistorySync | None = None
+    notice: bytes | None = None
     app_state_keys: tuple[AppStateKey, ...] = ()
     asked: tuple[MessageName, ...] = ()
     kept: tuple[KeptMessage, ...] = ()
@@ -214,12 +232,33 @@ def inline_history_sync(history: bytes, sync_type: int = 0) -> bytes:
     Args:
         history: a serialised HistorySync; empty for an account without history.
     """
-    notification = pb.Message.HistorySyncNotification(
-        syncType=sync_type,
-        chunkOrder=1,
-        progress=100,
-        initialHistBootstrapInlinePayload=zlib.compress(history),
+    return _history_sync(
+        pb.Message.HistorySyncNotification(
+            syncType=sync_type,
+            chunkOrder=1,
+            progress=100,
+            initialHistBootstrapInlinePayload=zlib.compress(history),
+        )
     )
+
+
+def history_sync_at(file: MediaFile, sync_type: int = 0) -> bytes:
+    """A history that is to be downloaded: serialised Message, not padded."""
+    return _history_sync(
+        pb.Message.HistorySyncNotification(
+            fileSha256=file.sha256,
+            fileLength=file.length,
+            mediaKey=file.media_key,
+            fileEncSha256=file.enc_sha256,
+            directPath=file.direct_path,
+            syncType=sync_type,
+            chunkOrder=1,
+            progress=100,
+        )
+    )
+
+
+def _history_sync(notification: pb.Message.HistorySyncNotification) -> bytes:
     protocol = pb.Message.ProtocolMessage(
         type=_HISTORY_SYNC_NOTIFICATION, historySyncNotification=notification
     )
@@ -286,6 +325,22 @@ def _message_key(name: MessageName) -> pb.MessageKey:
     )
 
 
+def lid_migration(mappings: Iterable[tuple[str, str]]) -> bytes:
+    """Which numbers have which LIDs, user parts: serialised Message, not padded."""
+    payload = pb.LIDMigrationMappingSyncPayload(
+        pnToLidMappings=[
+            pb.LIDMigrationMapping(pn=int(number), assignedLid=int(lid)) for number, lid in mappings
+        ]
+    ).SerializeToString()
+    protocol = pb.Message.ProtocolMessage(
+        type=_LID_MIGRATION_MAPPING_SYNC,
+        lidMigrationMappingSyncMessage=pb.Message.LIDMigrationMappingSyncMessage(
+            encodedMappingPayload=zlib.compress(payload)
+        ),
+    )
+    return pb.Message(protocolMessage=protocol).SerializeToString()
+
+
 def parse_message(plaintext: bytes) -> Content:
     """Read a decrypted message, padding removed.
 
@@ -344,9 +399,9 @@ def _protocol_content(protocol: pb.Message.ProtocolMessage) -> Content:
     if protocol.type == _MESSAGE_EDIT:
         return Content("edit", _content(_unwrapped(protocol.editedMessage)).text)
     if protocol.type == _HISTORY_SYNC_NOTIFICATION:
-        notice = protocol.historySyncNotification
-        inline = notice.initialHistBootstrapInlinePayload or None
-        return Content("history_sync", history_sync=HistorySync(notice.syncType, inline))
+        return Content("history_sync", notice=protocol.SerializeToString())
+    if protocol.type == _LID_MIGRATION_MAPPING_SYNC:
+        return Content("lid_migration", notice=protocol.SerializeToString())
     if protocol.type == _APP_STATE_SYNC_KEY_SHARE:
         keys = tuple(
             AppStateKey(key.keyId.keyId, key.keyData.keyData, key.keyData.timestamp)
@@ -399,6 +454,30 @@ def _name(key: pb.MessageKey) -> MessageName:
         key.fromMe,
         Jid.parse(participant).bare if participant else None,
     )
+
+
+def parse_notice(data: bytes) -> PhoneNotice:
+    """Read the notice of a `Content`.
+
+    Raises:
+        RemoteProtocolError: If it is none.
+    """
+    protocol = parse_proto(pb.Message.ProtocolMessage, data)
+    if protocol.type == _LID_MIGRATION_MAPPING_SYNC:
+        return LidMigration(protocol.lidMigrationMappingSyncMessage.encodedMappingPayload)
+    if protocol.type != _HISTORY_SYNC_NOTIFICATION:
+        raise RemoteProtocolError("not a notice of the phone")
+    notice = protocol.historySyncNotification
+    if notice.HasField("initialHistBootstrapInlinePayload"):
+        return HistorySync(notice.syncType, notice.initialHistBootstrapInlinePayload)
+    file = media_file(
+        checked_text(notice.directPath),
+        notice.mediaKey,
+        notice.fileEncSha256,
+        notice.fileSha256,
+        notice.fileLength,
+    )
+    return HistorySync(notice.syncType, None, file)
 
 
 def _sender_key(message: pb.Message) -> SenderKey | None:

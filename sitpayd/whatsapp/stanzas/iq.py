@@ -133,6 +133,15 @@ def is_ping(node: Node) -> bool:
     )
 
 
+def pong(ping: Node) -> Node:
+    """Answer the server's ping, whether it says whom it is from or not.
+
+    Raises:
+        RemoteProtocolError: If the ping has no id.
+    """
+    return Node("iq", {"to": SERVER_JID, "type": "result", "id": ping.required_text("id")})
+
+
 def active(id: str) -> Node:
     """Ask for the events the server holds back after login."""
     return set_("passive", Node("active"), id=id)
@@ -160,9 +169,34 @@ def clean_dirty(id: str, dirty_type: str, timestamp: int | None) -> Node:
     return set_("urn:xmpp:whatsapp:dirty", child, id=id)
 
 
-def offline_batch(count: int = 100) -> Node:
-    """Ask for the announced backlog, as Baileys does after `ib.OfflinePreview`."""
+def parse_clean(node: Node) -> tuple[str, int | None] | None:
+    """Type and timestamp of a `clean_dirty`, as the server reads it; None: another request.
+
+    Raises:
+        RemoteProtocolError: If it is malformed.
+    """
+    child = node.child("clean")
+    return None if child is None else (child.required_text("type"), child.number("timestamp"))
+
+
+def offline_batch(count: int) -> Node:
+    """Ask for the next so many stanzas of the announced backlog (`ib.OfflinePreview`)."""
     return Node("ib", {}, (Node("offline_batch", attributes({"count": count})),))
+
+
+def parse_offline_batch(node: Node) -> int | None:
+    """How many stanzas an `<ib>` of a client asks for; None: it is another one.
+
+    Raises:
+        RemoteProtocolError: If it names no number.
+    """
+    child = node.child("offline_batch")
+    if child is None:
+        return None
+    count = child.number("count")
+    if count is None:
+        raise RemoteProtocolError("<offline_batch> without a count")
+    return count
 
 
 def unified_session_id(now_ms: int, offset_ms: int = 0) -> str:

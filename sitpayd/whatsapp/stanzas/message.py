@@ -31,6 +31,7 @@ from . import aliases
 
 # Under its own name: whoever reads a message knows this module.
 from .aliases import LidMapping as LidMapping
+from .privacy import PROOF_KINDS, Proof
 from .wire import Values, attributes, copied, leaf
 
 # Version of <enc> whose plaintext is padded; 3 is not.
@@ -114,6 +115,7 @@ class OutgoingMessage:
         edit: which kind of change it is to an earlier message, for example "1".
         is_partial: it was sent before, and this is for some of the devices alone.
         meta: the `<meta>` element; it goes to every device as it stands.
+        proof: that the sender is no stranger to the person; it goes to nobody.
     """
 
     id: str
@@ -129,6 +131,7 @@ class OutgoingMessage:
     edit: str | None = None
     is_partial: bool = False
     meta: Node | None = None
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,7 @@ def outgoing(
     device_identity: bytes | None = None,
     type: str = "text",
     partial: bool = False,
+    proof: Proof | None = None,
 ) -> Node:
     """A message to a person: one ciphertext for each device.
 
@@ -180,6 +184,7 @@ def outgoing(
         peer_recipient_pn: the person's number beside a LID, if known; not for oneself.
         device_identity: our full ADVSignedDeviceIdentity; put in only if a ciphertext is a pkmsg.
         partial: it was sent before, and this is for devices that were missed then.
+        proof: that we are no strangers to the person; not for oneself.
 
     Raises:
         LocalProtocolError: If there is no participant, addresses by number and by LID are mixed, or
@@ -209,6 +214,7 @@ def outgoing(
     children = (
         Node("participants", {}, fanout),
         *_identity_for(participants, device_identity),
+        *(() if proof is None else (leaf(proof.kind, proof.data),)),
     )
     return Node("message", attrs, children)
 
@@ -315,7 +321,16 @@ def parse_outgoing(node: Node) -> OutgoingMessage:
         edit=node.text("edit"),
         is_partial=node.text("device_fanout") == "false",
         meta=node.child("meta"),
+        proof=_proof(node),
     )
+
+
+def _proof(node: Node) -> Proof | None:
+    for kind in PROOF_KINDS:
+        child = node.child(kind)
+        if child is not None:
+            return Proof(kind, child.data)
+    return None
 
 
 def deliver(

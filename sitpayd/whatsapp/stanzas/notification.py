@@ -19,6 +19,10 @@ from .wire import attributes, leaf
 
 DeviceAction = Literal["add", "remove", "update"]
 _DEVICE_ACTIONS: Final = get_args(DeviceAction)
+# The parts of an account's app state. Source: whatsmeow appstate/keys.go.
+COLLECTIONS: Final = frozenset(
+    {"critical_block", "critical_unblock_low", "regular_high", "regular_low", "regular"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,17 @@ class PrivacyToken:
 
 
 @dataclass(frozen=True, slots=True)
+class AppStateChanged:
+    """The account's app state changed on another device.
+
+    Attributes:
+        collections: name and newest version of each; a name we do not know is left out.
+    """
+
+    collections: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OtherNotification:
     """One that needs nothing but its ack."""
 
@@ -114,6 +129,7 @@ Notification = (
     | OwnDevices
     | PasskeyRequested
     | PrivacyToken
+    | AppStateChanged
     | OtherNotification
 )
 
@@ -136,6 +152,8 @@ def parse_notification(node: Node) -> Notification:
             parsed = _own_devices(node)
         case "privacy_token":
             parsed = _privacy_token(node, from_)
+        case "server_sync":
+            parsed = _app_state(node)
         case "passkey_prologue_request" if from_ == SERVER_JID:
             parsed = PasskeyRequested()
     return parsed or OtherNotification(kind)
@@ -191,6 +209,15 @@ def _privacy_token(node: Node, from_: Jid) -> Notification | None:
     return None
 
 
+def _app_state(node: Node) -> Notification:
+    changed: dict[str, int] = {}
+    for child in node.named("collection"):
+        name = child.required_text("name")
+        if name in COLLECTIONS:
+            changed[name] = child.number("version") or 0
+    return AppStateChanged(tuple(changed.items()))
+
+
 def _bare(jid: Jid | None) -> Jid | None:
     return None if jid is None else jid.bare
 
@@ -200,7 +227,8 @@ def notification(id: str, value: Notification, *, t: int, from_: Jid = SERVER_JI
 
     Args:
         t: server time, UTC seconds.
-        from_: the own account for `OwnDevices`; where the value names a person, it is that one.
+        from_: the own account for `OwnDevices` and `AppStateChanged`; where the value names a
+            person, it is that one.
     """
     attrs: dict[str, Attr | int | None] = {"id": id, "t": t}
     children: Iterable[Node] = ()
@@ -227,6 +255,12 @@ def notification(id: str, value: Notification, *, t: int, from_: Jid = SERVER_JI
             attrs |= {"type": "privacy_token", "from": user, "sender_lid": lid}
             token_attrs = attributes({"type": "trusted_contact", "t": token_t})
             children = (Node("tokens", {}, (Node("token", token_attrs, token),)),)
+        case AppStateChanged(collections):
+            attrs |= {"type": "server_sync", "from": from_}
+            children = tuple(
+                Node("collection", {"name": name, "version": str(version)})
+                for name, version in collections
+            )
         case OtherNotification(kind):
             attrs |= {"type": kind, "from": from_}
         case _:

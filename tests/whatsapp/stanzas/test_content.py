@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from sitpayd.whatsapp.errors import LocalProtocolError, RemoteProtocolError
 from sitpayd.whatsapp.jid import Jid, pn
+from sitpayd.whatsapp.media import media_file
 from sitpayd.whatsapp.schema import whatsapp_pb2 as pb
 from sitpayd.whatsapp.stanzas.content import (
     MAX_KEPT,
@@ -16,14 +18,18 @@ from sitpayd.whatsapp.stanzas.content import (
     Content,
     HistorySync,
     KeptMessage,
+    LidMigration,
     MessageName,
     SenderKey,
     app_state_key_share,
     device_sent,
+    history_sync_at,
     inline_history_sync,
     kept_message,
+    lid_migration,
     pad,
     parse_message,
+    parse_notice,
     placeholder_answer,
     placeholder_request,
     text_message,
@@ -37,6 +43,7 @@ _EPHEMERAL, _FUTURE_PROOF_MESSAGE = 40, 1
 _PROTOCOL, _EDITED = 12, 14
 
 MEDIA = pb.Message.CaptionedMedia
+FILE = media_file("/v/t62?x=1", bytes(32), b"e" * 32, b"f" * 32, 7)
 
 
 def read(message: pb.Message) -> Content:
@@ -209,14 +216,55 @@ def test_keys_of_a_phone_are_read() -> None:
 
 def test_inline_history_is_read() -> None:
     content = parse_message(inline_history_sync(b"", sync_type=0))
-    assert content == Content("history_sync", history_sync=HistorySync(0, zlib.compress(b"")))
+    assert content.kind == "history_sync"
+    assert parse_notice(content.notice or b"") == HistorySync(0, zlib.compress(b""))
 
 
-def test_history_to_be_downloaded_has_no_inline_part() -> None:
-    notice = pb.Message.HistorySyncNotification(syncType=3, directPath="/v/t62?x=1")
-    protocol = pb.Message.ProtocolMessage(type=5, historySyncNotification=notice)
-    content = read(pb.Message(protocolMessage=protocol))
-    assert content.history_sync == HistorySync(3, None)
+def test_history_to_be_downloaded_names_its_file() -> None:
+    content = parse_message(history_sync_at(FILE, sync_type=3))
+    assert content.kind == "history_sync"
+    assert parse_notice(content.notice or b"") == HistorySync(3, None, FILE)
+
+
+def test_migration_to_lids_is_read() -> None:
+    content = parse_message(lid_migration([("4915112345678", "200000000000002")]))
+    assert content.kind == "lid_migration"
+    notice = parse_notice(content.notice or b"")
+    assert isinstance(notice, LidMigration)
+    payload = pb.LIDMigrationMappingSyncPayload.FromString(zlib.decompress(notice.payload))
+    (mapping,) = payload.pnToLidMappings
+    assert (mapping.pn, mapping.assignedLid) == (4915112345678, 200000000000002)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"mediaKey": b"short"},
+        {"fileEncSha256": b""},
+        {"fileSha256": b"long" * 9},
+        {"directPath": ""},
+        {"directPath": "//elsewhere.example/v"},
+        {"directPath": "v/t62"},
+        {"directPath": "/v t62"},
+        {"directPath": "/v\r\nhost: elsewhere"},
+        {"directPath": "/" + "x" * 2048},
+    ],
+    ids=str,
+)
+def test_history_that_lies_at_no_place_of_the_media_servers_is_refused(
+    changed: dict[str, bytes | str],
+) -> None:
+    content = parse_message(history_sync_at(FILE))
+    protocol = pb.Message.ProtocolMessage.FromString(content.notice or b"")
+    for name, value in changed.items():
+        setattr(protocol.historySyncNotification, name, value)
+    with pytest.raises(RemoteProtocolError):
+        parse_notice(protocol.SerializeToString())
+
+
+def test_notice_of_something_else_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError):
+        parse_notice(pb.Message.ProtocolMessage(type=16).SerializeToString())
 
 
 def test_revoke_is_named_even_without_a_type() -> None:
@@ -302,13 +350,17 @@ def test_damaged_plaintext_gives_a_content_or_a_remote_error(
                 device_sent(PEER_LID, text_message("hello there")),
                 app_state_key_share([key]),
                 inline_history_sync(b"x"),
+                history_sync_at(FILE),
+                lid_migration([("4915112345678", "200000000000002")]),
                 wrapped(pb.Message(conversation="hi"), 2).SerializeToString(),
             ]
         )
     )
     damaged = good[:at] + patch + good[at + len(patch) :]
     try:
-        parse_message(damaged)
+        content = parse_message(damaged)
+        if content.notice is not None:
+            parse_notice(content.notice)
     except RemoteProtocolError:
         return
 
@@ -320,6 +372,8 @@ def test_damaged_plaintext_gives_a_content_or_a_remote_error(
         AppStateKey(b"id", b"secret", 1),
         SenderKey("123@g.us", b"secret"),
         HistorySync(0, b"secret"),
+        LidMigration(b"secret"),
+        replace(FILE, direct_path="/secret", media_key=b"secret"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -24,6 +24,7 @@ from sitpayd.whatsapp.stanzas import (
     pairing,
     pairing_code,
     prekeys,
+    props,
     receipt,
     usync,
 )
@@ -85,6 +86,9 @@ FINISH = pairing_code.CompanionFinish(b"b" * 156, KEYS.identity.public_key, b"re
 GOOD: list[Node] = [
     iq.error(iq.ping("5"), 429, "rate"),
     iq.logout("5", OWN_PN),
+    iq.clean_dirty("5", "groups", 7),
+    iq.offline_batch(7),
+    props.answer(props.query("5", props.Props("h")), "h", {"10518": "true"}),
     login.success(OWN_LID, 7),
     failure.failure(failure.ConnectFailure(402, "text", 60, 101, "frc")),
     failure.stream_error(failure.StreamError(401, "replaced", "ack", "3EB0")),
@@ -120,6 +124,7 @@ GOOD: list[Node] = [
             CHANGED,
             notification.OwnDevices((OWN_PN,), "2:x"),
             notification.PrivacyToken(PEER_PN, PEER_LID, b"x", 7),
+            notification.AppStateChanged((("regular", 7),)),
         )
     ),
     ib.ib(ib.OfflinePreview(1), ib.Dirty("groups", 7), ib.EdgeRouting(b"x")),
@@ -130,6 +135,11 @@ PARSERS: list[Callable[[Node], object]] = [
     iq.parse_logout,
     iq.is_ping,
     iq.result,
+    iq.pong,
+    iq.parse_clean,
+    iq.parse_offline_batch,
+    props.parse_query,
+    lambda node: props.parse_props(node, props.Props()),
     login.parse_success,
     pairing.parse_pair_device,
     lambda node: pairing.accept_pair_success(node, KEYS),

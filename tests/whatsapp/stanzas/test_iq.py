@@ -4,7 +4,7 @@ import pytest
 
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import SERVER_JID
-from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.node import Attr, Node
 from sitpayd.whatsapp.stanzas import iq
 from sitpayd.whatsapp.stanzas.iq import IqError, IqIds
 
@@ -28,6 +28,27 @@ def test_client_answers_the_server_that_asked() -> None:
         "77",
     )
     assert "from" not in answer.attrs
+
+
+@pytest.mark.parametrize("from_", [{}, {"from": SERVER_JID}])
+def test_ping_of_the_server_is_answered_to_the_server(from_: dict[str, Attr]) -> None:
+    ping = Node("iq", {**from_, "id": "77", "type": "get", "xmlns": "urn:xmpp:ping"})
+    answer = sent(iq.pong(sent(ping)))
+    assert answer == Node("iq", {"to": SERVER_JID, "type": "result", "id": "77"})
+
+
+def test_server_reads_what_a_client_cleaned() -> None:
+    clean = sent(iq.clean_dirty("5", "groups", 17))
+    assert iq.parse_clean(clean) == ("groups", 17)
+    assert iq.parse_clean(sent(iq.clean_dirty("5", "groups", None))) == ("groups", None)
+    assert iq.parse_clean(sent(iq.ping("5"))) is None
+
+
+def test_server_reads_how_much_of_the_backlog_is_asked_for() -> None:
+    assert iq.parse_offline_batch(sent(iq.offline_batch(7))) == 7
+    assert iq.parse_offline_batch(sent(iq.unified_session(0))) is None
+    with pytest.raises(RemoteProtocolError):
+        iq.parse_offline_batch(Node("ib", {}, (Node("offline_batch"),)))
 
 
 def test_server_answers_in_the_name_that_was_asked() -> None:
@@ -98,7 +119,7 @@ def test_clean_repeats_what_was_dirty() -> None:
 
 
 def test_backlog_is_asked_for_in_batches_of_a_hundred() -> None:
-    assert sent(iq.offline_batch()).required("offline_batch").number("count") == 100
+    assert sent(iq.offline_batch(100)).required("offline_batch").number("count") == 100
 
 
 def test_unified_session_ids_are_the_recorded_ones() -> None:

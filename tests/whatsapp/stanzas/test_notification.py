@@ -6,6 +6,7 @@ from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import SERVER_JID
 from sitpayd.whatsapp.node import Attr, Node
 from sitpayd.whatsapp.stanzas.notification import (
+    AppStateChanged,
     DeviceAction,
     DevicesChanged,
     IdentityChanged,
@@ -43,6 +44,7 @@ def read(kind: str, *children: Node, **attrs: Attr) -> Notification:
         OwnDevices(()),
         PasskeyRequested(),
         PrivacyToken(PEER_PN, PEER_LID, b"token", 1_760_000_000),
+        AppStateChanged((("regular_low", 3), ("regular", 0))),
         OtherNotification("picture"),
     ],
     ids=lambda value: type(value).__name__,
@@ -105,6 +107,16 @@ def test_tokens_of_another_type_are_left_alone() -> None:
     assert read("privacy_token", Node("tokens", {}, (token,))) == OtherNotification("privacy_token")
 
 
+def test_collections_of_the_app_state_that_changed_are_told() -> None:
+    changed = read(
+        "server_sync",
+        Node("collection", {"name": "regular_high", "version": "12"}),
+        Node("collection", {"name": "regular"}),
+        Node("collection", {"name": "unheard_of", "version": "3"}),
+    )
+    assert changed == AppStateChanged((("regular_high", 12), ("regular", 0)))
+
+
 def test_token_does_not_show() -> None:
     assert repr(PrivacyToken(PEER_LID, None, b"secret", 7)) == "PrivacyToken(t=7)"
 
@@ -122,11 +134,23 @@ def test_token_does_not_show() -> None:
         ),
         Node(
             "notification",
+            {"type": "server_sync", "from": PEER_LID},
+            (Node("collection", {"version": "1"}),),
+        ),
+        Node(
+            "notification",
             {"type": "account_sync", "from": PEER_LID},
             (Node("devices", {}, (Node("device"),)),),
         ),
     ],
-    ids=["no sender", "no count", "no tokens", "nameless device", "nameless own device"],
+    ids=[
+        "no sender",
+        "no count",
+        "no tokens",
+        "nameless device",
+        "nameless collection",
+        "nameless own device",
+    ],
 )
 def test_malformed_notification_is_refused(node: Node) -> None:
     with pytest.raises(RemoteProtocolError):

@@ -1,5 +1,5 @@
-"""Remember people (names, tokens, how they are addressed), account facts, app state keys, number
-checks, requests for resends, and which messages were read.
+"""Remember people (names, tokens, how they are addressed), account facts, app state keys, notices
+of the phone, number checks, requests for resends, and which messages were read.
 
 Revision: 0003.
 """
@@ -21,8 +21,10 @@ def upgrade() -> None:
         sa.Column("user_digest", sa.LargeBinary(), nullable=False),
         sa.Column("name_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("by_number", sa.Boolean(), nullable=False, server_default=no),
+        sa.Column("has_chat", sa.Boolean(), nullable=False, server_default=no),
         sa.Column("token_sealed", sa.LargeBinary(), nullable=True),
         sa.Column("token_t", sa.Integer(), nullable=True),
+        sa.Column("token_until", sa.Integer(), nullable=True),
         sa.Column("token_given_t", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("device_id", "user_digest", name="pk_contact"),
     )
@@ -40,6 +42,19 @@ def upgrade() -> None:
         sa.Column("key_data_sealed", sa.LargeBinary(), nullable=False),
         sa.Column("timestamp", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("device_id", "key_id", name="pk_app_state_key"),
+    )
+    op.create_table(
+        "phone_notice",
+        sa.Column("id", sa.Integer(), nullable=False),
+        _device(),
+        sa.Column("wa_message_id", sa.String(), nullable=False),
+        sa.Column("notice_sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due_at", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_phone_notice"),
+        sa.UniqueConstraint(
+            "device_id", "wa_message_id", name="uq_phone_notice_device_id_wa_message_id"
+        ),
     )
     op.create_table(
         "number_check",
