@@ -35,7 +35,7 @@ from sitpayd.log import get_logger
 from sitpayd.metrics import Metrics
 from sitpayd.revision_source import look_up
 from sitpayd.settings import Settings, load_secret
-from sitpayd.storage import devices, inbox, outbox
+from sitpayd.storage import devices, inbox, outbox, retries
 from sitpayd.storage.database import Database, open_database
 from sitpayd.storage.records import utc_now
 from sitpayd.storage.vault import Vault
@@ -49,6 +49,8 @@ KEEP_KEYS: Final = timedelta(hours=24)
 KEEP_TEXTS: Final = timedelta(days=7)
 # How long the server may keep a message for a device that is away, as far as is known.
 KEEP_CIPHERTEXTS: Final = timedelta(days=30)
+# A message that could not be read for so long is not sent again by anybody.
+KEEP_REQUESTS: Final = timedelta(days=14)
 WATCHDOG_INTERVAL_S: Final = 10.0
 # The API drains itself in less; whatever hangs is cut, so that the process is gone within 20 s.
 STOP_WITHIN_S: Final = 15.0
@@ -225,6 +227,8 @@ async def _expire_once(database: Database, outcomes: Outcomes, now: datetime) ->
     while await database.write(inbox.forget_texts, now - KEEP_TEXTS):
         purged = True
     while await database.write(inbox.forget_ciphertexts, now - KEEP_CIPHERTEXTS):
+        purged = True
+    while await database.write(retries.forget_requests, now - KEEP_REQUESTS):
         purged = True
     for record in await database.read(devices.devices_to_forget, now - KEEP_KEYS):
         await database.write(devices.forget_keys, record.id)

@@ -13,10 +13,12 @@ from sitpayd.actors.commands import (
     AgreeOnCode,
     Command,
     Dial,
+    FoundIn,
     Oddity,
     Remark,
     SaveIdentity,
     ShowCode,
+    TellIdentityChanged,
 )
 from sitpayd.actors.events import Event, Lost, Opened, Received
 from sitpayd.actors.failures import STREAM_CHILDREN, STREAM_CONFLICTS
@@ -51,6 +53,13 @@ _OPERATIONS: Final[Mapping[type, str]] = {
 _ODDITIES: Final[Mapping[Oddity, str]] = {
     Oddity.OTHER_LID: "another LID of the account than before",
     Oddity.NO_MULTI_DEVICE: "the account can have no linked devices",
+}
+# Where it showed that somebody has new keys; of whom is not told.
+_FOUND_IN: Final[Mapping[FoundIn, str]] = {
+    "notification": "WhatsApp says so",
+    "message": "seen in a message",
+    "resend": "seen in a request for a message",
+    "bundle": "seen when they were asked for",
 }
 _UNKNOWN: Final = "unknown"
 _MAX_CODE: Final = 999
@@ -96,6 +105,8 @@ class Chronicle:
                 self._note(Noted.LINKED)
             case Remark(oddity=oddity) if oddity in _ODDITIES:
                 self._note(Noted.ODD, _ODDITIES[oddity])
+            case TellIdentityChanged(found_in=found_in):
+                self._note(Noted.IDENTITY_CHANGED, _FOUND_IN[found_in])
 
     def became(self, phase: Phase, reason: str | None, wait_s: float | None) -> None:
         """The device came into a phase; wait_s: seconds to its next dial, if one is planned."""

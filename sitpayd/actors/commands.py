@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
-from sitpayd.actors.events import Armed
+from sitpayd.actors.events import Armed, Unread
 from sitpayd.actors.messages import HistoryPart, Reaction, Reply
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.strangers import Barred
@@ -17,6 +18,7 @@ from sitpayd.storage.records import OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
+from sitpayd.whatsapp.stanzas.aliases import LidMapping
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello
 from sitpayd.whatsapp.stanzas.privacy import GivenToken
@@ -245,6 +247,21 @@ class Learn:
 
 
 @dataclass(frozen=True, slots=True)
+class LearnAll:
+    """Save which numbers have which LIDs."""
+
+    mappings: tuple[LidMapping, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AddressByNumber:
+    """Save whether this person is addressed by number although its LID is known."""
+
+    pn: Jid
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class LoadSessions:
     """Load the sessions with these devices; back as `SessionsLoaded`."""
 
@@ -253,9 +270,29 @@ class LoadSessions:
 
 @dataclass(frozen=True, slots=True)
 class DropSessions:
-    """Delete the sessions with all devices of this user: its identity changed."""
+    """Delete sessions with a person, under number and LID, and its identity keys.
+
+    Attributes:
+        numbers: of the devices that are meant; None: all.
+    """
 
     user: Jid
+    numbers: frozenset[int] | None = None
+
+
+# Where it showed that somebody has another identity key.
+FoundIn = Literal["notification", "message", "resend", "bundle"]
+
+
+@dataclass(frozen=True, slots=True)
+class TellIdentityChanged:
+    """Somebody has other identity keys than before. The sessions are looked after by now.
+
+    Whatever else hangs on who somebody is hangs on this command.
+    """
+
+    user: Jid
+    found_in: FoundIn
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,11 +399,38 @@ class MarkReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class LookUpResend:
+    """Look up what a device asks for that could not read it; back as `ResendLookedUp`."""
+
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
 class Resend:
-    """Encrypt a message anew for the one device that could not read it; back as `Answer`."""
+    """Encrypt a message anew for the one device that could not read it; back as `Resent`.
+
+    Attributes:
+        ack: of the receipt; it goes in any case.
+        bundle: begins a new session with the device.
+        anew: whatever session there is belongs to another installation and ends.
+    """
 
     receipt: Receipt
     ack: Node
+    bundle: PreKeyBundle | None = None
+    anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskPhone:
+    """Ask our phone for a message that cannot be read, in a message of its own; back as `Resent`.
+
+    Attributes:
+        bundle: of the phone, if there is no session with it.
+    """
+
+    message: Unread
+    bundle: PreKeyBundle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,8 +534,11 @@ Command = (
     | HoldFirstContacts
     | SaveNewChatHold
     | Learn
+    | LearnAll
+    | AddressByNumber
     | LoadSessions
     | DropSessions
+    | TellIdentityChanged
     | KeepToken
     | NoteGiven
     | KeepHistory
@@ -480,7 +547,9 @@ Command = (
     | ForgetMissed
     | MarkLate
     | MarkReceipt
+    | LookUpResend
     | Resend
+    | AskPhone
     | Receive
     | Respond
     | Confirm

@@ -12,22 +12,27 @@ An ack may say that a stale list left devices out, and the server may have no ke
 moment. The row is sent all the same; before the next one it goes the same way once more, for the
 missed devices alone and under the same id. It keeps its state, and what cannot be had soon is let
 go: nobody waits for it, and others do.
+
+People are addressed by LID where it is known. Where WhatsApp refuses that although the lists are
+fresh, the same row goes once more, by number; if it is taken so, the person is addressed by number
+from then on. What devices could not read, and what we could not, is repairs.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
 from typing import Final, assert_never
 
 from sitpayd.actors.arming import participants_of
 from sitpayd.actors.commands import (
+    AddressByNumber,
     Arm,
     Command,
     CountAttempt,
     ForgetMissed,
+    FoundIn,
     Hold,
     Learn,
     LoadSessions,
@@ -35,15 +40,18 @@ from sitpayd.actors.commands import (
     MarkLate,
     NextRow,
     SaveChecks,
+    TellIdentityChanged,
     Write,
 )
 from sitpayd.actors.directory import Directory
-from sitpayd.actors.events import Armed, NotArmed, RowLoaded, SessionsLoaded
+from sitpayd.actors.events import Answer, Armed, NotArmed, Resent, RowLoaded, SessionsLoaded
 from sitpayd.actors.pacing import Pacing
 from sitpayd.actors.queries import Queries, backoff_of
 from sitpayd.actors.refusals import refusal_of
+from sitpayd.actors.repairs import Repairs
 from sitpayd.actors.restrictions import Inquiry, Restrictions, held
 from sitpayd.actors.strangers import Barred, Strangers
+from sitpayd.actors.targets import Target, falls_short, missed_of, target_of
 from sitpayd.actors.trust import TrustMachine
 from sitpayd.storage.records import Closeness, OutboxRow, RowState
 from sitpayd.whatsapp.jid import Jid, pn
@@ -51,7 +59,7 @@ from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
 from sitpayd.whatsapp.stanzas import mex, prekeys, usync
 from sitpayd.whatsapp.stanzas.iq import IqError, parse_iq_error
-from sitpayd.whatsapp.stanzas.message import MessageAck, phash
+from sitpayd.whatsapp.stanzas.message import MessageAck
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 
 ACK_WITHIN_S: Final = 75.0
@@ -75,6 +83,7 @@ class Question(Enum):
     DEVICES = auto()
     ACCOUNT = auto()
     BUNDLES = auto()
+    REPAIR = auto()
 
 
 class _Step(Enum):
@@ -85,15 +94,6 @@ class _Step(Enum):
     BUNDLES = auto()
     ARMING = auto()
     IN_FLIGHT = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    to: Jid
-    pn: Jid | None
-    devices: tuple[Jid, ...]
-    own_devices: tuple[Jid, ...]
-    phash: str
 
 
 class DeliveryMachine:
@@ -115,10 +115,14 @@ class DeliveryMachine:
         self._strangers = strangers
         self._restrictions = Restrictions(queries, strangers, trust)
         self.directory: Final = Directory()
+        self.repairs: Final = Repairs(queries, Question.REPAIR)
         self._own: PairedIdentity | None = None
         self._step = _Step.IDLE
         self._row: OutboxRow | None = None
-        self._target: _Target | None = None
+        # Of the row's recipient, as stored: its LID, and whether it is addressed by number.
+        self._lid: Jid | None = None
+        self._by_number = False
+        self._target: Target | None = None
         # What the target was made of, and what was fetched for it.
         self._lists: tuple[usync.UserDevices | None, ...] = ()
         self._bundles: dict[Jid, PreKeyBundle] = {}
@@ -129,6 +133,7 @@ class DeliveryMachine:
         # Whether WhatsApp was asked not long ago if the recipient has an account.
         self._is_checked = False
         self._rearmed: str | None = None
+        self._renumbered: str | None = None
         self._held: tuple[str, float] | None = None
         self._writes: tuple[str, int] = ("", 0)
 
@@ -141,6 +146,7 @@ class DeliveryMachine:
         self._own = own
         self._restrictions.online(unix_offset_s)
         self.directory.online(now)
+        self.repairs.online(own, unix_offset_s)
         return self.go(now)
 
     def offline(self, now: float) -> None:
@@ -149,6 +155,7 @@ class DeliveryMachine:
         self._restrictions.offline()
         self._settle()
         self.directory.offline(now)
+        self.repairs.offline()
 
     def go(self, now: float) -> list[Command]:
         """Look for a row, unless one is under way or sending is paused."""
@@ -175,12 +182,20 @@ class DeliveryMachine:
         """When to call `tick`, clock seconds."""
         if self._own is None:
             return None
-        times = (
-            self._ack_deadline,
-            self._paused_until,
-            self._look_again_at,
-            self._strangers.ask_at(),
-        )
+        times = (self._ack_deadline, self._look_at(), self.repairs.deadline())
+        return min((t for t in times if t is not None), default=None)
+
+    def tick(self, now: float) -> list[Command]:
+        """Do what is due."""
+        commands, look_at = self.repairs.tick(now), self._look_at()
+        if look_at is not None and now >= look_at:
+            # Only then: a look costs a read, and most ticks of an idle device are for its ping.
+            commands += self.go(now)
+        return commands
+
+    def _look_at(self) -> float | None:
+        """When to look for a row, or to ask anew what WhatsApp holds back, clock seconds."""
+        times = (self._paused_until, self._look_again_at, self._strangers.ask_at())
         return min((t for t in times if t is not None), default=None)
 
     def outlook(self, recipient: str, standing: Closeness, now: float) -> Barred | None:
@@ -214,6 +229,7 @@ class DeliveryMachine:
         if row is None:
             self._settle()
             return self._hold_strangers(now) if event.first_contacts_wait else []
+        self._lid, self._by_number = event.lid, event.by_number
         if row.stanza is not None:
             return self._write(Armed(row, row.stanza), now)
         if row.missed_devices:
@@ -243,11 +259,35 @@ class DeliveryMachine:
 
     def armed(self, event: Armed, now: float) -> list[Command]:
         """Write what is committed now."""
+        changed = self._changed(event.changed, "bundle")
         if self._step is not _Step.ARMING:
-            return []
+            return changed
         if event.row.first_contact and not event.row.missed_devices:
             self._strangers.sent(now)
-        return self._write(event, now)
+        return [*self._write(event, now), *changed]
+
+    def took_in(self, event: Answer, now: float) -> list[Command]:
+        """Something came in, and its effect is durable."""
+        for known_as in event.read:
+            self.repairs.read(known_as)
+        if event.unread is not None:
+            self.repairs.unread(event.unread, now)
+        return [*self._changed(event.changed, "message"), *self.look_again(now)]
+
+    def resent(self, event: Resent, now: float) -> list[Command]:
+        """Something was encrypted once more."""
+        return [*self.repairs.done(event, now), *self._changed(event.changed, "resend")]
+
+    def identity_changed(self, user: Jid, found_in: FoundIn) -> Command:
+        """Somebody has another identity: nothing is known of its devices and keys any more."""
+        self.directory.forget(user)
+        self._bundles.clear()
+        return TellIdentityChanged(user, found_in)
+
+    def _changed(self, devices: tuple[Jid, ...], found_in: FoundIn) -> list[Command]:
+        # The sessions with its other devices stay: some may be as new as what was found.
+        people = dict.fromkeys(device.bare for device in devices)
+        return [self.identity_changed(person, found_in) for person in people]
 
     def storage_failed(self, now: float) -> list[Command]:
         """The arming could not be committed: leave the row as it is and try again later."""
@@ -275,10 +315,12 @@ class DeliveryMachine:
             Question.ACCOUNT: _Step.DEVICES,
             Question.BUNDLES: _Step.BUNDLES,
         }.get(question)
+        if question is Question.REPAIR:
+            return self.repairs.answered(node, now)
         if self._step is not expected or self._row is None or self._own is None:
             return []
         if (error := parse_iq_error(node)) is not None:
-            return self.unanswered(now, error)
+            return self.unanswered(question, now, error)
         match question:
             case Question.DEVICES:
                 return self._devices(self._row, usync.parse_devices(node), now)
@@ -319,8 +361,12 @@ class DeliveryMachine:
     def _unless_held(self, commands: list[Command], now: float) -> list[Command]:
         return commands if self._strangers.reason_held else [*commands, *self.go(now)]
 
-    def unanswered(self, now: float, error: IqError | None = None) -> list[Command]:
+    def unanswered(
+        self, question: Question, now: float, error: IqError | None = None
+    ) -> list[Command]:
         """A question failed or got no answer: leave the row as it is and try again later."""
+        if question is Question.REPAIR:
+            return self.repairs.unanswered(now)
         if self._step not in (_Step.DEVICES, _Step.BUNDLES):
             return []
         row, commands = self._row, self._pause(now, error)
@@ -357,9 +403,12 @@ class DeliveryMachine:
             return self._let_missed_go(row, now)
         missed = missed or self._left_out(row, now)
         self._pacing.sent(row.recipient, now)
+        # Before the mark, which looks ahead: the next row may be for the same person.
+        taken_by_number = self._renumbered == row.message_id
+        learned = [AddressByNumber(pn(row.recipient), wanted=True)] if taken_by_number else []
         self._settle()
         mark = Mark(row, RowState.SENT, server_time=ack.t, missed=missed)
-        return [mark, *self.go(now)]
+        return [*learned, mark, *self.go(now)]
 
     # --- steps ---
 
@@ -409,28 +458,16 @@ class DeliveryMachine:
             # Our own phone exists whatever the server does not say. Not put into the directory:
             # the next message asks again.
             own = usync.UserDevices(self._own.jid.bare, self._own.lid.bare, (usync.Device(0),))
-        to_self = recipient == self._own.jid.bare
-        known = own if to_self else self.directory.get(recipient, now)
-        assert known is not None
-        # Everything of one stanza stands in one form: a mixture is refused.
-        to = self._own.lid.bare if to_self else known.lid or recipient
-        own_user, me = (
-            (self._own.lid.bare, self._own.lid)
-            if to.is_lid
-            else (self._own.jid.bare, self._own.jid)
-        )
-        own_devices = own.addresses(own_user)
-        devices = () if to_self else known.addresses(to)
-        target = _Target(
-            to=to,
-            pn=recipient if to.is_lid and not to_self else None,
-            devices=devices,
-            own_devices=tuple(jid for jid in own_devices if jid != me),
-            phash=phash({*devices, *own_devices, me}),
-        )
         assert self._row is not None
+        theirs = None
+        if recipient != self._own.jid.bare:
+            theirs = self.directory.get(recipient, now)
+            assert theirs is not None
+        by_number = self._by_number or self._renumbered == self._row.message_id
+        lid = None if by_number or theirs is None else theirs.lid or self._lid
+        target = target_of(self._own, own, theirs, lid)
         if self._row.missed_devices:
-            target = self._missed_of(self._row, target)
+            target = missed_of(target, self._row, self._own)
             if not target.devices + target.own_devices:
                 return self._let_missed_go(self._row, now)
         self._target = target
@@ -438,31 +475,14 @@ class DeliveryMachine:
         self._step = _Step.SESSIONS
         return [LoadSessions(target.devices + target.own_devices)]
 
-    def _missed_of(self, row: OutboxRow, target: _Target) -> _Target:
-        """The part of a target that a row was not encrypted for."""
-        assert self._own is not None
-        ourselves = (self._own.jid.user, self._own.lid.user)
-        # By number alone: it is the same under phone number and LID, and the form may have changed.
-        had = participants_of(row)
-        ours = {jid.device for jid in had if jid.user in ourselves}
-        theirs = {jid.device for jid in had if jid.user not in ourselves}
-        return replace(
-            target,
-            devices=tuple(jid for jid in target.devices if jid.device not in theirs),
-            own_devices=tuple(jid for jid in target.own_devices if jid.device not in ours),
-        )
-
     def _left_out(self, row: OutboxRow, now: float) -> bool:
         """Whether devices of its list had no keys for it, and it is not known that they have none.
 
         Asked for again after the ack: a server that could not give them then may give them now.
         """
         assert self._own is not None
-        reached = participants_of(row)
-        if not reached or self.directory.is_given_up(pn(row.recipient), now):
-            return False
-        me = self._own.lid if reached[0].is_lid else self._own.jid
-        return phash({*reached, me}) != row.phash
+        given_up = self.directory.is_given_up(pn(row.recipient), now)
+        return not given_up and falls_short(row, self._own)
 
     def _let_missed_go(self, row: OutboxRow, now: float) -> list[Command]:
         self._settle()
@@ -517,13 +537,16 @@ class DeliveryMachine:
 
     def _refused(self, row: OutboxRow, code: int, now: float) -> list[Command]:
         refusal = refusal_of(code)
+        if refusal.by_number and self._may_go_by_number(row):
+            # The lists are fresh: it is not them.
+            self._renumbered = row.message_id
+            return self._anew(row, now)
         if refusal.forget_devices:
             self._forget_devices(row)
         if refusal.rearms and self._rearmed != row.message_id and not row.missed_devices:
             # Once, under the same id: nothing of it was taken.
             self._rearmed = row.message_id
-            self._ack_deadline = None
-            return self._resolve(row, now)
+            return self._anew(row, now)
         if refusal.pause_s:
             self._paused_until = now + refusal.pause_s
         if self._writes[1] <= refusal.resends:
@@ -531,10 +554,25 @@ class DeliveryMachine:
             self._settle()
             return []
         commands: list[Command] = []
+        if refusal.demands_lid and self._by_number:
+            commands.append(AddressByNumber(pn(row.recipient), wanted=False))
         if refusal.holds_s:
             to = pn(row.recipient) if self._target is None else self._target.to
-            commands = self._restrictions.refused(to, refusal, now)
+            commands += self._restrictions.refused(to, refusal, now)
         return [*commands, *self._fail(refusal.reason, now)]
+
+    def _anew(self, row: OutboxRow, now: float) -> list[Command]:
+        self._ack_deadline = None
+        return self._resolve(row, now)
+
+    def _may_go_by_number(self, row: OutboxRow) -> bool:
+        """Whether it went by LID, and with fresh lists."""
+        assert self._own is not None
+        to_self = row.recipient == self._own.jid.user
+        # A row that was loaded armed has no target in this life.
+        reached = participants_of(row) if self._target is None else (self._target.to,)
+        went_by_lid = any(jid.is_lid for jid in reached) and not to_self
+        return went_by_lid and self._rearmed == row.message_id and not row.missed_devices
 
     def _fail(self, reason: str, now: float) -> list[Command]:
         row = self._row

@@ -26,8 +26,10 @@ from sitpayd.actors.chronicle import Chronicle
 from sitpayd.actors.comeback import Comeback
 from sitpayd.actors.commands import (
     AboutPeople,
+    AddressByNumber,
     AgreeOnCode,
     Arm,
+    AskPhone,
     AskRevision,
     ClearRest,
     Command,
@@ -45,7 +47,9 @@ from sitpayd.actors.commands import (
     KeepHistory,
     KeepToken,
     Learn,
+    LearnAll,
     LoadSessions,
+    LookUpResend,
     MakeCode,
     MakeKeys,
     MakePreKeys,
@@ -69,6 +73,7 @@ from sitpayd.actors.commands import (
     SettleLoggedOut,
     ShowCode,
     ShowQr,
+    TellIdentityChanged,
     TellPresence,
     Write,
 )
@@ -76,6 +81,7 @@ from sitpayd.actors.connector import Route
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.downloads import Downloads, Media
 from sitpayd.actors.events import (
+    Answer,
     CodeMade,
     Event,
     KeysMade,
@@ -83,6 +89,8 @@ from sitpayd.actors.events import (
     Lost,
     NetworkEvent,
     Received,
+    ResendLookedUp,
+    Resent,
     RowLoaded,
     Started,
     StorageFailed,
@@ -111,6 +119,7 @@ from sitpayd.actors.proxies import parse_proxy
 from sitpayd.actors.reception import Reception
 from sitpayd.actors.recorder import Noted
 from sitpayd.actors.registry import DeviceHandle, Outlook, ShownCode, ShownQr
+from sitpayd.actors.resender import Resender
 from sitpayd.actors.revision import RevisionWatch
 from sitpayd.actors.status import DeviceStatus, StatusBoard
 from sitpayd.actors.strangers import Barred
@@ -196,6 +205,7 @@ class DeviceActor:
         )
         # Questions that were taken and not answered; closed with this life.
         self._open: set[Reply] = set()
+        self._resender = Resender(world.database, self._memory)
         self._chronicle = Chronicle(handle)
         self._downloads = Downloads(
             world.database,
@@ -376,6 +386,8 @@ class DeviceActor:
         if isinstance(event, Network) and isinstance(event.event, Received):
             # What others send is no row's fault; these two may answer one.
             return self._machine.row_in_hand if event.event.node.tag in ("ack", "iq") else None
+        if isinstance(event, Answer | ResendLookedUp | Resent):
+            return None  # what follows from what others sent
         return self._machine.row_in_hand
 
     async def _perform(self, command: Command, following: Command | None) -> Event | Message | None:
@@ -412,17 +424,29 @@ class DeviceActor:
                 await memory.mark_late(command)
             case MarkReceipt():
                 return await self._reception.mark_receipt(command)
+            case LookUpResend():
+                return await self._resender.look_up(command)
             case Resend():
-                return await self._reception.resend(command)
+                return await self._resender.resend(command)
+            case AskPhone():
+                return await self._resender.ask_phone(command)
             case Receive():
                 answer = await self._reception.receive(command.node)
                 self._fetch_notices(only_new=True)
                 return answer
             case Learn():
                 await self._reception.learn(command.pn, command.lid)
+            case LearnAll():
+                await self._reception.learn_all(command.mappings)
+            case AddressByNumber():
+                await self._reception.address_by_number(command.pn, command.wanted)
             case DropSessions():
-                await self._reception.drop_sessions(command.user)
-                return await memory.contacts.given_to(command.user)
+                await self._reception.drop_sessions(command.user, command.numbers)
+                if command.numbers is None:
+                    # All of them: the person has another identity.
+                    return await memory.contacts.given_to(command.user)
+            case TellIdentityChanged():
+                self._log.warning("identity.changed", found_in=command.found_in)
             case KeepHistory():
                 return await self._keep_history(command.part)
             case KeepToken():

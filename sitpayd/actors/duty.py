@@ -20,6 +20,8 @@ from sitpayd.actors.events import (
     Armed,
     NotArmed,
     PreKeysMade,
+    ResendLookedUp,
+    Resent,
     RowLoaded,
     SessionsLoaded,
     Started,
@@ -40,7 +42,9 @@ from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.props import Props
 
 # What comes back from the commands of this machine.
-Result = RowLoaded | SessionsLoaded | Armed | NotArmed | PreKeysMade | Answer
+Result = (
+    RowLoaded | SessionsLoaded | Armed | NotArmed | PreKeysMade | Answer | ResendLookedUp | Resent
+)
 
 # What is asked here.
 Purpose = Errand | Question | Inquiry | Courtesy | Giving | LookUp
@@ -176,11 +180,12 @@ class DutyMachine:
 
     def tick(self, now: float) -> list[Command]:
         """Do what is due besides the ping."""
-        commands = [*self.login.stock.tick(now), *self.notices.backlog.tick(now)]
-        if (look_at := self.delivery.deadline()) is not None and now >= look_at:
-            # Only then: a look costs a read, and most ticks of an idle device are for its ping.
-            commands += self.delivery.go(now)
-        return [*commands, *self.people.tick(now)]
+        return [
+            *self.login.stock.tick(now),
+            *self.notices.backlog.tick(now),
+            *self.delivery.tick(now),
+            *self.people.tick(now),
+        ]
 
     # --- answers and results ---
 
@@ -199,7 +204,11 @@ class DutyMachine:
                 return self.login.stock.made(event.prekeys, now)
             case Answer():
                 answers = [Send(node) for node in event.nodes]
-                return [*answers, *self.delivery.look_again(now)]
+                return [*answers, *self.delivery.took_in(event, now)]
+            case ResendLookedUp():
+                return self.delivery.repairs.looked_up(event, now)
+            case Resent():
+                return self.delivery.resent(event, now)
             case _:
                 assert_never(event)
 
@@ -229,7 +238,7 @@ class DutyMachine:
         """An error or no answer: go on without, since none of these is worth a connection."""
         match purpose:
             case Question():
-                return self.delivery.unanswered(now)
+                return self.delivery.unanswered(purpose, now)
             case Inquiry():
                 return self.delivery.told(purpose, None, now)
             case Errand():

@@ -14,9 +14,11 @@ from sitpayd.storage.records import OutboxRow, ReadMark, Rest
 from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.keys import DeviceKeys, PreKey
 from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.stanzas.content import MessageName
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import Agreed, CodeOffer
 from sitpayd.whatsapp.stanzas.props import Props
+from sitpayd.whatsapp.stanzas.receipt import Receipt
 
 # --- the network ---
 
@@ -145,12 +147,16 @@ class RowLoaded:
         first_contacts_wait: there are first messages, which were passed over.
         checked: WhatsApp was asked not long ago whether the recipient has an account; absent: and
             said that it has none.
+        lid: the recipient's LID, if it is stored.
+        by_number: the recipient is addressed by number although its LID is known.
     """
 
     row: OutboxRow | None
     first_contacts_wait: bool = False
     checked: bool = False
     absent: bool = False
+    lid: Jid | None = None
+    by_number: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +168,15 @@ class SessionsLoaded:
 
 @dataclass(frozen=True, slots=True)
 class Armed:
-    """Ratchet steps, stanza and state are committed: this may be written. Nothing else may."""
+    """Ratchet steps, stanza and state are committed: this may be written. Nothing else may.
+
+    Attributes:
+        changed: devices that turned out to have other identity keys than before.
+    """
 
     row: OutboxRow
     stanza: bytes
+    changed: tuple[Jid, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +199,20 @@ class StorageFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """A message that could not be read.
+
+    Attributes:
+        known_as: by which it is recognised when it can be read after all; opaque.
+        t: WhatsApp's time of it, UTC seconds.
+    """
+
+    name: MessageName
+    known_as: str
+    t: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class TokenOwed:
     """A person is owed our privacy token; at least one of its names is known.
 
@@ -202,9 +227,57 @@ class TokenOwed:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An incoming stanza's effect is durable: these answer it, in order."""
+    """An incoming stanza's effect is durable: these answer it, in order.
+
+    Attributes:
+        unread: it was a message that cannot be read.
+        read: messages that are read by now, as `Unread.known_as`.
+        changed: devices that have other identity keys than before.
+    """
 
     nodes: tuple[Node, ...]
+    unread: Unread | None = None
+    read: tuple[str, ...] = ()
+    changed: tuple[Jid, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResendLookedUp:
+    """What is known of a message that a device could not read, and of that device.
+
+    Attributes:
+        receipt: asks for it.
+        row: None: no such message, or its text is forgotten.
+        device: the one that asks; reached: those it was encrypted for. All by their canonical
+            names.
+        served: how often it was encrypted anew for that device; beyond any limit if the device has
+            said that it has the message.
+        base_key: of our current session with it, 32 bytes; None: there is none.
+        registration_id: of the device, as that session knows it.
+    """
+
+    receipt: Receipt
+    row: OutboxRow | None
+    device: Jid
+    reached: frozenset[Jid]
+    served: int
+    base_key: bytes | None
+    registration_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resent:
+    """What was to be encrypted once more is committed, or is not to be sent.
+
+    Attributes:
+        nodes: to be sent, in order.
+        lacks_session: nothing is: there is no session with the device.
+        changed: as in `Armed`.
+    """
+
+    nodes: tuple[Node, ...]
+    lacks_session: bool = False
+    changed: tuple[Jid, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +309,8 @@ Result = (
     | Answer
     | ChecksTaken
     | ReadsLoaded
+    | ResendLookedUp
+    | Resent
 )
 
 Event = Opened | Received | Lost | Started | Tick | Result

@@ -55,6 +55,8 @@ from sitpayd.actors.events import (
     PreKeysMade,
     ReadsLoaded,
     Received,
+    ResendLookedUp,
+    Resent,
     RowLoaded,
     SessionsLoaded,
     Started,
@@ -157,7 +159,16 @@ class DeviceMachine:
                 return self._settle_if_logged_out() or self._delivery.go(now)
             case Tick():
                 return self._tick(now)
-            case RowLoaded() | SessionsLoaded() | Armed() | NotArmed() | PreKeysMade() | Answer():
+            case (
+                RowLoaded()
+                | SessionsLoaded()
+                | Armed()
+                | NotArmed()
+                | PreKeysMade()
+                | Answer()
+                | ResendLookedUp()
+                | Resent()
+            ):
                 return self._duty.took(event, now)
             case StorageFailed():
                 return self._storage_failed(event, now)

@@ -35,11 +35,12 @@ from sitpayd.actors.events import (
     TokenOwed,
 )
 from sitpayd.actors.outcomes import Outcomes
-from sitpayd.actors.shelf import SessionShelf, serialised
+from sitpayd.actors.shelf import IdentityNews, SessionShelf, merged, serialised
 from sitpayd.actors.stock import FEW_PREKEYS
 from sitpayd.actors.strangers import DAY_S
 from sitpayd.log import get_logger
 from sitpayd.storage import account, checks, contacts, devices, outbox, sessions
+from sitpayd.storage.addressing import addressing_of
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.missed import arm_missed, forget_missed
 from sitpayd.storage.phone import has_notices
@@ -54,7 +55,7 @@ from sitpayd.storage.records import (
 )
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.errors import LocalProtocolError, RemoteProtocolError
-from sitpayd.whatsapp.jid import Jid
+from sitpayd.whatsapp.jid import Jid, lid
 from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey, free_prekey_ids
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
 from sitpayd.whatsapp.stanzas.pairing_code import CodeOffer, PrimaryHello, agree, new_offer
@@ -211,19 +212,23 @@ class DeviceMemory:
 
     async def load_sessions(self, wanted: tuple[Jid, ...]) -> SessionsLoaded:
         """Bring these devices' sessions to hand."""
-        found = await self.shelf.take(address_of(jid) for jid in wanted)
-        return SessionsLoaded(frozenset(jid for jid in wanted if address_of(jid) not in found))
+        lids = await self.shelf.lids_of(wanted)
+        found = await self.shelf.take(address_of(jid, lids) for jid in wanted)
+        missing = (jid for jid in wanted if address_of(jid, lids) not in found)
+        return SessionsLoaded(frozenset(missing))
 
     async def arm(self, command: Arm) -> Armed | NotArmed:
         """Encrypt and commit."""
         assert self.credentials is not None
-        row = command.row
-        addresses = [address_of(jid) for jid in command.devices + command.own_devices]
+        row, devices = command.row, command.devices + command.own_devices
+        lids = await self.shelf.lids_of(devices)
+        records = await self.shelf.take(address_of(jid, lids) for jid in devices)
         # A note to oneself needs no proof.
         proof = await self.contacts.proof_for(command.to) if command.devices else None
-        armed = arm(command, self.credentials, await self.shelf.take(addresses), proof)
+        armed = arm(command, self.credentials, records, lids, proof)
         if armed is None:
             return NotArmed(row, "no_devices")
+        news = await self.shelf.identities_news(armed.sessions)
         had = participants_of(row) if row.missed_devices else ()
         participants = " ".join(map(str, had + armed.devices)).encode()
         commit = arm_missed if row.missed_devices else partial(outbox.arm, again=command.again)
@@ -233,14 +238,15 @@ class DeviceMemory:
             row.id,
             armed.stanza,
             sessions=serialised(armed.sessions),
-            identities=self.shelf.identities_news(armed.sessions),
+            identities=news.keys,
             participants=participants,
             phash=command.phash,
         )
         if not committed:
             return NotArmed(row, None)
         self.shelf.keep(armed.sessions)
-        return Armed(replace(row, participants=participants, phash=command.phash), armed.stanza)
+        row = replace(row, participants=participants, phash=command.phash)
+        return Armed(row, armed.stanza, changed=devices_of(news))
 
     async def forget_missed(self, row_id: int) -> None:
         """Note that the devices a sent row missed have it now, or will not get it."""
@@ -365,6 +371,11 @@ class DeviceMemory:
             self._outcomes.announce(settled.message_id, settled.state, settled.reason)
 
 
+def devices_of(news: IdentityNews) -> tuple[Jid, ...]:
+    """The devices that have other identity keys than before."""
+    return tuple(Jid.parse(user_key).with_device(number) for user_key, number in news.changed)
+
+
 def _load_credentials(unit: Unit, device_id: int) -> tuple[bytes | None, bool]:
     return sessions.load_credentials(unit, device_id), has_notices(unit, device_id)
 
@@ -382,15 +393,14 @@ def _known_of_login(unit: Unit, device_id: int) -> KnownOfLogin:
 def _save_identity(unit: Unit, device_id: int, credentials: Credentials) -> None:
     """Store what pairing brought, all in one transaction."""
     assert credentials.paired is not None
-    pn, lid = credentials.paired.jid.user, credentials.paired.lid.user
+    pn = credentials.paired.jid.user
     # Before the mapping: with another number it belongs to another account.
     devices.linked_to(unit, device_id, pn)
     sessions.save_credentials(unit, device_id, credentials.to_bytes())
-    sessions.learn_mapping(unit, device_id, pn, lid)
-    # The phone's identity under both its names: it has signed ours.
-    key = credentials.paired.account_key
-    phone = {(str(jid.bare), 0): key for jid in (credentials.paired.jid, credentials.paired.lid)}
-    sessions.save_identities(unit, device_id, phone)
+    sessions.learn_mapping(unit, device_id, pn, credentials.paired.lid.user, merged)
+    # The phone's identity: it has signed ours.
+    phone = (str(credentials.paired.lid.bare), 0)
+    sessions.save_identities(unit, device_id, {phone: credentials.paired.account_key})
 
 
 def _next_row(unit: Unit, device_id: int, command: NextRow) -> RowLoaded:
@@ -404,8 +414,14 @@ def _next_row(unit: Unit, device_id: int, command: NextRow) -> RowLoaded:
         passed_over = not command.first_contacts
         return RowLoaded(None, passed_over and outbox.waiting_count(unit, device_id) > 0)
     checked = checks.checked(unit, device_id, row.recipient)
-    absent = checked is not None and checked.registered is False
-    return RowLoaded(row, checked=checked is not None, absent=absent)
+    known = addressing_of(unit, device_id, row.recipient)
+    return RowLoaded(
+        row,
+        checked=checked is not None,
+        absent=checked is not None and checked.registered is False,
+        lid=None if known.lid is None else lid(known.lid),
+        by_number=known.by_number,
+    )
 
 
 def _mark_sent(

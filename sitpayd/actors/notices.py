@@ -22,12 +22,12 @@ from sitpayd.actors.commands import (
     DropSessions,
     KeepToken,
     Learn,
+    LearnAll,
     MakePreKeys,
     MarkReceipt,
     Oddity,
     Receive,
     Remark,
-    Resend,
     SaveFact,
     Send,
 )
@@ -40,8 +40,9 @@ from sitpayd.storage.records import DIRTY_FACT
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import SERVER_JID
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.stanzas import ib, iq, message, mex, notification, receipt
+from sitpayd.whatsapp.stanzas import aliases, ib, iq, message, mex, notification, receipt
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas.usync import UserDevices
 
 # Names of announcements that are remarked upon, each once; beyond so many a server is just odd.
 MAX_REMARKED: Final = 16
@@ -109,7 +110,7 @@ class Notices:
             case "message":
                 return [] if own is None else [Receive(node)]
             case "receipt":
-                return self._receipt(node, own)
+                return self._receipt(node, own, now)
             case "ack":
                 return self._acked(node, now)
             case "notification":
@@ -123,7 +124,7 @@ class Notices:
                 # what we do not know gets none.
                 return []
 
-    def _receipt(self, node: Node, own: PairedIdentity | None) -> list[Command]:
+    def _receipt(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
         answer = _ack(node, own)
         try:
             got = receipt.parse_receipt(node)
@@ -131,9 +132,11 @@ class Notices:
             return [answer]
         if own is None:
             return [answer]
+        # Before the receipt is looked at: whose device it is from may be known only now.
+        learned: list[Command] = [LearnAll(got.mappings)] if got.mappings else []
         if got.retry is None:
-            return [MarkReceipt(got, answer.node)]
-        return [Resend(got, answer.node)]
+            return [*learned, MarkReceipt(got, answer.node)]
+        return [*learned, *self._delivery.repairs.asked(got, answer.node, now)]
 
     def _acked(self, node: Node, now: float) -> list[Command]:
         match node.text("class"):
@@ -147,7 +150,9 @@ class Notices:
     def _notified(self, node: Node, own: PairedIdentity | None, now: float) -> list[Command]:
         answer = _ack(node, own)
         try:
-            effects = self._notification(node, own, now)
+            mappings = aliases.in_notification(node)
+            effects: list[Command] = [LearnAll(mappings)] if mappings else []
+            effects += self._notification(node, own, now)
         except RemoteProtocolError:
             return [answer]
         if any(isinstance(effect, MakePreKeys) for effect in effects):
@@ -160,12 +165,17 @@ class Notices:
             case notification.PreKeyCount(count=count):
                 return self._stock.counted(count, now)
             case notification.IdentityChanged(user=user):
-                self._delivery.directory.forget(user)
-                return [DropSessions(user)]
-            case notification.DevicesChanged(user=user):
-                self._delivery.directory.forget(user)
-            case notification.OwnDevices() if own is not None:
-                self._delivery.directory.forget(own.jid)
+                changed = self._delivery.identity_changed(user, "notification")
+                return [DropSessions(user), changed]
+            case notification.DevicesChanged() as notice:
+                self._delivery.directory.change(notice, now)
+                if notice.action == "remove" and notice.devices:
+                    gone = frozenset(device.jid.device for device in notice.devices)
+                    return [DropSessions(notice.user, gone)]
+            case notification.OwnDevices() as listed if own is not None:
+                ours = UserDevices(own.jid.bare, own.lid.bare, ())
+                gone = self._delivery.directory.replace_own(ours, listed, now)
+                return [DropSessions(own.jid.bare, gone)] if gone else []
             case notification.AppStateChanged(collections=collections) if own is not None:
                 return self._app_state(collections)
             case notification.PrivacyToken() as given if own is not None:

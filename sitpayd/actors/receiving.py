@@ -1,12 +1,14 @@
 """Receiving: sessions and a stanza in; new sessions and a message for the inbox out. Pure.
 
 Everything is computed on values. The caller commits sessions, spent prekey and inbox row in one
-transaction, and only then answers the stanza.
+transaction, and only then answers the stanza. What cannot be read is asked for again, a few times;
+what nobody may ask for is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +16,7 @@ from sitpayd.whatsapp.errors import (
     BadMacError,
     DuplicateMessageError,
     FutureMessageError,
+    InvalidKeyError,
     NoSessionError,
     RemoteProtocolError,
     UnknownPreKeyError,
@@ -26,13 +29,36 @@ from sitpayd.whatsapp.signal.session import (
     knows_base_key,
     parse_prekey_message,
 )
-from sitpayd.whatsapp.stanzas.content import Content, parse_message, unpad
-from sitpayd.whatsapp.stanzas.message import PADDED_VERSION, Enc
+from sitpayd.whatsapp.stanzas.content import Content, MessageName, parse_message, unpad
+from sitpayd.whatsapp.stanzas.message import PADDED_VERSION, Enc, IncomingMessage
 
+# Number of the phone among the devices of an account.
+PHONE: Final = 0
 PAIRWISE: Final = ("pkmsg", "msg")
+GROUP: Final = "skmsg"
+BOT: Final = "msmsg"
+# Beyond this many requests a message that cannot be read is let go. Source: whatsmeow retry.go.
+MAX_RETRY_COUNT: Final = 4
+# Requests for messages of one device within a minute. A whole backlog that cannot be read would
+# bring a storm of them, and as many resends.
+MAX_RETRIES_A_MINUTE: Final = 30
+# Why the server is told that a message is refused: it drops it. Source: Baileys
+# lib/Utils/stanza-ack.js, lib/Types; whatsmeow retry.go for 500.
+UNPARSABLE: Final = 487
+UNKNOWN_TYPE: Final = 490
+INVALID_PROTOBUF: Final = 491
+NO_SECRET: Final = 495
+UNHANDLED: Final = 500
+# Placeholders of which the phone has nothing either. Source: Baileys lib/Socket/messages-recv.js.
+_NEVER_TOLD: Final = frozenset({"bot", "hosted", "view_once_unavailable_fanout"})
+# What only our own phone may say.
+_OF_THE_PHONE: Final = frozenset({"history_sync", "lid_migration", "phone_answer"})
+# What only our own account may say.
+_OF_OURSELVES: Final = frozenset({"app_state_keys", "phone_request"})
 # What a retry receipt says about the reason; 4 is "invalid message". Source: whatsmeow retry.go.
 _RETRY_CODES: Final[tuple[tuple[type[RemoteProtocolError], int], ...]] = (
     (NoSessionError, 1),
+    (InvalidKeyError, 2),
     (UnknownPreKeyError, 3),
     (FutureMessageError, 6),
     (BadMacError, 7),
@@ -122,6 +148,84 @@ def open_pairwise(
     except RemoteProtocolError as error:
         return _unreadable(error)
     return Opening(opened.record, spent, _content(enc, opened.plaintext))
+
+
+def admitted(content: Content, message: IncomingMessage) -> Content | None:
+    """What a content may say, coming from whom it comes; None: nothing.
+
+    A copy for own devices, keys of the account and the like would let a stranger speak for us.
+    """
+    if message.from_me:
+        if content.kind in _OF_THE_PHONE and message.sender.device != PHONE:
+            return None
+        return content
+    if content.kind in _OF_THE_PHONE | _OF_OURSELVES or content.destination is not None:
+        return None
+    return content
+
+
+def refusal_of(message: IncomingMessage) -> int | None:
+    """Why a stanza without a ciphertext for us is refused; None: it is only acknowledged."""
+    kinds = {enc.kind for enc in message.encs}
+    if not kinds or GROUP in kinds:
+        return None  # a placeholder, or a group's text, of which we have no keys
+    return NO_SECRET if BOT in kinds else UNKNOWN_TYPE
+
+
+def phone_may_know(message: IncomingMessage) -> bool:
+    """Whether our phone may tell us a message that we cannot read."""
+    if message.unavailable is not None and message.unavailable in _NEVER_TOLD:
+        return False
+    # Of peer messages the phone is the author; of groups nothing is stored here.
+    return message.category != "peer" and message.chat.is_user
+
+
+def name_of(message: IncomingMessage) -> MessageName:
+    """By which our phone knows a message."""
+    return MessageName(message.chat.bare, message.id, message.from_me)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPlan:
+    """How a message is asked for again.
+
+    Attributes:
+        count: which request it is.
+        with_keys: fresh keys of ours go along, so that the sender begins a new session.
+    """
+
+    count: int
+    with_keys: bool
+
+
+class RetryBudget:
+    """How often this device asks for messages again, all together."""
+
+    __slots__ = ("_asked",)
+
+    def __init__(self) -> None:
+        self._asked: deque[float] = deque()
+
+    def take(self, now: float) -> bool:
+        """Ask once more; False if it asked too often within the last minute."""
+        while self._asked and self._asked[0] <= now - 60.0:
+            self._asked.popleft()
+        if len(self._asked) >= MAX_RETRIES_A_MINUTE:
+            return False
+        self._asked.append(now)
+        return True
+
+
+def retry_plan(before: int, enc: Enc, unreadable: Unreadable) -> RetryPlan | None:
+    """How to ask for a message again; None: it was asked for often enough.
+
+    Args:
+        before: how often it was asked for by now.
+    """
+    count = 1 + max(before, enc.count)
+    if count > MAX_RETRY_COUNT:
+        return None
+    return RetryPlan(count, with_keys=count > 1 or unreadable.needs_keys)
 
 
 def _content(enc: Enc, plaintext: bytes) -> Content | None:

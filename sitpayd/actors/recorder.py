@@ -41,6 +41,7 @@ class Noted(StrEnum):
     PAIRING_CODE = "pairing_code"
     LINKED = "linked"
     PROXY = "proxy"
+    IDENTITY_CHANGED = "identity_changed"
     ODD = "odd"
     HISTORY_SYNC = "history_sync"
 
@@ -78,6 +79,10 @@ _SENTENCES: Final[Mapping[Noted, tuple[str, str]]] = {
     ),
     Noted.ODD: ("WhatsApp said something odd: {}.", "WhatsApp said something odd."),
     Noted.PROXY: ("Its proxy: {}.", "Its proxy was changed."),
+    Noted.IDENTITY_CHANGED: (
+        "Somebody it writes with has new keys: {}.",
+        "Somebody it writes with has new keys.",
+    ),
 }
 
 _KINDS: Final = tuple(Noted)

@@ -22,6 +22,8 @@ class Refusal:
         forget_devices: what is cached of the recipient's devices was wrong: ask anew next time.
         pause_s: seconds in which this device sends nothing.
         rearms: encrypt anew for the devices of now, under the same id, once.
+        by_number: if that, too, was refused by LID: once more by number.
+        demands_lid: by number it may be refused although by LID it would not be.
         holds_s: seconds for which nobody is written to first.
     """
 
@@ -30,6 +32,8 @@ class Refusal:
     forget_devices: bool = False
     pause_s: float = 0.0
     rearms: bool = False
+    by_number: bool = False
+    demands_lid: bool = False
     holds_s: float = 0.0
 
 
@@ -42,7 +46,7 @@ REACHOUT_HOLD_S: Final = 6 * 3600.0
 CAPPING_HOLD_S: Final = 24 * 3600.0
 
 REFUSALS: Final[dict[int, Refusal]] = {
-    400: Refusal("malformed"),
+    400: Refusal("malformed", by_number=True),
     401: Refusal("not_authorised"),
     403: Refusal("forbidden"),
     404: Refusal("recipient_unknown", forget_devices=True),
@@ -50,9 +54,9 @@ REFUSALS: Final[dict[int, Refusal]] = {
     406: Refusal("not_acceptable"),
     421: Refusal("stale_addressing", forget_devices=True, rearms=True),
     429: Refusal("rate_limited", pause_s=120.0),
-    463: Refusal(REACHOUT_LOCKED, holds_s=REACHOUT_HOLD_S),
+    463: Refusal(REACHOUT_LOCKED, demands_lid=True, holds_s=REACHOUT_HOLD_S),
     475: Refusal(NEW_CHAT_LIMIT, holds_s=CAPPING_HOLD_S),
-    479: Refusal("stale_addressing", forget_devices=True, rearms=True),
+    479: Refusal("stale_addressing", forget_devices=True, rearms=True, by_number=True),
     500: Refusal("server_error", resends=3, pause_s=10.0),
     503: Refusal("server_unavailable", resends=3, pause_s=10.0),
 }

@@ -11,10 +11,20 @@ import time
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from sitpayd.whatsapp.jid import LID_SERVER, PN_SERVER, Jid, lid, pn
+from sitpayd.whatsapp.jid import (
+    HOSTED_LID_SERVER,
+    HOSTED_SERVER,
+    LID_SERVER,
+    PN_SERVER,
+    Jid,
+    lid,
+    pn,
+)
+from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.noise import Pattern
 from sitpayd.whatsapp.signal.session import PreKeyBundle
-from sitpayd.whatsapp.stanzas.message import phash
+from sitpayd.whatsapp.stanzas.message import phash, unhosted
+from sitpayd.whatsapp.stanzas.usync import HOSTED_DEVICE
 
 from .queues import DeviceQueue
 
@@ -99,18 +109,37 @@ class Device:
         return str(self.pn)
 
     @property
+    def is_hosted(self) -> bool:
+        """Whether it is a business's device in the cloud."""
+        return self.number == HOSTED_DEVICE
+
+    @property
     def pn(self) -> Jid:
         """Its address by phone number."""
+        if self.is_hosted:
+            return Jid(self.account.number, HOSTED_SERVER, self.number)
         return pn(self.account.number, self.number)
 
     @property
     def lid(self) -> Jid:
         """Its address by LID."""
+        if self.is_hosted:
+            return Jid(self.account.lid_user, HOSTED_LID_SERVER, self.number)
         return lid(self.account.lid_user, self.number)
 
     def address(self, server: str) -> Jid:
         """Its address in the form of this server."""
-        return self.lid if server == LID_SERVER else self.pn
+        return self.lid if server in (LID_SERVER, HOSTED_LID_SERVER) else self.pn
+
+    def renew(self, keys: DeviceKeys) -> None:
+        """Take the keys of another installation. What was handed out of the old ones may come."""
+        self.identity = keys.identity.public_key
+        self.registration_id = keys.registration_id
+        self.signed_prekey_id = keys.signed_prekey.key_id
+        self.signed_prekey = keys.signed_prekey.key_pair.public_key
+        self.signature = keys.signed_prekey.signature
+        self.signed_prekey_ids.add(self.signed_prekey_id)
+        self.prekeys.clear()
 
     def take_bundle(self) -> PreKeyBundle:
         """Hand out the keys for a new session; costs a one-time prekey, if there is one."""
@@ -136,6 +165,8 @@ class Account:
         key_index_list: serialised ADVSignedKeyIndexList and its time, made by the phone.
         business_name: what `<biz>` says in pair-success; None for an ordinary account.
         former: numbers of removed devices.
+        lid_refusal: ack error for messages that clients address to its LID; None takes them.
+        lid_is_hidden: nobody else is told which LID belongs to the number.
         watchers: accounts that asked for this one's devices and hear of changes.
         nct_salt: the secret that the phone gives its companions, 32 bytes.
         locked_until: until when it may begin no chats, UTC seconds; None: it was never locked.
@@ -155,6 +186,8 @@ class Account:
         self.key_index_list: tuple[bytes, int] | None = None
         self.former: set[int] = set()
         self.watchers: set[Account] = set()
+        self.lid_refusal: int | None = None
+        self.lid_is_hidden = False
         self.nct_salt = secrets.token_bytes(32)
         self.locked_until: float | None = None
         self.capped_until: float | None = None
@@ -199,6 +232,16 @@ class Account:
     def address(self, server: str) -> Jid:
         """The account's address in the form of this server."""
         return self.lid if server == LID_SERVER else self.pn
+
+    def alternate(self, server: str, told: Account) -> Jid | None:
+        """What an account is told of this one's other address, beside that of this server."""
+        if self.hides_lid_from(told):
+            return None
+        return self.pn if server == LID_SERVER else self.lid
+
+    def hides_lid_from(self, told: Account) -> bool:
+        """Whether an account is not told which LID belongs to the number."""
+        return self.lid_is_hidden and told is not self
 
     def next_number(self) -> tuple[int, int]:
         """Number and key index for a new companion."""
@@ -246,6 +289,7 @@ class Accounts:
 
     def of(self, jid: Jid) -> Account | None:
         """The account behind an address of either form."""
+        jid = unhosted(jid)
         if jid.server == PN_SERVER:
             return self._by_number.get(jid.user)
         return self._by_lid.get(jid.user) if jid.server == LID_SERVER else None

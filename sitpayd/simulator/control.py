@@ -162,6 +162,35 @@ def _add_accounts(app: QuartTrio, server: Server) -> None:
     async def show_account(number: str) -> Response:
         return jsonify(_account(phone_of(server, number).account))
 
+    @app.patch("/accounts/<number>")
+    async def change_account(number: str) -> Response:
+        account, body = phone_of(server, number).account, await read_body()
+        for name in body.names - {"lid_refusal", "lid_is_hidden"}:
+            raise ControlError(422, f"{name} cannot be changed", name)
+        refusal, is_hidden = account.lid_refusal, account.lid_is_hidden
+        if "lid_refusal" in body.names:
+            refusal = body.optional_number("lid_refusal")
+        if "lid_is_hidden" in body.names:
+            is_hidden = body.flag("lid_is_hidden")
+        account.lid_refusal, account.lid_is_hidden = refusal, is_hidden
+        return jsonify(_account(account))
+
+    @app.post("/accounts/<number>/reinstall")
+    async def reinstall(number: str) -> Response:
+        server.reinstall(phone := phone_of(server, number))
+        return jsonify(_account(phone.account))
+
+    @app.post("/accounts/<number>/companions")
+    async def add_companion(number: str) -> Response:
+        phone, body = phone_of(server, number), await read_body(optional=True)
+        try:
+            companion = server.add_companion(phone, is_hosted=body.flag("hosted", False))
+        except ValueError as error:
+            raise ControlError(409, str(error), "hosted") from error
+        response = jsonify(_device(server, companion.device))
+        response.status_code = 201
+        return response
+
     @app.post("/accounts/<number>/scan")
     async def scan(number: str) -> Response:
         phone, body = phone_of(server, number), await read_body()
@@ -301,6 +330,13 @@ def _add_devices(app: QuartTrio, server: Server) -> None:
     @app.get("/devices/<jid>")
     async def show_device(jid: str) -> Response:
         return jsonify(_device(server, companion_of(server, jid)))
+
+    @app.get("/devices/<jid>/inbox")
+    async def companion_inbox(jid: str) -> Response:
+        companion = server.companion_of(companion_of(server, jid))
+        if companion is None:
+            raise ControlError(409, "the device is a client's", "jid")
+        return jsonify([asdict(item) for item in companion.inbox])
 
     @app.delete("/devices/<jid>")
     async def unlink(jid: str) -> Response:

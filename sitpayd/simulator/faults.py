@@ -34,7 +34,8 @@ class FaultKind(StrEnum):
     leaves it unanswered; NO_DIGEST answers a question for the device's own keys without them.
     Of a phone: CORRUPT sends a message that does not decrypt; FORGET drops its sessions before it
     reads the next message; SILENT takes a message and sends no receipt, as if the phone were off;
-    PASSKEY answers a scan or a code with the request for the account's passkey.
+    PASSKEY answers a scan or a code with the request for the account's passkey; DEAF leaves a
+    request for a message once more unheard.
     """
 
     NACK = "nack"
@@ -62,6 +63,7 @@ class FaultKind(StrEnum):
     FORGET = "forget"
     SILENT = "silent"
     PASSKEY = "passkey"
+    DEAF = "deaf"
 
 
 @dataclass(frozen=True, slots=True)

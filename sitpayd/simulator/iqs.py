@@ -201,7 +201,7 @@ class IqDesk:
     ) -> usync.UserAnswer:
         if user.number is not None:
             account = self._accounts.by_number(user.number)
-            jid = account.lid if account else None
+            jid = _answered_as(account, device.account) if account else None
             contact = (user.number, account is not None)
             number_jid = pn(user.number)
         else:
@@ -216,7 +216,7 @@ class IqDesk:
         return usync.UserAnswer(
             jid,
             pn=number_jid,
-            lid=account.lid,
+            lid=None if account.hides_lid_from(device.account) else account.lid,
             devices=None if refused else _listed(account),
             key_index_list=account.key_index_list,
             contact=contact,
@@ -330,4 +330,11 @@ def _stored(device: Device) -> prekeys.Upload:
 
 def _listed(account: Account) -> tuple[usync.Device, ...]:
     devices = account.devices.values()
-    return tuple(usync.Device(device.number, device.key_index) for device in devices)
+    return tuple(
+        usync.Device(device.number, device.key_index, device.is_hosted) for device in devices
+    )
+
+
+def _answered_as(account: Account, told: Account) -> Jid:
+    """By which address a checked number is answered."""
+    return account.pn if account.hides_lid_from(told) else account.lid

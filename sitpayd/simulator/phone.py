@@ -1,100 +1,34 @@
-"""Phone: device 0 of an account, with real keys and Signal sessions, in this process.
+"""Phone: device 0 of an account, in this process.
 
-It sends and decrypts; its owner's hand, which links companions, is signing.py. Its stanzas take the
-same way as everybody else's, through the router and its queue; only the socket is missing. Sessions
-are kept by LID.
+It greets companions, tells them what it knows, and gives people its token. What it has in common
+with other devices here, keys, sessions and messages, is endpoint.py; its owner's hand, which links
+companions, is signing.py.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final
 
-import trio
-
-from sitpayd.whatsapp.errors import (
-    DecryptError,
-    DuplicateMessageError,
-    NoSessionError,
-    RemoteProtocolError,
-    UnknownPreKeyError,
-    WhatsAppError,
-)
-from sitpayd.whatsapp.jid import LID_SERVER, Jid
-from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey, prekey_id_after
-from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.schema import whatsapp_pb2 as pb
-from sitpayd.whatsapp.signal import session as signal
-from sitpayd.whatsapp.signal.record import SessionRecord
+from sitpayd.whatsapp.keys import DeviceKeys
 from sitpayd.whatsapp.stanzas import content as contents
-from sitpayd.whatsapp.stanzas import receipt as receipts
-from sitpayd.whatsapp.stanzas.message import (
-    PADDED_VERSION,
-    Enc,
-    IncomingMessage,
-    OutgoingMessage,
-    parse_incoming,
-)
+from sitpayd.whatsapp.stanzas.message import IncomingMessage
 from sitpayd.whatsapp.stanzas.privacy import bucket_start
 
 from .accounts import PHONE, Account, Device
-from .faults import FaultKind
+from .endpoint import Endpoint, new_id, outgoing
 from .greeting import MediaStore, history_of
 from .linking import Linking
-from .queues import Pending
 from .routing import Router
 from .signing import Signer
-from .violations import Kind
 from .waker import Waker
 
-_PREKEY_BATCH: Final = 20
-_MIN_PREKEYS: Final = 10
-_MAX_SENT: Final = 1_000
-_MAX_INBOX: Final = 10_000
-# As in the libraries: a device that asks oftener does not get it.
-_MAX_RETRIES: Final = 5
 
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A message as the phone decrypted it.
-
-    Attributes:
-        seq: counts up by one with each message of this phone, from 1.
-        peer: digits of the other person.
-        from_me: whether a companion of the own account sent it.
-        kind: as in `content.Content`.
-        t: server time, UTC seconds.
-    """
-
-    seq: int
-    id: str
-    peer: str
-    sender: str
-    text: str | None
-    kind: str
-    t: int
-    from_me: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    message: bytes
-    recipient: Account
-    server: str
-
-
-class Phone:
+class Phone(Endpoint):
     """One phone.
 
     Attributes:
-        inbox: what it decrypted, oldest first.
-        received: how many messages that were in all.
-        receipts: types of receipts that came for its messages, by id.
         signer: links its companions.
         people: with whom something was written.
     """
@@ -108,38 +42,12 @@ class Phone:
         waker: Waker,
         media: MediaStore,
     ) -> None:
-        self.account = account
-        self.keys = DeviceKeys.generate()
-        self.inbox: list[Received] = []
-        self.received = 0
-        self.receipts: OrderedDict[str, list[str]] = OrderedDict()
-        self._router = router
-        self._waker = waker
+        super().__init__(account, PHONE, router, waker, DeviceKeys.generate(), name="phone")
         self._media = media
-        self._sessions: dict[Jid, SessionRecord] = {}
-        self._prekeys: dict[int, KeyPair] = {}
-        self._next_prekey_id = 1
-        self._sent: OrderedDict[str, _Sent] = OrderedDict()
-        self._retries: dict[tuple[str, Jid], int] = {}
         self._app_state_key = contents.AppStateKey(
             secrets.token_bytes(6), secrets.token_bytes(32), int(time.time())
         )
         self.people: dict[Account, None] = {}
-        self._arrived = trio.Event()
-        signed_prekey = self.keys.signed_prekey
-        self.device = Device(
-            account,
-            PHONE,
-            identity=self.keys.identity.public_key,
-            registration_id=self.keys.registration_id,
-            signed_prekey_id=signed_prekey.key_id,
-            signed_prekey=signed_prekey.key_pair.public_key,
-            signature=signed_prekey.signature,
-            name="phone",
-        )
-        account.devices[PHONE] = self.device
-        self.device.link = self
-        self._top_up()
         self.signer = Signer(account, self.keys.identity, router, linkings, codes)
         self.signer.sign_devices()
 
@@ -198,7 +106,7 @@ class Phone:
     def _tell(self, device: Device, message: bytes) -> None:
         enc = self._encrypt(device, message)
         if enc is not None:
-            sent = _outgoing(_new_id(), device.pn, [(device.pn, enc)], category="peer")
+            sent = outgoing(new_id(), device.pn, [(device.pn, enc)], category="peer")
             self._router.submit(self.device, sent, is_fanout=False)
 
     def _meet(self, person: Account, *, gives: bool = False) -> None:
@@ -211,298 +119,30 @@ class Phone:
         if gives and (given is None or given.t < bucket_start(t)):
             self._router.give_token(self.account, person, t)
 
-    # --- sending ---
+    def reinstall(self) -> None:
+        """Begin with fresh keys, as on a new phone; the server unlinks the companions.
 
-    def send(self, to: Account, text: str, *, server: str = LID_SERVER) -> str:
-        """Send a text to every device of an account and to the own companions; return its id.
-
-        Args:
-            server: whether people are addressed by LID or by number.
+        What is on its way to the old keys cannot be read, and nobody is to blame for it.
         """
-        message_id = _new_id()
-        message = contents.text_message(text)
-        self._sent[message_id] = _Sent(message, to, server)
-        if len(self._sent) > _MAX_SENT:
-            self._sent.popitem(last=False)
-        devices = [*to.devices.values()]
-        if to is not self.account:
-            devices += self.account.devices.values()
-        devices.remove(self.device)
-        participants = []
-        for device in devices:
-            enc = self._encrypt_copy(device, message, to, server)
-            if enc is not None:
-                participants.append((device.address(server), enc))
-        peer_pn = to.pn if server == LID_SERVER and to is not self.account else None
-        sent = _outgoing(message_id, to.address(server), participants, peer_recipient_pn=peer_pn)
-        self._router.submit(self.device, sent)
-        self._meet(to, gives=True)
-        return message_id
+        self.keys = DeviceKeys.generate()
+        self._sessions.clear()
+        self._prekeys.clear()
+        self._retries.clear()
+        self._met = set()
+        self.device.renew(self.keys)
+        self._top_up()
+        self.signer.identity = self.keys.identity
+        self.signer.sign_devices()
 
-    def read(self, message_id: str) -> bool:
-        """Send a read receipt for a message of the inbox; False if it is not there."""
-        for received in self.inbox:
-            if received.id == message_id and not received.from_me:
-                account = self._router.accounts.by_number(received.peer)
-                if account is not None:
-                    node = receipts.read([message_id], account.lid, t=int(time.time()))
-                    self._router.receipt(self.device, node)
-                    return True
-        return False
-
-    async def arrival(self) -> None:
-        """Wait for the next message in the inbox; the caller brings the deadline."""
-        await self._arrived.wait()
-
-    def _encrypt_copy(self, device: Device, message: bytes, to: Account, server: str) -> Enc | None:
-        if device.account is self.account:
-            message = contents.device_sent(to.address(server), message)
-        enc = self._encrypt(device, message)
-        if enc is None:
-            return None
-        if device.number != PHONE and self._router.faults.take(self.device, FaultKind.CORRUPT):
-            return replace(enc, body=_corrupted(enc))
-        return enc
-
-    def _encrypt(self, device: Device, message: bytes, count: int = 0) -> Enc | None:
-        """Encrypt for a device, None if its keys are unusable."""
-        record = self._sessions.get(device.lid)
-        if record is None:
-            record = self._begin(device, device.take_bundle())
-            self._router.prekeys_taken(device)
-        if record is None:
-            return None
-        encrypted = signal.encrypt(
-            record, self.keys.identity, self.keys.registration_id, contents.pad(message)
-        )
-        self._sessions[device.lid] = encrypted.record
-        return Enc(encrypted.kind, PADDED_VERSION, encrypted.body, count)
-
-    def _begin(self, device: Device, bundle: signal.PreKeyBundle) -> SessionRecord | None:
-        previous = self._sessions.get(device.lid)
-        try:
-            record = signal.start(bundle, self.keys.identity, previous=previous)
-        except RemoteProtocolError as error:
-            self._router.violations.record(device, Kind.PREKEYS, f"unusable keys: {error}")
-            return None
-        self._sessions[device.lid] = record
-        return record
-
-    # --- receiving ---
-
-    def wake(self) -> None:
-        """There is something in the queue; the waker's task empties it."""
-        self._waker.wake(self)
-
-    def work(self) -> bool:
-        """Handle the next stanza of the queue; False if there is none."""
-        pending = self.device.queue.next(trio.current_time())
-        if pending is None:
-            return False
-        if pending.node.tag == "message":
-            self._receive_message(pending)
-        elif pending.node.tag == "receipt":
-            self._receive_receipt(pending.node)
-        else:
-            self._router.ack(self.device, receipts.ack(pending.node, self.device.pn))
-        return True
-
-    def _receive_message(self, pending: Pending) -> None:
-        node = pending.node
-        incoming = parse_incoming(node, self.account.pn, self.account.lid)
-        is_forgetful = self._router.faults.take(self.device, FaultKind.FORGET) is not None
-        if is_forgetful:
-            self._sessions.clear()
-        sender = self._session_address(incoming.sender)
-        for enc in incoming.encs:
-            try:
-                plaintext = self._decrypt(sender, enc)
-            except DuplicateMessageError:
-                continue
-            except DecryptError as error:
-                if not is_forgetful:
-                    self._fault(incoming, Kind.UNDECRYPTABLE, str(error) or type(error).__name__)
-                self._ask_again(node, sender, incoming.id, error)
-                return
-            self._retries.pop((incoming.id, sender), None)
-            self._take(incoming, enc, plaintext)
-        if self._router.faults.take(self.device, FaultKind.SILENT) is not None:
-            self._router.ack(self.device, receipts.ack(node, self.device.pn))
+    def _peer_message(self, incoming: IncomingMessage, content: contents.Content) -> None:
+        """Tell a companion again what it could not read, as far as it is known here."""
+        device = self._router.accounts.device(incoming.sender)
+        if content.kind != "phone_request" or device is None:
             return
-        receipt = receipts.delivery(node, active=True, from_me=incoming.from_me)
-        self._router.receipt(self.device, receipt)
-
-    def _decrypt(self, sender: Jid, enc: Enc) -> bytes:
-        record = self._sessions.get(sender)
-        if enc.kind == "pkmsg":
-            message = signal.parse_prekey_message(enc.body)
-            signed_prekey = self.keys.signed_prekey
-            prekey_id = message.prekey_id
-            decrypted = signal.decrypt_prekey_message(
-                record,
-                self.keys.identity,
-                signed_prekey.key_pair
-                if message.signed_prekey_id == signed_prekey.key_id
-                else None,
-                None if prekey_id is None else self._prekeys.get(prekey_id),
-                message,
-            )
-            if prekey_id is not None:
-                self._prekeys.pop(prekey_id, None)
-                self._top_up()
-        elif record is None:
-            raise NoSessionError("no session with this device")
-        else:
-            decrypted = signal.decrypt(record, self.keys.identity, enc.body)
-        self._sessions[sender] = decrypted.record
-        return decrypted.plaintext
-
-    def _take(self, incoming: IncomingMessage, enc: Enc, plaintext: bytes) -> None:
-        try:
-            padded = enc.version == PADDED_VERSION
-            content = contents.parse_message(contents.unpad(plaintext) if padded else plaintext)
-        except WhatsAppError as error:
-            self._fault(incoming, Kind.CONTENT, str(error))
-            return
-        is_peer = incoming.category == "peer"
-        if content.destination is not None and not incoming.from_me:
-            self._fault(incoming, Kind.CONTENT, "a stranger sends a copy for own devices")
-            return
-        # In a note to oneself the own devices are the recipients, too.
-        is_note = self._account(incoming.chat) is self.account
-        if incoming.from_me and content.destination is None and not (is_peer or is_note):
-            self._fault(incoming, Kind.CONTENT, "the copy for an own device is not wrapped")
-        if is_peer or content.kind in ("none", "protocol"):
-            return
-        chat = content.destination or incoming.chat
-        if incoming.from_me and self._account(chat) is not self._account(incoming.chat):
-            self._fault(incoming, Kind.CONTENT, "the copy names another chat than its stanza")
-        peer, author = self._account(chat), self._account(incoming.sender)
-        if peer is not None:
-            self._meet(peer)
-        self.received += 1
-        self.inbox.append(
-            Received(
-                seq=self.received,
-                id=incoming.id,
-                peer=chat.user if peer is None else peer.number,
-                sender=incoming.sender.user if author is None else author.number,
-                text=content.text,
-                kind=content.kind,
-                t=incoming.t or 0,
-                from_me=incoming.from_me,
-            )
-        )
-        del self.inbox[:-_MAX_INBOX]
-        self._arrived.set()
-        self._arrived = trio.Event()
-
-    def _ask_again(self, node: Node, sender: Jid, message_id: str, error: DecryptError) -> None:
-        count = self._retries.get((message_id, sender), 0) + 1
-        if count < _MAX_RETRIES:
-            self._retries[(message_id, sender)] = count
-            nothing_to_decrypt_with = isinstance(error, NoSessionError | UnknownPreKeyError)
-            prekey = self._fresh_prekey() if count > 1 or nothing_to_decrypt_with else None
-            receipt = receipts.retry_receipt(node, count, self.keys, prekey=prekey)
-            self._router.receipt(self.device, receipt)
-        self._router.ack(self.device, receipts.ack(node, self.device.pn))
-
-    def _receive_receipt(self, node: Node) -> None:
-        receipt = receipts.parse_receipt(node)
-        for message_id in receipt.ids:
-            kinds = self.receipts.setdefault(message_id, [])
-            kinds.append(receipt.type or "delivered")
-            if len(self.receipts) > _MAX_SENT:
-                self.receipts.popitem(last=False)
-            if receipt.retry is not None:
-                self._send_again(message_id, receipt, receipt.retry)
-        self._router.ack(self.device, receipts.ack(node, self.device.pn))
-
-    def _send_again(
-        self, message_id: str, receipt: receipts.Receipt, retry: receipts.Retry
-    ) -> None:
-        sent = self._sent.get(message_id)
-        device = None if receipt.from_ is None else self._router.accounts.device(receipt.from_)
-        if sent is None or device is None or retry.count > _MAX_RETRIES:
-            return
-        # A companion that could not decrypt gets a new session, from its own keys if it sent some.
-        bundle = retry.bundle
-        if bundle is None:
-            bundle = device.take_bundle()
-            self._router.prekeys_taken(device)
-        if self._begin(device, bundle) is None:
-            return
-        message, recipient = sent.message, None
-        if device.account is self.account:
-            recipient = sent.recipient.address(sent.server)
-            message = contents.device_sent(recipient, message)
-        address = device.address(sent.server)
-        enc = self._encrypt(device, message, retry.count)
-        if enc is None:
-            return
-        again = _outgoing(message_id, address, [(address, enc)], recipient=recipient)
-        self._router.submit(self.device, again, is_fanout=False)
-
-    # --- small things ---
-
-    def _session_address(self, jid: Jid) -> Jid:
-        account = self._account(jid)
-        return jid if account is None else account.lid.with_device(jid.device)
-
-    def _account(self, jid: Jid) -> Account | None:
-        return self._router.accounts.of(jid)
-
-    def _fault(self, incoming: IncomingMessage, kind: Kind, text: str) -> None:
-        sender = self._router.accounts.device(incoming.sender) or incoming.sender
-        self._router.violations.record(sender, kind, f"message {incoming.id}: {text}")
-
-    def _top_up(self) -> None:
-        if len(self.device.prekeys) >= _MIN_PREKEYS:
-            return
-        for _ in range(_PREKEY_BATCH):
-            prekey = self._fresh_prekey()
-            self.device.prekeys[prekey.key_id] = prekey.key_pair.public_key
-            self.device.known_prekeys[prekey.key_id] = prekey.key_pair.public_key
-
-    def _fresh_prekey(self) -> PreKey:
-        prekey = PreKey(self._next_prekey_id, KeyPair.generate())
-        self._next_prekey_id = prekey_id_after(prekey.key_id)
-        self._prekeys[prekey.key_id] = prekey.key_pair
-        return prekey
-
-
-def _outgoing(
-    id: str,
-    to: Jid,
-    participants: list[tuple[Jid, Enc]],
-    *,
-    category: str | None = None,
-    peer_recipient_pn: Jid | None = None,
-    recipient: Jid | None = None,
-) -> OutgoingMessage:
-    return OutgoingMessage(
-        id=id,
-        to=to,
-        type="text",
-        category=category,
-        participants=tuple(participants),
-        group_body=None,
-        peer_recipient_pn=peer_recipient_pn,
-        recipient=recipient,
-        phash=None,
-        device_identity=None,
-    )
-
-
-def _corrupted(enc: Enc) -> bytes:
-    """The ciphertext with a flipped bit in its MAC."""
-    if enc.kind == "msg":
-        return enc.body[:-1] + bytes((enc.body[-1] ^ 1,))
-    version, outer = enc.body[:1], pb.PreKeySignalMessage.FromString(enc.body[1:])
-    outer.message = outer.message[:-1] + bytes((outer.message[-1] ^ 1,))
-    return version + outer.SerializeToString()
-
-
-def _new_id() -> str:
-    """A message id as an Android phone makes it: 32 hex digits."""
-    return secrets.token_hex(16).upper()
+        known = [(name, self._kept.get(name.id)) for name in content.asked]
+        found = [
+            contents.kept_message(name, kept.message, kept.t, kept.push_name)
+            for name, kept in known
+            if kept is not None and self._account(name.chat) is kept.chat
+        ]
+        self._tell(device, contents.placeholder_answer(incoming.id, found))

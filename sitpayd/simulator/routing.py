@@ -168,7 +168,7 @@ class Router:
             return UNKNOWN_RECIPIENT
         if recipient is None:
             return UNKNOWN_RECIPIENT
-        if any(jid.server != sent.to.server for jid, _ in sent.participants):
+        if any(jid.is_lid != sent.to.is_lid for jid, _ in sent.participants):
             self.violations.record(
                 sender, Kind.ADDRESS, f"message {sent.id} mixes addresses by number and by LID"
             )
@@ -178,13 +178,15 @@ class Router:
             self._fault(sender, Kind.TOKEN, sent.id, fault)
             if sent.category == "peer" or not is_fanout:
                 return NO_TOKEN_HERE
+        # Devices of this process are not put to the test, and notes to oneself are no messages.
+        if sender.noise is None or recipient is sender.account:
+            return None
         if is_fanout and not sent.is_partial:
             demanded = self.options.token_refusal
             refusal = self.trust.refusal(sender, recipient, sent, demanded)
             if refusal is not None:
                 return refusal
-        is_by_number = sent.to.server == PN_SERVER and recipient is not sender.account
-        return self.options.pn_refusal if is_by_number and sender.number != PHONE else None
+        return recipient.lid_refusal if sent.to.is_lid else self.options.pn_refusal
 
     def _targets(
         self, sender: Device, recipient: Account, sent: messages.OutgoingMessage
@@ -277,8 +279,7 @@ class Router:
         enc: messages.Enc,
         entry: Entry,
     ) -> None:
-        server = sent.to.server
-        other = PN_SERVER if server == LID_SERVER else LID_SERVER
+        server = LID_SERVER if sent.to.is_lid else PN_SERVER
         is_peer = sent.category == "peer"
         is_own = target.account is sender.account and not is_peer
         chat = None
@@ -294,8 +295,12 @@ class Router:
             recipient=chat,
             # Not beside `recipient`: Baileys takes it for the other address of the chat, and
             # from then on for that of the wrong person.
-            sender_alt=None if is_peer or is_own else sender.account.address(other),
-            recipient_alt=None if alternate is None else alternate.address(other),
+            sender_alt=None
+            if is_peer or is_own
+            else sender.account.alternate(server, target.account),
+            recipient_alt=(
+                None if alternate is None else alternate.alternate(server, target.account)
+            ),
             push_name=sender.account.name or None,
         )
         times = 2 if self.faults.take(target, FaultKind.REPEAT_MESSAGE) else 1
@@ -496,14 +501,17 @@ class Router:
         for device in account.devices.values():
             if device is not changed:
                 self.notify(device, own, from_=account.pn, told=told)
-        listed = notifications.ListedDevice(changed.pn, changed.lid, changed.key_index)
+        is_told = not account.lid_is_hidden
+        listed = notifications.ListedDevice(
+            changed.pn, changed.lid if is_told else None, changed.key_index
+        )
         others = notifications.DevicesChanged(
             account.pn,
-            account.lid,
+            account.lid if is_told else None,
             action,
             (listed,),
             account.hash(PN_SERVER),
-            account.hash(LID_SERVER),
+            account.hash(LID_SERVER) if is_told else None,
         )
         for watcher in account.watchers - {account}:
             for device in watcher.devices.values():
@@ -511,6 +519,14 @@ class Router:
                 # device from the hash in its next ack.
                 if account.lid_user in device.told:
                     self.notify(device, others)
+
+    def identity_changed(self, account: Account) -> None:
+        """Tell all who asked for an account's devices that its phone has other keys."""
+        for watcher in account.watchers - {account}:
+            told = account.alternate(PN_SERVER, watcher)
+            changed = notifications.IdentityChanged(account.pn, told)
+            for device in watcher.devices.values():
+                self.notify(device, changed)
 
     def prekeys_taken(self, device: Device) -> None:
         """Tell a device that few of its one-time prekeys are left."""

@@ -19,9 +19,11 @@ from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.noise import ServerKeys
 from sitpayd.whatsapp.stanzas import iq
 from sitpayd.whatsapp.stanzas.failure import StreamError, stream_error
+from sitpayd.whatsapp.stanzas.usync import HOSTED_DEVICE
 
 from .accounts import Account, Accounts, Device
 from .client import Client, Stage
+from .companions import Companion
 from .dials import Dials
 from .faults import Faults
 from .greeting import MediaStore
@@ -68,6 +70,7 @@ class Server:
         self._away_until = -math.inf
         self.waker = Waker()
         self._phones: dict[Account, Phone] = {}
+        self._companions: dict[Device, Companion] = {}
 
     @property
     def options(self) -> Options:
@@ -112,6 +115,30 @@ class Server:
         if account is None:
             raise KeyError(number)
         return self._phones[account]
+
+    def add_companion(self, phone: Phone, *, is_hosted: bool = False) -> Companion:
+        """Link a companion that lives in this process, or a business's device in the cloud.
+
+        Raises:
+            ValueError: If the account has its device in the cloud already.
+        """
+        if is_hosted and HOSTED_DEVICE in phone.account.devices:
+            raise ValueError("the account has its device in the cloud already")
+        companion = Companion(phone, self.router, self.waker, is_hosted=is_hosted)
+        self._companions[companion.device] = companion
+        self.linked(companion.device)
+        return companion
+
+    def companion_of(self, device: Device) -> Companion | None:
+        """The companion of this process that a device is; None: it is a client's."""
+        return self._companions.get(device)
+
+    def reinstall(self, phone: Phone) -> None:
+        """Let a person begin on a new phone: other keys, and no companions any more."""
+        for device in list(phone.account.companions):
+            self.unlink(device)
+        phone.reinstall()
+        self.router.identity_changed(phone.account)
 
     def client(self, device: Device) -> Client | None:
         """The socket of a device, if it is connected."""
@@ -165,6 +192,7 @@ class Server:
         if account.devices.pop(device.number, None) is None:
             return
         account.former.add(device.number)
+        self._companions.pop(device, None)
         self._phones[account].signer.sign_devices()
         self.router.devices_changed(account, device, "remove")
         client = self.client(device)

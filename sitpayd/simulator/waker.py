@@ -1,4 +1,4 @@
-"""Waker: lets the phones that have something in their queues work, in a task of its own."""
+"""Waker: lets the endpoints that have something in their queues work, in a task of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Worker(Protocol):
 
 
 class Waker:
-    """The phones that have something to do."""
+    """The endpoints that have something to do."""
 
     def __init__(self) -> None:
         self._awake: OrderedDict[Worker, None] = OrderedDict()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
-from sitpayd.storage.contacts import note_account, person_digest, welcome
+from sitpayd.storage.contacts import PN_SUFFIX, note_account, person_digest, welcome
 from sitpayd.storage.database import Unit
 from sitpayd.storage.people import keep_name
 from sitpayd.storage.phone import keep_told
@@ -30,7 +30,7 @@ from sitpayd.storage.records import (
 )
 from sitpayd.storage.sessions import (
     delete_prekey,
-    learn_mapping,
+    names_of,
     save_identities,
     save_sessions,
 )
@@ -53,7 +53,6 @@ INSERT INTO inbox (device_id, seq, message_id, wa_message_id, dedupe_digest, cha
     sender_sealed, push_name_sealed, text_sealed, from_me, timestamp, received_at,
     chat_digest)
 SELECT id, last_seq + 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM device WHERE id = ?
-ON CONFLICT (device_id, dedupe_digest) DO NOTHING
 RETURNING seq
 """
 
@@ -67,7 +66,6 @@ def receive(
     sessions: Mapping[Address, bytes],
     identities: Mapping[Address, bytes],
     used_prekey_id: int | None = None,
-    mappings: Iterable[tuple[str, str]] = (),
     told: tuple[str, Told] | None = None,
 ) -> bool:
     """Store what decrypting a stanza brought, all of it or nothing; then it may be acknowledged.
@@ -77,15 +75,11 @@ def receive(
     Args:
         incoming: the message; None if the stanza held none for a reader.
         ciphertext_digests: digest of each ciphertext that was decrypted.
-        mappings: phone number and LID pairs the stanza told, user parts.
         told: what a message of our own account tells this device, and the message's id.
 
     Returns:
         Whether there is a new message.
     """
-    for pn, lid in mappings:
-        # Before the sessions: they are saved under the names that hold from now on.
-        learn_mapping(unit, device_id, pn, lid)
     save_sessions(unit, device_id, sessions)
     save_identities(unit, device_id, identities)
     if used_prekey_id is not None:
@@ -241,20 +235,21 @@ def forget_ciphertexts(unit: Unit, before: datetime, limit: int = 1000) -> int:
 
 
 def _insert(unit: Unit, device_id: int, incoming: Incoming) -> bool:
+    if _is_known(unit, device_id, incoming):
+        return False
     message_id = new_message_id()
 
     def seal(column: str, value: str) -> bytes:
         return unit.vault.seal("inbox", device_id, column, message_id, value.encode())
 
     chat_digest = person_digest(unit, device_id, incoming.chat)
-    known_by = f"{device_id}|{incoming.chat}|{incoming.sender}|{incoming.wa_message_id}"
     seq = unit.value(
         int,
         _INSERT,
         (
             message_id,
             incoming.wa_message_id,
-            unit.vault.digest(f"incoming|{known_by}"),
+            _known_by(unit, device_id, incoming.chat, incoming.sender, incoming.wa_message_id),
             seal("chat", incoming.chat),
             seal("sender", incoming.sender),
             None if incoming.push_name is None else seal("push_name", incoming.push_name),
@@ -266,12 +261,34 @@ def _insert(unit: Unit, device_id: int, incoming: Incoming) -> bool:
             device_id,
         ),
     )
-    if seq is None:
-        return False
+    assert seq is not None
     welcome(unit, device_id, chat_digest)
     note_account(unit, device_id, chat_digest)
     unit.run("UPDATE device SET last_seq = ? WHERE id = ?", (seq, device_id))
     return True
+
+
+def _is_known(unit: Unit, device_id: int, incoming: Incoming) -> bool:
+    """Whether this message stands here, under whichever names of chat and sender."""
+    # A chat is named by the digits of its number, as soon as that is known.
+    chat = incoming.chat if "@" in incoming.chat else incoming.chat + PN_SUFFIX
+    senders = names_of(unit, device_id, incoming.sender)
+    chats = senders if chat in senders else names_of(unit, device_id, chat)
+    digests = [
+        _known_by(unit, device_id, name.removesuffix(PN_SUFFIX), sender, incoming.wa_message_id)
+        for name in chats
+        for sender in senders
+    ]
+    marks = ", ".join("?" * len(digests))
+    found = unit.row(
+        f"SELECT 1 FROM inbox WHERE device_id = ? AND dedupe_digest IN ({marks}) LIMIT 1",
+        (device_id, *digests),
+    )
+    return found is not None
+
+
+def _known_by(unit: Unit, device_id: int, chat: str, sender: str, wa_message_id: str) -> bytes:
+    return unit.vault.digest(f"incoming|{device_id}|{chat}|{sender}|{wa_message_id}")
 
 
 def _view(unit: Unit, row: sqlite3.Row) -> MessageView:

@@ -457,6 +457,28 @@ def mark_receipt(
     return moved
 
 
+def resends_of(unit: Unit, device_id: int, row_id: int, device: str) -> int:
+    """How often a device was sent a message anew; more than any limit if it is to get no other."""
+    count = unit.value(
+        int,
+        "SELECT resends ->> ? FROM outbox WHERE id = ? AND device_id = ?",
+        (_resend_path(unit, device_id, device), row_id, device_id),
+    )
+    return count or 0
+
+
+def note_served(unit: Unit, device_id: int, wa_message_ids: Iterable[str], device: str) -> None:
+    """Note that another device of our own account has these messages: it gets no resend."""
+    for wa_message_id in wa_message_ids:
+        row_id = unit.value(
+            int,
+            "SELECT id FROM outbox WHERE device_id = ? AND wa_message_id = ?",
+            (device_id, wa_message_id),
+        )
+        if row_id is not None:
+            _set_resends(unit, device_id, row_id, device, _NEVER_AGAIN)
+
+
 def count_resend(
     unit: Unit,
     device_id: int,
@@ -464,22 +486,20 @@ def count_resend(
     device: str,
     limit: int,
     sessions: Mapping[Address, bytes],
+    identities: Mapping[Address, bytes],
 ) -> bool:
-    """Store a resend to one device, with the sessions it was encrypted with.
+    """Store a resend to one device, with the keys it was encrypted with.
 
     Returns:
         False if that device was served this often already, or has said that it has the message:
         then nothing is stored.
     """
-    count = unit.value(
-        int,
-        "SELECT resends ->> ? FROM outbox WHERE id = ? AND device_id = ?",
-        (_resend_path(unit, device_id, device), row_id, device_id),
-    )
-    if (count or 0) >= limit:
+    count = resends_of(unit, device_id, row_id, device)
+    if count >= limit:
         return False
-    _set_resends(unit, device_id, row_id, device, (count or 0) + 1)
+    _set_resends(unit, device_id, row_id, device, count + 1)
     save_sessions(unit, device_id, sessions)
+    save_identities(unit, device_id, identities)
     return True
 
 

@@ -51,6 +51,10 @@ class UnknownPreKeyError(DecryptError):
     """The message was made for a prekey we do not hold (any more)."""
 
 
+class InvalidKeyError(DecryptError):
+    """A public key in the message is malformed or unusable."""
+
+
 class DuplicateMessageError(DecryptError):
     """The message key of this counter was used already: a repetition."""
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sitpayd.storage.database import Database, open_database
+from tests.actors.home import Home, at_home
 from tests.storage.builders import Clock, Tenant, some_tenant, some_vault
 
 
@@ -23,3 +24,8 @@ async def database(clock: Clock) -> AsyncIterator[Database]:
 @pytest.fixture
 async def tenant(database: Database) -> Tenant:
     return await some_tenant(database)
+
+
+@pytest.fixture
+async def home(database: Database, tenant: Tenant) -> Home:
+    return await at_home(database, tenant)

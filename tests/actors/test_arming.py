@@ -5,14 +5,24 @@ from typing import Literal
 
 import pytest
 
-from sitpayd.actors.arming import ArmedMessage, ArmedResend, address_of, arm, arm_resend
-from sitpayd.actors.commands import Arm
+from sitpayd.actors.arming import (
+    ArmedMessage,
+    ArmedResend,
+    address_of,
+    arm,
+    arm_phone_request,
+    arm_resend,
+    canonical,
+)
+from sitpayd.actors.commands import Arm, AskPhone, Resend
+from sitpayd.actors.events import Unread
 from sitpayd.storage.records import Address
 from sitpayd.whatsapp.codec import decode
 from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.jid import Jid
+from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import Encrypted, PreKeyBundle, SessionRecord, start
-from sitpayd.whatsapp.stanzas.content import Content, parse_message, unpad
+from sitpayd.whatsapp.stanzas.content import Content, MessageName, parse_message, unpad
 from sitpayd.whatsapp.stanzas.message import Enc, OutgoingMessage, parse_outgoing
 from sitpayd.whatsapp.stanzas.receipt import Receipt, Retry
 from tests.actors.builders import (
@@ -194,11 +204,16 @@ def test_sessions_of_hosted_devices_are_filed_like_ordinary_ones() -> None:
 
 
 def asked(
-    device: Jid, bundle: PreKeyBundle | None = None, *, recipient: Jid | None = None
-) -> Receipt:
-    retry = Retry(2, SERVER_T, 7, None, bundle, None)
+    device: Jid,
+    bundle: PreKeyBundle | None = None,
+    *,
+    recipient: Jid | None = None,
+    anew: bool = False,
+) -> Resend:
+    retry = Retry(2, SERVER_T, 7, None, None, None)
     ids = (ROW.wa_message_id,)
-    return Receipt(ids, device, None, "retry", None, recipient, SERVER_T, False, retry)
+    receipt = Receipt(ids, device, None, "retry", None, recipient, SERVER_T, False, retry)
+    return Resend(receipt, Node("ack"), bundle, anew)
 
 
 def resent(what: ArmedResend | None) -> tuple[OutgoingMessage, Enc]:
@@ -228,11 +243,93 @@ def test_resend_without_keys_uses_the_session_there_is() -> None:
 
 def test_resend_to_a_device_of_our_own_says_for_whom_it_was() -> None:
     phone = Party(1)
-    receipt = asked(OUR_PHONE, phone.bundle(), recipient=FRIEND_LID)
-    message, enc = resent(arm_resend(ROW, receipt, CREDENTIALS, None))
+    order = asked(OUR_PHONE, phone.bundle(), recipient=FRIEND_LID)
+    message, enc = resent(arm_resend(ROW, order, CREDENTIALS, None))
     assert message.recipient == FRIEND_LID
     assert read(phone, enc).destination == FRIEND_LID
 
 
 def test_resend_without_session_and_keys_is_not_armed() -> None:
     assert arm_resend(ROW, asked(COMPANION), CREDENTIALS, None) is None
+
+
+def test_resend_anew_leaves_nothing_of_the_old_session() -> None:
+    friend = Party(1)
+    first = armed(
+        arm(command((COMPANION,), {COMPANION: friend.bundle()}), CREDENTIALS, NO_SESSIONS)
+    )
+    record = first.sessions[address_of(COMPANION)]
+    kept = arm_resend(ROW, asked(COMPANION, friend.bundle()), CREDENTIALS, record)
+    anew = arm_resend(ROW, asked(COMPANION, friend.bundle(), anew=True), CREDENTIALS, record)
+    assert kept is not None
+    assert anew is not None
+    assert len(kept.sessions[address_of(COMPANION)].archived) == 1
+    assert anew.sessions[address_of(COMPANION)].archived == ()
+    assert arm_resend(ROW, asked(COMPANION, anew=True), CREDENTIALS, record) is None
+
+
+# --- addresses ---
+
+
+LIDS = {FRIEND_PN.user: FRIEND_LID.user}
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        FRIEND_PN.with_device(99),
+        FRIEND_LID.with_device(99),
+        Jid(FRIEND_PN.user, "hosted", 99),
+        Jid(FRIEND_LID.user, "hosted.lid", 99),
+    ],
+    ids=str,
+)
+def test_device_has_one_address_whatever_it_is_called(device: Jid) -> None:
+    assert address_of(device, LIDS) == (str(FRIEND_LID), 99)
+    assert canonical(device, LIDS) == FRIEND_LID.with_device(99)
+
+
+def test_number_without_a_known_lid_is_an_address_of_its_own() -> None:
+    assert address_of(OWN_PN, LIDS) == (str(OWN_PN.bare), OWN_PN.device)
+
+
+def test_message_by_number_uses_the_session_that_stands_under_the_lid() -> None:
+    friend = Party(1)
+    first = armed(
+        arm(command((COMPANION,), {COMPANION: friend.bundle()}), CREDENTIALS, NO_SESSIONS)
+    )
+    by_number = FRIEND_PN.with_device(COMPANION.device)
+    order = Arm(ROW, FRIEND_PN, None, (by_number,), (), "2:", {})
+    again = armed(arm(order, CREDENTIALS, first.sessions, LIDS))
+    assert set(again.sessions) == {address_of(COMPANION)}
+    assert again.devices == (by_number,)
+
+
+# --- questions for the phone ---
+
+
+UNREAD = Unread(MessageName(FRIEND_LID, "3EB0AA", from_me=False), "known as", SERVER_T)
+
+
+def test_phone_is_asked_in_a_message_of_its_own() -> None:
+    phone = Party(1)
+    what = arm_phone_request(AskPhone(UNREAD, phone.bundle()), "3EB0CC", CREDENTIALS, None)
+    message, enc = resent(what)
+    assert (message.id, message.to, message.category) == ("3EB0CC", OWN_PN.bare, "peer")
+    assert message.device_identity == PAIRED.signed_identity
+    assert read(phone, enc).asked == (UNREAD.name,)
+    assert what is not None
+    assert set(what.sessions) == {(str(OWN_LID.bare), 0)}
+
+
+def test_phone_is_asked_in_the_session_there_is() -> None:
+    phone = Party(1)
+    first = arm_phone_request(AskPhone(UNREAD, phone.bundle()), "1", CREDENTIALS, None)
+    assert first is not None
+    (record,) = first.sessions.values()
+    _, enc = resent(arm_phone_request(AskPhone(UNREAD), "2", CREDENTIALS, record))
+    assert read(phone, enc).asked == (UNREAD.name,)
+
+
+def test_phone_without_session_and_keys_is_not_asked() -> None:
+    assert arm_phone_request(AskPhone(UNREAD), "1", CREDENTIALS, None) is None

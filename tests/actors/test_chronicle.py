@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sitpayd.actors.chronicle import Chronicle
-from sitpayd.actors.commands import Dial, HangUp
+from sitpayd.actors.commands import Dial, FoundIn, HangUp, TellIdentityChanged
 from sitpayd.actors.events import LossKind, Lost, NetworkEvent, Opened, Received, Tick
 from sitpayd.actors.messages import Deliver, Logout, Network, Pause, Reconnect, Remove, Resume
 from sitpayd.actors.phase import Phase
@@ -12,7 +12,7 @@ from sitpayd.actors.status import Evidence, Proof
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas import failure
 from sitpayd.whatsapp.stanzas.failure import ConnectFailure, StreamError
-from tests.actors.builders import a_record
+from tests.actors.builders import FRIEND_LID, a_record
 
 
 @pytest.fixture
@@ -123,3 +123,21 @@ def test_each_unanswered_ping_is_told_once(handle: DeviceHandle, chronicle: Chro
         ("ping_unanswered", "2"),
         ("ping_unanswered", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("found_in", "detail"),
+    [
+        ("notification", "WhatsApp says so"),
+        ("message", "seen in a message"),
+        ("resend", "seen in a request for a message"),
+        ("bundle", "seen when they were asked for"),
+    ],
+)
+def test_changed_identity_is_told_without_saying_whose(
+    handle: DeviceHandle, chronicle: Chronicle, found_in: FoundIn, detail: str
+) -> None:
+    chronicle.did(TellIdentityChanged(FRIEND_LID, found_in))
+
+    assert told(handle) == [("identity_changed", detail)]
+    assert FRIEND_LID.user not in handle.recorder.events()[0].text

@@ -18,7 +18,7 @@ from sitpayd.whatsapp.stanzas import receipt
 from sitpayd.whatsapp.stanzas.message import parse_outgoing
 from sitpayd.whatsapp.stanzas.privacy import BUCKET_S, GivenToken, Proof, cstoken
 from tests.actors.builders import FRIEND_LID, FRIEND_PN, OWN_LID, bundle_of, some_identity
-from tests.actors.test_memory import Home
+from tests.actors.home import Home
 from tests.storage.builders import NOON, Clock, Tenant
 
 NOW = int(NOON.timestamp())
@@ -127,7 +127,7 @@ async def test_resend_for_a_retry_receipt_carries_nothing(home: Home) -> None:
             ),
         )
     )
-    answer = await home.reception.resend(Resend(asked, Node("ack")))
+    answer = await home.resender.resend(Resend(asked, Node("ack")))
     again, _ = answer.nodes
     assert parse_outgoing(again).proof is None
 

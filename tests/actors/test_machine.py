@@ -14,15 +14,16 @@ from sitpayd.actors.commands import (
     HangUp,
     KeepToken,
     Learn,
+    LookUpResend,
     MakePreKeys,
     MarkReceipt,
     MarkUploaded,
     NextRow,
     Receive,
-    Resend,
     SaveRest,
     Send,
     SettleLoggedOut,
+    TellIdentityChanged,
 )
 from sitpayd.actors.events import (
     Answer,
@@ -411,7 +412,7 @@ def test_retry_receipt_asks_for_a_resend() -> None:
     children = (Node("retry", {"count": "1"}), Node("registration", {}, bytes(4)))
     node = Node("receipt", {"id": "R", "from": FRIEND_LID, "type": "retry"}, children)
     play = connected_play().hears(node)
-    play.expects(Resend(receipt.parse_receipt(node), receipt.ack(node, OWN_PN)))
+    play.expects(LookUpResend(receipt.parse_receipt(node)))
 
 
 def test_receipt_that_cannot_be_read_is_acknowledged() -> None:
@@ -502,7 +503,8 @@ def test_enough_prekeys_left_need_nothing() -> None:
 
 def test_changed_identity_drops_the_sessions() -> None:
     play, changed = connected_play(), notified(notification.IdentityChanged(FRIEND_LID))
-    play.hears(changed).expects(DropSessions(FRIEND_LID), acked(changed))
+    told = TellIdentityChanged(FRIEND_LID, "notification")
+    play.hears(changed).expects(DropSessions(FRIEND_LID), told, acked(changed))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from sitpayd.actors.commands import (
     SaveFact,
     SaveNewChatHold,
     Send,
+    TellIdentityChanged,
 )
 from sitpayd.actors.events import RowLoaded
 from sitpayd.actors.messages import Deliver
@@ -79,7 +80,8 @@ def held(until: float, reason: str) -> tuple[SaveNewChatHold, HoldFirstContacts]
 def test_ack_stands_behind_what_makes_the_effect_last() -> None:
     play = connected_play()
     changed = notified(notification.IdentityChanged(FRIEND_LID))
-    play.hears(changed).expects(DropSessions(FRIEND_LID), acked(changed))
+    told = TellIdentityChanged(FRIEND_LID, "notification")
+    play.hears(changed).expects(DropSessions(FRIEND_LID), told, acked(changed))
     dirty = notified(notification.AppStateChanged((("regular", 3),)))
     play.hears(dirty).expects(SaveFact(f"{DIRTY_FACT}regular", b"3"), acked(dirty))
     locked = lock(active=True)

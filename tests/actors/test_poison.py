@@ -111,15 +111,32 @@ async def test_row_that_crashes_when_it_is_written_is_unknown_and_the_rest_goes_
     assert ward.crashes == 3
 
 
+MESSAGE = Node("message", {"id": "M", "from": FRIEND_LID, "t": str(SERVER_T)})
+RETRY = Node(
+    "receipt",
+    {"id": "R", "from": FRIEND_LID, "type": "retry"},
+    (Node("retry", {"count": "1"}), Node("registration", {}, bytes(4))),
+)
+
+
+@pytest.mark.parametrize(
+    ("stanza", "handler"),
+    [
+        (MESSAGE, "sitpayd.actors.reception.Reception.receive"),
+        (RETRY, "sitpayd.actors.resender.Resender.look_up"),
+        (RETRY, "sitpayd.actors.repairs.Repairs.looked_up"),
+    ],
+    ids=["message", "retry receipt", "what follows from a retry receipt"],
+)
 async def test_row_is_not_blamed_for_what_others_send(
-    ward: Ward, autojump_clock: MockClock
+    ward: Ward, autojump_clock: MockClock, stanza: Node, handler: str
 ) -> None:
     await ward.link()
     row = await ward.put()
     kind = ward.answer
     ward.transport.answer = lambda node: [] if node.tag == "message" else kind(node)
 
-    async def die(*_: object) -> None:
+    def die(*_: object) -> None:
         raise ZeroDivisionError
 
     async with ward.supervised():
@@ -128,8 +145,8 @@ async def test_row_is_not_blamed_for_what_others_send(
             await wait_all_tasks_blocked()
             # The row is in flight, and something comes in whose handling crashes.
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("sitpayd.actors.reception.Reception.receive", die)
-                await line.say(Node("message", {"id": "M", "from": FRIEND_LID, "t": str(SERVER_T)}))
+                patch.setattr(handler, die)
+                await line.say(stanza)
                 await wait_all_tasks_blocked()
         assert await ward.told(row) == ("armed", None)
 

@@ -5,19 +5,28 @@ from dataclasses import replace
 import pytest
 
 from sitpayd.actors.receiving import (
+    MAX_RETRIES_A_MINUTE,
+    MAX_RETRY_COUNT,
     Opening,
     Repeated,
+    RetryBudget,
+    RetryPlan,
     Unreadable,
+    admitted,
     digest_of,
     needed_prekey,
     open_pairwise,
+    retry_plan,
 )
 from sitpayd.whatsapp.errors import RemoteProtocolError
+from sitpayd.whatsapp.jid import Jid
 from sitpayd.whatsapp.keys import KeyPair
+from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.schema.whatsapp_pb2 import SignalMessage
 from sitpayd.whatsapp.signal.session import Encrypted, PreKeyBundle
 from sitpayd.whatsapp.stanzas.content import Content, pad, text_message
-from sitpayd.whatsapp.stanzas.message import PADDED_VERSION, Enc
-from tests.actors.builders import KEYS
+from sitpayd.whatsapp.stanzas.message import PADDED_VERSION, Enc, parse_incoming
+from tests.actors.builders import FRIEND_LID, FRIEND_PN, KEYS, OWN_LID, OWN_PN
 from tests.whatsapp.signal.parties import Party
 
 PREKEY = KeyPair.generate()
@@ -168,3 +177,68 @@ def test_digest_tells_ciphertexts_apart() -> None:
     assert digest_of(one) == digest_of(replace(one, kind="pkmsg"))
     assert digest_of(one) != digest_of(two)
     assert len(digest_of(one)) == 32
+
+
+def test_unusable_key_is_told() -> None:
+    _, first = acquainted()
+    fields = SignalMessage(ratchetKey=b"\x05" + bytes(32), counter=0, ciphertext=bytes(16))
+    enc = Enc("msg", PADDED_VERSION, b"\x33" + fields.SerializeToString() + bytes(8))
+    assert open_pairwise(enc, first.record, KEYS, None) == Unreadable(2, needs_keys=False)
+
+
+# --- how it is asked for again ---
+
+
+@pytest.mark.parametrize(
+    ("before", "count_of_sender", "needs_keys", "plan"),
+    [
+        (0, 0, False, RetryPlan(1, with_keys=False)),
+        (0, 0, True, RetryPlan(1, with_keys=True)),
+        (1, 0, False, RetryPlan(2, with_keys=True)),
+        (1, 2, False, RetryPlan(3, with_keys=True)),
+        (3, 1, False, RetryPlan(4, with_keys=True)),
+        (MAX_RETRY_COUNT, 0, True, None),
+        (0, MAX_RETRY_COUNT, True, None),
+    ],
+)
+def test_message_is_asked_for_a_few_times(
+    before: int, count_of_sender: int, needs_keys: bool, plan: RetryPlan | None
+) -> None:
+    enc = Enc("msg", PADDED_VERSION, b"", count_of_sender)
+    assert retry_plan(before, enc, Unreadable(1, needs_keys)) == plan
+
+
+def test_requests_of_a_minute_have_a_bound() -> None:
+    budget = RetryBudget()
+    taken = [budget.take(10.0) for _ in range(MAX_RETRIES_A_MINUTE + 1)]
+    assert taken == [True] * MAX_RETRIES_A_MINUTE + [False]
+    assert not budget.take(69.9)
+    assert budget.take(70.0)
+
+
+# --- who may say what ---
+
+
+TEXT = Content("text", "Hello!")
+COPY = Content("text", "Hello!", destination=FRIEND_LID)
+HISTORY, ANSWER = Content("history_sync"), Content("phone_answer")
+KEYS_OF_US, REQUEST = Content("app_state_keys"), Content("phone_request")
+
+
+@pytest.mark.parametrize(
+    ("from_", "refused"),
+    [
+        (OWN_LID.bare, set()),
+        (OWN_PN.bare, set()),
+        (OWN_LID.with_device(9), {"history_sync", "phone_answer"}),
+        (FRIEND_LID, {"history_sync", "phone_answer", "app_state_keys", "phone_request", "copy"}),
+        (FRIEND_PN, {"history_sync", "phone_answer", "app_state_keys", "phone_request", "copy"}),
+    ],
+    ids=["phone", "phone by number", "own companion", "stranger", "stranger by number"],
+)
+def test_what_is_ours_to_say_nobody_else_says(from_: Jid, refused: set[str]) -> None:
+    message = parse_incoming(Node("message", {"id": "M", "from": from_}), OWN_PN, OWN_LID)
+    said = {content.kind: content for content in (TEXT, HISTORY, ANSWER, KEYS_OF_US, REQUEST)}
+    said["copy"] = COPY
+    assert {name for name, one in said.items() if admitted(one, message) is None} == refused
+    assert admitted(TEXT, message) == TEXT

@@ -14,6 +14,7 @@ from sitpayd.actors.phase import Phase
 from sitpayd.storage import checks, inbox, sessions
 from sitpayd.storage.records import Incoming
 from sitpayd.whatsapp.jid import lid, pn
+from tests.storage.builders import merged
 from tests.support.front import PHONE, Front, Tenant
 
 STRANGER = "919812345678"
@@ -148,7 +149,7 @@ async def test_typing_is_ended(front: Front, tenant: Tenant) -> None:
 async def test_typing_goes_to_the_lid_where_it_is_known(front: Front, tenant: Tenant) -> None:
     await chat(front, tenant)
     device_id = tenant.actor.handle.record.id
-    await front.database.write(sessions.learn_mapping, device_id, PHONE, "123456789012345")
+    await front.database.write(sessions.learn_mapping, device_id, PHONE, "123456789012345", merged)
     await told(await post(front, tenant, "typing", {"to": PHONE, "state": "composing"}))
     (asked,) = tenant.actor.questions
     assert isinstance(asked, ShowTyping)

@@ -8,7 +8,9 @@ import pytest
 
 pytest.register_assert_rewrite("tests.peers.contract")
 
-from tests.peers.simulator import SimulatedWhatsApp  # noqa: E402  # after the line above
+from tests.peers.shop import shop as shop  # noqa: E402  # after the line above
+from tests.peers.shop import start as start  # noqa: E402
+from tests.peers.simulator import SimulatedWhatsApp  # noqa: E402
 
 
 @pytest.fixture

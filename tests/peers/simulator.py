@@ -166,6 +166,19 @@ class SimulatedWhatsApp:
     async def _presence(self, person: Person) -> Any:
         return (await self._ask("GET", f"/accounts/{person.phone}/presence")).json()
 
+    async def treat(self, person: Person, **changes: int | bool | None) -> None:
+        """Change how the server treats a person's account."""
+        await self._ask("PATCH", f"/accounts/{person.phone}", **changes)
+
+    async def reinstall(self, person: Person) -> None:
+        """Let the person begin on a new phone."""
+        await self._ask("POST", f"/accounts/{person.phone}/reinstall")
+
+    async def sent_to(self, message_id: str) -> str:
+        """Whom the first sending of a message was addressed to."""
+        entry: dict[str, str] = (await self._ask("GET", f"/messages/{message_id}")).json()
+        return entry["to"]
+
     async def tell(self, person: Person, what: str) -> None:
         """Let the phone tell its companions what it knows: history, lids, keys."""
         await self._ask("POST", f"/accounts/{person.phone}/tell", what=what)

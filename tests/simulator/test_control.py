@@ -18,6 +18,7 @@ from tests.simulator.test_pairing_codes import OFFER, registered
 from tests.simulator.test_routing import ALICE, BOB, linked
 from tests.simulator.test_sightings import sees_nothing
 from tests.support.companion import PATIENCE_S, Companion, kinds
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -337,3 +338,79 @@ async def test_phone_tells_what_became_of_its_messages(
         answer = (await control.get(f"/accounts/{BOB}/receipts/{id}")).json()
         assert "read" in answer
         assert (await control.get(f"/accounts/{BOB}/receipts/nothing")).json() == []
+
+
+# --- what happens to people ---
+
+
+async def test_treatment_of_an_account_is_changed(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    account = sim.make_account(BOB).account
+    path = f"/accounts/{BOB}"
+    assert (await control.patch(path, json={"lid_refusal": 479})).is_success
+    assert (account.lid_refusal, account.lid_is_hidden) == (479, False)
+    assert (await control.patch(path, json={"lid_is_hidden": True})).is_success
+    assert (account.lid_refusal, account.lid_is_hidden) == (479, True)
+    changes = {"lid_refusal": None, "lid_is_hidden": False}
+    assert (await control.patch(path, json=changes)).is_success
+    assert (account.lid_refusal, account.lid_is_hidden) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({"name": "x"}, "name"), ({"lid_refusal": "x"}, "lid_refusal"), ({"lid_is_hidden": 1}, None)],
+)
+async def test_change_that_is_none_is_refused_by_field(
+    sim: Simulator, control: httpx.AsyncClient, body: dict[str, object], field: str | None
+) -> None:
+    account = sim.make_account(BOB).account
+    answer = await control.patch(f"/accounts/{BOB}", json=body)
+    assert (answer.status_code, answer.json()["field"]) == (422, field or "lid_is_hidden")
+    assert (account.lid_refusal, account.lid_is_hidden) == (None, False)
+
+
+async def test_companion_is_added_reads_and_is_removed(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    alice, bob = sim.make_account(ALICE), sim.make_account(BOB)
+    added = await control.post(f"/accounts/{BOB}/companions")
+    assert added.status_code == 201
+    assert (added.json()["jid"], added.json()["state"]) == (f"{BOB}:1@s.whatsapp.net", "offline")
+    alice.send(bob.account, "hello")
+
+    async def look() -> list[dict[str, object]] | None:
+        return (await control.get(f"/devices/{BOB}:1/inbox")).json() or None
+
+    inbox = await eventually(look, "the companion reads it")
+    assert [item["text"] for item in inbox] == ["hello"]
+    assert (await control.delete(f"/devices/{BOB}:1")).is_success
+    assert (await control.get(f"/devices/{BOB}:1/inbox")).status_code == 404
+
+
+async def test_account_has_one_device_in_the_cloud(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    sim.make_account(BOB)
+    path = f"/accounts/{BOB}/companions"
+    added = await control.post(path, json={"hosted": True})
+    assert added.json()["jid"] == f"{BOB}:99@hosted"
+    again = await control.post(path, json={"hosted": True})
+    assert (again.status_code, again.json()["field"]) == (409, "hosted")
+
+
+async def test_inbox_of_a_client_is_its_own_affair(
+    sim: Simulator, control: httpx.AsyncClient
+) -> None:
+    async with linked(sim):
+        answer = await control.get(f"/devices/{ALICE}:1/inbox")
+        assert (answer.status_code, answer.json()["field"]) == (409, "jid")
+
+
+async def test_person_begins_on_a_new_phone(sim: Simulator, control: httpx.AsyncClient) -> None:
+    phone = sim.make_account(BOB)
+    before = phone.device.identity
+    sim.server.add_companion(phone)
+    shown = (await control.post(f"/accounts/{BOB}/reinstall")).json()
+    assert shown["devices"] == [f"{BOB}@s.whatsapp.net"]
+    assert phone.device.identity != before

@@ -51,6 +51,11 @@ def make_tenant(unit: Unit, name: str = "ABC Reseller") -> Tenant:
     return Tenant(partner, key, user, create_device(unit, partner.id, user.id, "John iPhone"))
 
 
+def merged(recent: bytes, other: bytes) -> bytes:
+    """What stands in for the making of one session of two: both, in their order."""
+    return recent + b" before " + other
+
+
 async def some_tenant(database: Database) -> Tenant:
     return await database.write(make_tenant)
 

@@ -10,7 +10,7 @@ from sitpayd.storage import checks, devices, outbox, sessions
 from sitpayd.storage.database import Database
 from sitpayd.storage.inbox import receive
 from sitpayd.storage.records import Accepted, Incoming, NumberStanding
-from tests.storage.builders import NOON, Clock, Tenant, a_message, make_tenant
+from tests.storage.builders import NOON, Clock, Tenant, a_message, make_tenant, merged
 
 ONE, TWO, THREE = "919876543210", "919812345678", "4915112345678"
 UNKNOWN = NumberStanding(None)
@@ -185,7 +185,7 @@ async def test_who_took_a_message_has_an_account(database: Database, tenant: Ten
 async def test_with_whom_there_is_a_session_has_an_account(
     database: Database, tenant: Tenant, user_key: str
 ) -> None:
-    await database.write(sessions.learn_mapping, tenant.device.id, ONE, "123")
+    await database.write(sessions.learn_mapping, tenant.device.id, ONE, "123", merged)
     assert await standing(database, tenant, ONE) == [UNKNOWN]
     await database.write(sessions.save_sessions, tenant.device.id, {(user_key, 3): b"session"})
     assert await standing(database, tenant, ONE) == [NumberStanding(True)]

@@ -22,13 +22,21 @@ from sitpayd.errors import (
     StorageFullError,
     WrongSecretError,
 )
+from sitpayd.storage import addressing, deadlines, devices, inbox, outbox, retries, sessions
 from sitpayd.storage import database as database_module
-from sitpayd.storage import deadlines, devices, inbox, outbox, sessions
 from sitpayd.storage.database import MAX_BATCH, Database, Unit, migrate, open_database
 from sitpayd.storage.outbox import accept, next_row
 from sitpayd.storage.partners import create_partner, partner_by_key
-from sitpayd.storage.records import Accepted
-from tests.storage.builders import NOON, Clock, Tenant, a_message, some_tenant, some_vault
+from sitpayd.storage.records import Accepted, Incoming
+from tests.storage.builders import (
+    NOON,
+    Clock,
+    Tenant,
+    a_message,
+    merged,
+    some_tenant,
+    some_vault,
+)
 
 
 def put(unit: Unit, name: str, length: int = 1) -> int:
@@ -528,6 +536,24 @@ async def test_hot_statements_read_no_more_rows_than_they_need(
         partial(sessions.lid_of, device_id=device_id, pn="1"),
         partial(sessions.pn_of, device_id=device_id, lid="1"),
         partial(sessions.prekey, device_id=device_id, key_id=1),
+        partial(sessions.load_identities_of, device_id=device_id, addresses=[("1@lid", 0)]),
+        partial(sessions.learn_mapping, device_id=device_id, pn="1", lid="2", merge=merged),
+        partial(sessions.adopt, device_id=device_id, pn="1", lid="2", merge=merged),
+        partial(
+            inbox.receive,
+            device_id=device_id,
+            incoming=Incoming("A1", "1", "2@lid", False, "Hi there", now),
+            sessions={},
+            identities={},
+        ),
+        partial(retries.requests_of, device_id=device_id, name="x"),
+        partial(retries.note_request, device_id=device_id, name="x", count=1),
+        partial(retries.forget_request, device_id=device_id, name="x"),
+        partial(retries.forget_requests, before=now),
+        partial(addressing.addressing_of, device_id=device_id, pn="1"),
+        partial(addressing.address_by_number, device_id=device_id, pn="1", wanted=True),
+        partial(outbox.resends_of, device_id=device_id, row_id=1, device="x"),
+        partial(outbox.note_served, device_id=device_id, wa_message_ids=["x"], device="x"),
         partial(devices.device_by_token, token=tenant.device.token),
         partial(devices.device_by_id, device_id=device_id),
     ]

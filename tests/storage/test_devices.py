@@ -38,7 +38,7 @@ from sitpayd.storage.sessions import (
     save_credentials,
 )
 from sitpayd.storage.vault import is_token, new_session_id, new_token
-from tests.storage.builders import NOON, Clock, Tenant, a_message, make_tenant
+from tests.storage.builders import NOON, Clock, Tenant, a_message, make_tenant, merged
 
 RESTING = Rest("banned", "temporary_ban", NOON, NOON.replace(hour=18))
 
@@ -236,7 +236,7 @@ async def test_keys_are_forgotten_also_after_the_second_link(
 def fill(unit: Unit, device_id: int) -> None:
     save_credentials(unit, device_id, b"credentials")
     add_prekeys(unit, device_id, [(1, b"one"), (2, b"two")])
-    learn_mapping(unit, device_id, "919876543210", "123@lid")
+    learn_mapping(unit, device_id, "919876543210", "123@lid", merged)
     receive(
         unit,
         device_id,

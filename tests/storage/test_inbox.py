@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from sitpayd.storage.account import fact
 from sitpayd.storage.database import Database
 from sitpayd.storage.inbox import forget_ciphertexts, forget_texts, receive, seen_ciphertext
@@ -19,12 +21,12 @@ from sitpayd.storage.records import (
 )
 from sitpayd.storage.sessions import (
     add_prekeys,
-    lid_of,
+    learn_mapping,
     load_identities,
     load_sessions,
     prekey,
 )
-from tests.storage.builders import NOON, Clock, Tenant, a_message, make_tenant
+from tests.storage.builders import NOON, Clock, Tenant, a_message, make_tenant, merged
 
 PEER = "123@lid"
 INCOMING = Incoming("A1", PEER, PEER, False, "Hi there", NOON, "Someone")
@@ -54,13 +56,11 @@ async def test_a_message_is_stored_with_the_keys_that_opened_it(
         sessions={(PEER, 3): b"session"},
         identities={(PEER, 3): b"identity"},
         used_prekey_id=4,
-        mappings=[("919876543210", "123")],
     )
     assert new
     assert await database.read(load_sessions, device_id, PEER) == {3: b"session"}
     assert await database.read(load_identities, device_id, PEER) == {3: b"identity"}
     assert await database.read(prekey, device_id, 4) is None
-    assert await database.read(lid_of, device_id, "919876543210") == "123"
     assert await database.read(seen_ciphertext, device_id, b"c" * 32)
     view = await view_of(database, device_id)
     assert (view.direction, view.peer, view.text, view.state) == (
@@ -201,6 +201,34 @@ async def test_forgetting_takes_no_more_than_it_is_allowed_at_once(
     later = clock.forward(days=1)
     assert await database.write(forget_texts, later, 2) == 2
     assert await database.write(forget_texts, later, 2) == 1
+
+
+PN, LID = "919876543210", "123"
+BY_LID = Incoming("A1", f"{LID}@lid", f"{LID}@lid", False, "Hi there", NOON)
+BY_NUMBER = Incoming("A1", PN, f"{PN}@s.whatsapp.net", False, "Hi there", NOON)
+# By LID, with the number of the chat known.
+MIXED = Incoming("A1", PN, f"{LID}@lid", False, "Hi there", NOON)
+
+
+@pytest.mark.parametrize("first", [BY_LID, BY_NUMBER, MIXED], ids=["lid", "number", "mixed"])
+@pytest.mark.parametrize("second", [BY_LID, BY_NUMBER, MIXED], ids=["lid", "number", "mixed"])
+async def test_message_is_known_under_every_name_of_its_sender(
+    database: Database, tenant: Tenant, first: Incoming, second: Incoming
+) -> None:
+    device_id = tenant.device.id
+    assert await database.write(receive, device_id, first, sessions={}, identities={})
+    await database.write(learn_mapping, device_id, PN, LID, merged)
+    assert not await database.write(receive, device_id, second, sessions={}, identities={})
+
+
+async def test_same_id_of_somebody_else_is_another_message(
+    database: Database, tenant: Tenant
+) -> None:
+    device_id = tenant.device.id
+    await database.write(learn_mapping, device_id, PN, LID, merged)
+    other = Incoming("A1", "77@lid", "77@lid", False, "Hi there", NOON)
+    assert await database.write(receive, device_id, BY_LID, sessions={}, identities={})
+    assert await database.write(receive, device_id, other, sessions={}, identities={})
 
 
 async def test_name_of_the_author_is_shown_and_forgotten_with_the_text(

@@ -14,7 +14,7 @@ from sitpayd.storage.database import Database, Unit, open_database
 from sitpayd.storage.inbox import receive
 from sitpayd.storage.people import MAX_NAME_LEN, MAX_T, MAX_TOKEN_LEN, Standing, Token
 from sitpayd.storage.records import Accepted, Closeness, Incoming, NewChatHold, OutboxRow
-from tests.storage.builders import NOON, Clock, Tenant, a_message, make_tenant, some_vault
+from tests.storage.builders import NOON, Clock, Tenant, a_message, make_tenant, merged, some_vault
 
 PN, LID = "919876543210", "200000000000002"
 BY_NUMBER, BY_LID = f"{PN}@s.whatsapp.net", f"{LID}@lid"
@@ -31,7 +31,7 @@ async def known(database: Database, tenant: Tenant, key: str) -> Standing:
 
 
 async def learn(database: Database, tenant: Tenant) -> None:
-    await database.write(sessions.learn_mapping, tenant.device.id, PN, LID)
+    await database.write(sessions.learn_mapping, tenant.device.id, PN, LID, merged)
 
 
 async def closeness(database: Database, tenant: Tenant, number: str = PN) -> int:
@@ -260,7 +260,7 @@ async def test_name_is_cut(database: Database, tenant: Tenant) -> None:
 def fill(unit: Unit, device_id: int) -> None:
     people.keep_token(unit, device_id, BY_LID, TOKEN)
     people.keep_name(unit, device_id, BY_LID, "Bob")
-    sessions.learn_mapping(unit, device_id, PN, LID)
+    sessions.learn_mapping(unit, device_id, PN, LID, merged)
     account.set_fact(unit, device_id, "nct_salt", b"salt")
     devices.hold_new_chats(unit, device_id, NewChatHold("reachout_locked", NOON))
 

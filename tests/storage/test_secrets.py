@@ -29,7 +29,7 @@ from sitpayd.storage.sessions import (
     save_credentials,
     save_sessions,
 )
-from tests.storage.builders import Tenant, a_message, make_tenant, some_vault
+from tests.storage.builders import Tenant, a_message, make_tenant, merged, some_vault
 
 PHONE, PN, LID = "4915112345678", "919876543210", "987654321098765"
 PEER = f"{LID}@lid"
@@ -62,7 +62,7 @@ def live(unit: Unit, tenant: Tenant) -> None:
     save_credentials(unit, device.id, CANARIES["credentials"].encode())
     set_phone(unit, device.id, PHONE)
     add_prekeys(unit, device.id, [(1, CANARIES["prekey"].encode())])
-    learn_mapping(unit, device.id, PN, LID)
+    learn_mapping(unit, device.id, PN, LID, merged)
     set_fact(unit, device.id, "push_name", CANARIES["account fact"].encode())
     checks.note(unit, device.id, {PN: True})
     message = a_message(

@@ -28,7 +28,7 @@ from sitpayd.whatsapp.signal import session as signal
 from sitpayd.whatsapp.signal.record import SessionRecord
 from sitpayd.whatsapp.stanzas import content as contents
 from sitpayd.whatsapp.stanzas import iq, login, pairing, prekeys, receipt, usync
-from sitpayd.whatsapp.stanzas.message import Participant, outgoing, parse_incoming
+from sitpayd.whatsapp.stanzas.message import Participant, outgoing, parse_incoming, unhosted
 from sitpayd.whatsapp.stanzas.privacy import Proof
 
 PATIENCE_S = 5.0
@@ -219,13 +219,20 @@ class Companion:
         answer = await wire.ask(usync.devices_query(wire.ids.next(), [user], sid="sid"))
         return usync.parse_devices(answer)[user].addresses()
 
+    def place_of(self, device: Jid) -> Jid:
+        """Under which name a session stands: our own devices by LID, hosted ones like others."""
+        if device.user == self.identity.jid.user:
+            return self.identity.lid.with_device(device.device)
+        return unhosted(device)
+
     async def encrypt(
         self, wire: Wire, devices: Iterable[Jid], message: Callable[[Jid], bytes]
     ) -> list[Participant]:
         """Encrypt for each device, with a new session where there is none."""
         participants = []
         for device in devices:
-            record = self.sessions.get(device)
+            place = self.place_of(device)
+            record = self.sessions.get(place)
             if record is None:
                 answer = await wire.ask(prekeys.bundles_query(wire.ids.next(), [device]))
                 bundle = prekeys.parse_bundles(answer)[device]
@@ -237,7 +244,7 @@ class Companion:
                 self.keys.registration_id,
                 contents.pad(message(device)),
             )
-            self.sessions[device] = encrypted.record
+            self.sessions[place] = encrypted.record
             participants.append(Participant(device, encrypted.kind, encrypted.body))
         return participants
 

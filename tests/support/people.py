@@ -20,6 +20,7 @@ class People:
     def __init__(self, control: str, http: httpx.AsyncClient) -> None:
         self._control = control
         self._http = http
+        self._said: list[str] = []
 
     async def ask(self, method: str, path: str, **body: object) -> httpx.Response:
         """Ask the control API for something that succeeds."""
@@ -56,9 +57,42 @@ class People:
         assert response.is_client_error, response.text
         return str(response.json()["message"])
 
-    async def say(self, number: str, to: str, text: str) -> None:
-        """Let a phone send a text."""
-        await self.ask("POST", f"/accounts/{number}/messages", to=to, text=text)
+    async def say(self, number: str, to: str, text: str, *, addressing: str = "lid") -> str:
+        """Let a phone send a text; returns its id."""
+        told = await self.ask(
+            "POST", f"/accounts/{number}/messages", to=to, text=text, addressing=addressing
+        )
+        self._said.append(str(told.json()["id"]))
+        return self._said[-1]
+
+    async def retries_of(self, device: PartnerDevice) -> int:
+        """How often a device asked for what phones said once more."""
+        entries = [(await self.ask("GET", f"/messages/{id}")).json() for id in self._said]
+        copies = [entry["copies"].get(device.jid) for entry in entries]
+        return sum(copy["receipts"].count("retry") for copy in copies if copy is not None)
+
+    async def treat(self, number: str, **changes: object) -> None:
+        """Change how the server treats an account."""
+        path = f"{self._control}/accounts/{number}"
+        assert (await self._http.patch(path, json=changes)).is_success
+
+    async def reinstall(self, number: str) -> None:
+        """Let a person begin on a new phone."""
+        await self.ask("POST", f"/accounts/{number}/reinstall")
+
+    async def link_companion(self, number: str, *, hosted: bool = False) -> str:
+        """Link a companion that lives in the simulator; returns its address."""
+        told = await self.ask("POST", f"/accounts/{number}/companions", hosted=hosted)
+        return str(told.json()["jid"])
+
+    async def companion_reads(self, jid: str, text: str) -> None:
+        """Wait until such a companion shows a text."""
+
+        async def look() -> bool:
+            inbox = (await self.ask("GET", f"/devices/{jid}/inbox")).json()
+            return text in [message["text"] for message in inbox]
+
+        await eventually(look, f"the companion {jid} shows the text")
 
     async def shown(self, number: str) -> list[str]:
         """The texts that a phone shows, oldest first."""
@@ -180,6 +214,12 @@ class People:
             return entry if entry["sendings"] == times else None
 
         return await eventually(look, f"the server got the message {times} times")
+
+    async def entry(self, sent: httpx.Response) -> Json:
+        """What the server knows of a message that was sent."""
+        wa_message_id = sent.json()["wa_message_id"]
+        entry: Json = (await self.ask("GET", f"/messages/{wa_message_id}")).json()
+        return entry
 
     async def violations(self) -> list[Json]:
         """What clients did that the protocol does not allow; the list is empty afterwards."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from sitpayd.actors.device import DeviceActor
 from sitpayd.actors.phase import NEEDS_A_PERSON, Phase
-from sitpayd.actors.reception import MAX_RETRIES
+from sitpayd.actors.repairs import MAX_WAITING
 from sitpayd.actors.shelf import MAX_SESSIONS
 from sitpayd.simulator.phone import Phone
 from sitpayd.simulator.server import Server
@@ -112,7 +112,8 @@ class Judge:
             actor = getattr(handle.outlook, "__self__", None)
             if isinstance(actor, DeviceActor):
                 found["sessions"] = max(0, len(actor._memory.shelf) - MAX_SESSIONS)
-                found["retries"] = max(0, len(actor._reception._asked_again) - MAX_RETRIES)
+                repairs = actor._machine._delivery.repairs
+                found["repairs"] = max(0, repairs.waiting - 2 * MAX_WAITING)
         found["tasks"] = max(0, life.tasks - _TASKS_BESIDES - _TASKS_PER_DEVICE * len(self.records))
         for name, size in found.items():
             if size:

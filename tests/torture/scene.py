@@ -16,6 +16,7 @@ from typing import Final
 import trio
 from websockets.trio.server import serve
 
+from sitpayd.actors.shelf import merged
 from sitpayd.simulator.linking import Linking, Offer
 from sitpayd.simulator.options import Options
 from sitpayd.simulator.phone import Phone
@@ -168,7 +169,7 @@ def _move_in(unit: Unit, linked: Sequence[Linked]) -> list[DeviceRecord]:
         assert paired is not None
         record = devices.create_device(unit, partner.id, user.id, "John iPhone")
         sessions.save_credentials(unit, record.id, one.credentials.to_bytes())
-        sessions.learn_mapping(unit, record.id, paired.jid.user, paired.lid.user)
+        sessions.learn_mapping(unit, record.id, paired.jid.user, paired.lid.user, merged)
         devices.set_phone(unit, record.id, paired.jid.user)
         stored = [(prekey.key_id, prekey.key_pair.private_key) for prekey in one.prekeys]
         sessions.add_prekeys(unit, record.id, stored)

@@ -37,6 +37,7 @@ from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.registry import DeviceRegistry
+from sitpayd.actors.shelf import merged
 from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.supervisor import DeviceSupervisor
 from sitpayd.actors.transport import Outgoing, Report
@@ -518,7 +519,7 @@ def _move_in(unit: Unit, device_id: int, one: Linked) -> None:
     paired = one.credentials.paired
     assert paired is not None
     save_credentials(unit, device_id, one.credentials.to_bytes())
-    learn_mapping(unit, device_id, paired.jid.user, paired.lid.user)
+    learn_mapping(unit, device_id, paired.jid.user, paired.lid.user, merged)
     devices.set_phone(unit, device_id, paired.jid.user)
     add_prekeys(unit, device_id, [(p.key_id, p.key_pair.private_key) for p in one.prekeys])
     mark_uploaded(unit, device_id, [prekey.key_id for prekey in one.prekeys])

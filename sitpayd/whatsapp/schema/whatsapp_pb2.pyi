@@ -482,14 +482,47 @@ class Message(_message.Message):
         KEYS_FIELD_NUMBER: _ClassVar[int]
         keys: _containers.RepeatedCompositeFieldContainer[Message.AppStateSyncKey]
         def __init__(self, keys: _Optional[_Iterable[_Union[Message.AppStateSyncKey, _Mapping]]] = ...) -> None: ...
+    class PeerDataOperationRequestMessage(_message.Message):
+        __slots__ = ("peerDataOperationRequestType", "placeholderMessageResendRequest")
+        class PlaceholderMessageResendRequest(_message.Message):
+            __slots__ = ("messageKey",)
+            MESSAGEKEY_FIELD_NUMBER: _ClassVar[int]
+            messageKey: MessageKey
+            def __init__(self, messageKey: _Optional[_Union[MessageKey, _Mapping]] = ...) -> None: ...
+        PEERDATAOPERATIONREQUESTTYPE_FIELD_NUMBER: _ClassVar[int]
+        PLACEHOLDERMESSAGERESENDREQUEST_FIELD_NUMBER: _ClassVar[int]
+        peerDataOperationRequestType: int
+        placeholderMessageResendRequest: _containers.RepeatedCompositeFieldContainer[Message.PeerDataOperationRequestMessage.PlaceholderMessageResendRequest]
+        def __init__(self, peerDataOperationRequestType: _Optional[int] = ..., placeholderMessageResendRequest: _Optional[_Iterable[_Union[Message.PeerDataOperationRequestMessage.PlaceholderMessageResendRequest, _Mapping]]] = ...) -> None: ...
+    class PeerDataOperationRequestResponseMessage(_message.Message):
+        __slots__ = ("peerDataOperationRequestType", "stanzaId", "peerDataOperationResult")
+        class PeerDataOperationResult(_message.Message):
+            __slots__ = ("placeholderMessageResendResponse",)
+            class PlaceholderMessageResendResponse(_message.Message):
+                __slots__ = ("webMessageInfoBytes",)
+                WEBMESSAGEINFOBYTES_FIELD_NUMBER: _ClassVar[int]
+                webMessageInfoBytes: bytes
+                def __init__(self, webMessageInfoBytes: _Optional[bytes] = ...) -> None: ...
+            PLACEHOLDERMESSAGERESENDRESPONSE_FIELD_NUMBER: _ClassVar[int]
+            placeholderMessageResendResponse: Message.PeerDataOperationRequestResponseMessage.PeerDataOperationResult.PlaceholderMessageResendResponse
+            def __init__(self, placeholderMessageResendResponse: _Optional[_Union[Message.PeerDataOperationRequestResponseMessage.PeerDataOperationResult.PlaceholderMessageResendResponse, _Mapping]] = ...) -> None: ...
+        PEERDATAOPERATIONREQUESTTYPE_FIELD_NUMBER: _ClassVar[int]
+        STANZAID_FIELD_NUMBER: _ClassVar[int]
+        PEERDATAOPERATIONRESULT_FIELD_NUMBER: _ClassVar[int]
+        peerDataOperationRequestType: int
+        stanzaId: str
+        peerDataOperationResult: _containers.RepeatedCompositeFieldContainer[Message.PeerDataOperationRequestResponseMessage.PeerDataOperationResult]
+        def __init__(self, peerDataOperationRequestType: _Optional[int] = ..., stanzaId: _Optional[str] = ..., peerDataOperationResult: _Optional[_Iterable[_Union[Message.PeerDataOperationRequestResponseMessage.PeerDataOperationResult, _Mapping]]] = ...) -> None: ...
     class ProtocolMessage(_message.Message):
-        __slots__ = ("key", "type", "historySyncNotification", "appStateSyncKeyShare", "editedMessage", "timestampMs", "lidMigrationMappingSyncMessage")
+        __slots__ = ("key", "type", "historySyncNotification", "appStateSyncKeyShare", "editedMessage", "timestampMs", "peerDataOperationRequestMessage", "peerDataOperationRequestResponseMessage", "lidMigrationMappingSyncMessage")
         KEY_FIELD_NUMBER: _ClassVar[int]
         TYPE_FIELD_NUMBER: _ClassVar[int]
         HISTORYSYNCNOTIFICATION_FIELD_NUMBER: _ClassVar[int]
         APPSTATESYNCKEYSHARE_FIELD_NUMBER: _ClassVar[int]
         EDITEDMESSAGE_FIELD_NUMBER: _ClassVar[int]
         TIMESTAMPMS_FIELD_NUMBER: _ClassVar[int]
+        PEERDATAOPERATIONREQUESTMESSAGE_FIELD_NUMBER: _ClassVar[int]
+        PEERDATAOPERATIONREQUESTRESPONSEMESSAGE_FIELD_NUMBER: _ClassVar[int]
         LIDMIGRATIONMAPPINGSYNCMESSAGE_FIELD_NUMBER: _ClassVar[int]
         key: MessageKey
         type: int
@@ -497,8 +530,10 @@ class Message(_message.Message):
         appStateSyncKeyShare: Message.AppStateSyncKeyShare
         editedMessage: Message
         timestampMs: int
+        peerDataOperationRequestMessage: Message.PeerDataOperationRequestMessage
+        peerDataOperationRequestResponseMessage: Message.PeerDataOperationRequestResponseMessage
         lidMigrationMappingSyncMessage: Message.LIDMigrationMappingSyncMessage
-        def __init__(self, key: _Optional[_Union[MessageKey, _Mapping]] = ..., type: _Optional[int] = ..., historySyncNotification: _Optional[_Union[Message.HistorySyncNotification, _Mapping]] = ..., appStateSyncKeyShare: _Optional[_Union[Message.AppStateSyncKeyShare, _Mapping]] = ..., editedMessage: _Optional[_Union[Message, _Mapping]] = ..., timestampMs: _Optional[int] = ..., lidMigrationMappingSyncMessage: _Optional[_Union[Message.LIDMigrationMappingSyncMessage, _Mapping]] = ...) -> None: ...
+        def __init__(self, key: _Optional[_Union[MessageKey, _Mapping]] = ..., type: _Optional[int] = ..., historySyncNotification: _Optional[_Union[Message.HistorySyncNotification, _Mapping]] = ..., appStateSyncKeyShare: _Optional[_Union[Message.AppStateSyncKeyShare, _Mapping]] = ..., editedMessage: _Optional[_Union[Message, _Mapping]] = ..., timestampMs: _Optional[int] = ..., peerDataOperationRequestMessage: _Optional[_Union[Message.PeerDataOperationRequestMessage, _Mapping]] = ..., peerDataOperationRequestResponseMessage: _Optional[_Union[Message.PeerDataOperationRequestResponseMessage, _Mapping]] = ..., lidMigrationMappingSyncMessage: _Optional[_Union[Message.LIDMigrationMappingSyncMessage, _Mapping]] = ...) -> None: ...
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     SENDERKEYDISTRIBUTIONMESSAGE_FIELD_NUMBER: _ClassVar[int]
     IMAGEMESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -541,6 +576,20 @@ class Message(_message.Message):
     editedMessage: Message.FutureProofMessage
     def __init__(self, conversation: _Optional[str] = ..., senderKeyDistributionMessage: _Optional[_Union[Message.SenderKeyDistributionMessage, _Mapping]] = ..., imageMessage: _Optional[_Union[Message.CaptionedMedia, _Mapping]] = ..., contactMessage: _Optional[_Union[Message.Opaque, _Mapping]] = ..., locationMessage: _Optional[_Union[Message.Opaque, _Mapping]] = ..., extendedTextMessage: _Optional[_Union[Message.ExtendedTextMessage, _Mapping]] = ..., documentMessage: _Optional[_Union[Message.DocumentMessage, _Mapping]] = ..., audioMessage: _Optional[_Union[Message.AudioMessage, _Mapping]] = ..., videoMessage: _Optional[_Union[Message.VideoMessage, _Mapping]] = ..., protocolMessage: _Optional[_Union[Message.ProtocolMessage, _Mapping]] = ..., contactsArrayMessage: _Optional[_Union[Message.Opaque, _Mapping]] = ..., stickerMessage: _Optional[_Union[Message.Opaque, _Mapping]] = ..., deviceSentMessage: _Optional[_Union[Message.DeviceSentMessage, _Mapping]] = ..., messageContextInfo: _Optional[_Union[MessageContextInfo, _Mapping]] = ..., viewOnceMessage: _Optional[_Union[Message.FutureProofMessage, _Mapping]] = ..., ephemeralMessage: _Optional[_Union[Message.FutureProofMessage, _Mapping]] = ..., reactionMessage: _Optional[_Union[Message.ReactionMessage, _Mapping]] = ..., documentWithCaptionMessage: _Optional[_Union[Message.FutureProofMessage, _Mapping]] = ..., viewOnceMessageV2: _Optional[_Union[Message.FutureProofMessage, _Mapping]] = ..., editedMessage: _Optional[_Union[Message.FutureProofMessage, _Mapping]] = ...) -> None: ...
 
+class WebMessageInfo(_message.Message):
+    __slots__ = ("key", "message", "messageTimestamp", "participant", "pushName")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGETIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    PARTICIPANT_FIELD_NUMBER: _ClassVar[int]
+    PUSHNAME_FIELD_NUMBER: _ClassVar[int]
+    key: MessageKey
+    message: Message
+    messageTimestamp: int
+    participant: str
+    pushName: str
+    def __init__(self, key: _Optional[_Union[MessageKey, _Mapping]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., messageTimestamp: _Optional[int] = ..., participant: _Optional[str] = ..., pushName: _Optional[str] = ...) -> None: ...
+
 class HistorySync(_message.Message):
     __slots__ = ("syncType", "conversations", "chunkOrder", "progress", "pushnames", "phoneNumberToLidMappings", "nctSalt")
     SYNCTYPE_FIELD_NUMBER: _ClassVar[int]
@@ -582,16 +631,6 @@ class HistorySyncMsg(_message.Message):
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     message: WebMessageInfo
     def __init__(self, message: _Optional[_Union[WebMessageInfo, _Mapping]] = ...) -> None: ...
-
-class WebMessageInfo(_message.Message):
-    __slots__ = ("key", "message", "messageTimestamp")
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    MESSAGE_FIELD_NUMBER: _ClassVar[int]
-    MESSAGETIMESTAMP_FIELD_NUMBER: _ClassVar[int]
-    key: MessageKey
-    message: Message
-    messageTimestamp: int
-    def __init__(self, key: _Optional[_Union[MessageKey, _Mapping]] = ..., message: _Optional[_Union[Message, _Mapping]] = ..., messageTimestamp: _Optional[int] = ...) -> None: ...
 
 class Pushname(_message.Message):
     __slots__ = ("id", "pushname")

@@ -27,6 +27,7 @@ from ..errors import (
     DecryptError,
     DuplicateMessageError,
     FutureMessageError,
+    InvalidKeyError,
     RemoteProtocolError,
 )
 from ..keys import KEY_TYPE, KeyPair
@@ -102,10 +103,10 @@ def parse_key(encoded: bytes) -> bytes:
     """Take the type byte off a public key inside a Signal message.
 
     Raises:
-        DecryptError: If it is not 05 and 32 bytes.
+        InvalidKeyError: If it is not 05 and 32 bytes.
     """
     if len(encoded) != 1 + _KEY_LEN or not encoded.startswith(KEY_TYPE):
-        raise DecryptError("malformed public key in a Signal message")
+        raise InvalidKeyError("malformed public key in a Signal message")
     return encoded[1:]
 
 

@@ -25,6 +25,7 @@ from ..crypto import verify
 from ..errors import (
     BadMacError,
     DecryptError,
+    InvalidKeyError,
     RemoteProtocolError,
     UnknownPreKeyError,
 )
@@ -227,6 +228,7 @@ def decrypt_prekey_message(
         DuplicateMessageError: If the message was decrypted before.
         FutureMessageError: If its counter lies too far ahead.
         BadMacError: If it does not verify.
+        InvalidKeyError: If one of its keys is unusable.
         DecryptError: If it is malformed.
     """
     inner = parse_message(message.message)
@@ -252,7 +254,7 @@ def decrypt_prekey_message(
             )
         )
     except RemoteProtocolError as error:
-        raise DecryptError("unusable key in a Signal prekey message") from error
+        raise InvalidKeyError("unusable key in a Signal prekey message") from error
     state = State(
         remote_identity=message.identity,
         remote_registration_id=message.registration_id,
@@ -281,6 +283,7 @@ def decrypt(
         DuplicateMessageError: If the message was decrypted before.
         FutureMessageError: If its counter lies too far ahead.
         BadMacError: If no state verifies it.
+        InvalidKeyError: If its ratchet key is unusable.
         DecryptError: If it is malformed.
     """
     message = parse_message(body)
@@ -307,6 +310,33 @@ def decrypt(
         raise
 
 
+def merge(recent: SessionRecord, other: SessionRecord) -> SessionRecord:
+    """Make one record of the two that stood under two names of one device: nothing is lost.
+
+    Args:
+        recent: used last; its current state stays current.
+        other: its states are archived behind those of `recent`, unless they are of another identity
+            or stand there already.
+
+    Source: Signal keeps states apart by their base key. Two that share it and have gone on under
+    different roots are kept both: which of them the peer follows shows only when it writes.
+    """
+    known = {_conversation(recent.current)}
+    known.update(_conversation(State.from_bytes(data)) for data in recent.archived)
+    archived = list(recent.archived)
+    for data in (other.current.to_bytes(), *other.archived):
+        state = State.from_bytes(data)
+        conversation = _conversation(state)
+        if state.remote_identity == recent.remote_identity and conversation not in known:
+            known.add(conversation)
+            archived.append(data)
+    return SessionRecord(recent.current, tuple(archived[:MAX_ARCHIVED]))
+
+
+def _conversation(state: State) -> tuple[bytes, bytes]:
+    return state.base_key, state.ratchet.root_key
+
+
 def _decrypt_with(
     state: State, identity: KeyPair, message: Message, generate: Callable[[], KeyPair]
 ) -> tuple[State, bytes]:
@@ -318,7 +348,7 @@ def _decrypt_with(
     except DecryptError:
         raise
     except RemoteProtocolError as error:
-        raise DecryptError("unusable ratchet key") from error
+        raise InvalidKeyError("unusable ratchet key") from error
     moved = State(
         state.remote_identity, state.remote_registration_id, state.base_key, None, ratchet
     )

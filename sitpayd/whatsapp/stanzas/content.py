@@ -37,6 +37,11 @@ _HISTORY_SYNC_NOTIFICATION: Final = 5
 _APP_STATE_SYNC_KEY_SHARE: Final = 6
 _LID_MIGRATION_MAPPING_SYNC: Final = 22
 _MESSAGE_EDIT: Final = 14
+_PEER_DATA_REQUEST: Final = 16
+_PEER_DATA_ANSWER: Final = 17
+_PLACEHOLDER_RESEND: Final = 4
+# Messages in one answer of a phone that are read; one is asked for at a time.
+MAX_KEPT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +100,53 @@ class AppStateKey:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageName:
+    """Which message is meant, among the devices of one account.
+
+    Attributes:
+        chat: without device.
+        participant: its author without device, in groups.
+    """
+
+    chat: Jid
+    id: str
+    from_me: bool
+    participant: Jid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMessage:
+    """A message as our phone has kept it, told again.
+
+    Attributes:
+        t: WhatsApp's time of it, UTC seconds.
+    """
+
+    name: MessageName
+    content: Content
+    t: int | None
+    push_name: str | None
+
+    def __repr__(self) -> str:
+        return f"KeptMessage({self.name.id!r})"
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """What a decrypted message says.
 
     Attributes:
         kind: "text", "image", "video", "audio", "document", "sticker", "contact", "location",
             "reaction", "revoke", "edit", "history_sync", "lid_migration", "app_state_keys",
-            "protocol" (others for the device), "none" (nothing for a person, for example a group
-            key alone), "other".
+            "phone_request", "phone_answer", "protocol" (others for the device), "none" (nothing
+            for a person, for example a group key alone), "other".
         text: text, caption, or the new text of an edit.
         destination: the chat of a message sent by another of our devices. Only our own account may
             send such a message: the caller refuses it from anybody else.
         notice: a history or a migration, as `parse_notice` reads it; only from our phone.
         app_state_keys: only from our own account.
+        asked: messages that a companion asks its phone for.
+        kept: what the phone answers; only from our phone.
     """
 
     kind: str
@@ -116,6 +155,8 @@ class Content:
     sender_key: SenderKey | None = None
     notice: bytes | None = None
     app_state_keys: tuple[AppStateKey, ...] = ()
+    asked: tuple[MessageName, ...] = ()
+    kept: tuple[KeptMessage, ...] = ()
 
     def __repr__(self) -> str:
         return f"Content(kind={self.kind!r})"
@@ -224,6 +265,66 @@ def _history_sync(notification: pb.Message.HistorySyncNotification) -> bytes:
     return pb.Message(protocolMessage=protocol).SerializeToString()
 
 
+def placeholder_request(name: MessageName) -> bytes:
+    """Ask our phone for a message that we cannot read: serialised Message, not padded.
+
+    Source: whatsmeow send.go (BuildUnavailableMessageRequest).
+    """
+    asked = pb.Message.PeerDataOperationRequestMessage.PlaceholderMessageResendRequest(
+        messageKey=_message_key(name)
+    )
+    request = pb.Message.PeerDataOperationRequestMessage(
+        peerDataOperationRequestType=_PLACEHOLDER_RESEND, placeholderMessageResendRequest=[asked]
+    )
+    protocol = pb.Message.ProtocolMessage(
+        type=_PEER_DATA_REQUEST, peerDataOperationRequestMessage=request
+    )
+    return pb.Message(protocolMessage=protocol).SerializeToString()
+
+
+def placeholder_answer(request_id: str, kept: Iterable[bytes]) -> bytes:
+    """What a phone answers to `placeholder_request`: serialised Message, not padded.
+
+    Args:
+        request_id: id of the stanza that asked.
+        kept: `kept_message`s.
+    """
+    answer = pb.Message.PeerDataOperationRequestResponseMessage(
+        peerDataOperationRequestType=_PLACEHOLDER_RESEND, stanzaId=request_id
+    )
+    for info in kept:
+        result = answer.peerDataOperationResult.add()
+        result.placeholderMessageResendResponse.webMessageInfoBytes = info
+    protocol = pb.Message.ProtocolMessage(
+        type=_PEER_DATA_ANSWER, peerDataOperationRequestResponseMessage=answer
+    )
+    return pb.Message(protocolMessage=protocol).SerializeToString()
+
+
+def kept_message(name: MessageName, message: bytes, t: int, push_name: str | None = None) -> bytes:
+    """A message as a phone keeps it: serialised WebMessageInfo.
+
+    Args:
+        message: a serialised Message.
+        t: UTC seconds.
+    """
+    return pb.WebMessageInfo(
+        key=_message_key(name),
+        message=pb.Message.FromString(message),
+        messageTimestamp=t,
+        pushName=push_name,
+    ).SerializeToString()
+
+
+def _message_key(name: MessageName) -> pb.MessageKey:
+    return pb.MessageKey(
+        remoteJid=str(name.chat),
+        fromMe=name.from_me,
+        id=name.id,
+        participant=None if name.participant is None else str(name.participant),
+    )
+
+
 def lid_migration(mappings: Iterable[tuple[str, str]]) -> bytes:
     """Which numbers have which LIDs, user parts: serialised Message, not padded."""
     payload = pb.LIDMigrationMappingSyncPayload(
@@ -307,7 +408,52 @@ def _protocol_content(protocol: pb.Message.ProtocolMessage) -> Content:
             for key in protocol.appStateSyncKeyShare.keys
         )
         return Content("app_state_keys", app_state_keys=keys)
+    if protocol.type == _PEER_DATA_REQUEST:
+        request = protocol.peerDataOperationRequestMessage
+        if request.peerDataOperationRequestType == _PLACEHOLDER_RESEND:
+            wanted = request.placeholderMessageResendRequest
+            return Content("phone_request", asked=tuple(_name(one.messageKey) for one in wanted))
+    if protocol.type == _PEER_DATA_ANSWER:
+        answer = protocol.peerDataOperationRequestResponseMessage
+        return Content("phone_answer", kept=_kept(answer))
     return Content("protocol")
+
+
+def _kept(
+    answer: pb.Message.PeerDataOperationRequestResponseMessage,
+) -> tuple[KeptMessage, ...]:
+    """The messages of a phone's answer; one that cannot be read does not keep the others back."""
+    found = []
+    for result in answer.peerDataOperationResult[:MAX_KEPT]:
+        data = result.placeholderMessageResendResponse.webMessageInfoBytes
+        try:
+            info = parse_proto(pb.WebMessageInfo, data)
+            message = _unwrapped(info.message)
+            # Empty: the phone does not have it either. Protocol messages are for the device that
+            # got them, and an answer inside of an answer would have no end.
+            if not message.ByteSize() or message.HasField("protocolMessage"):
+                continue
+            found.append(
+                KeptMessage(
+                    _name(info.key),
+                    _content(message),
+                    info.messageTimestamp if info.HasField("messageTimestamp") else None,
+                    checked_text(info.pushName) if info.HasField("pushName") else None,
+                )
+            )
+        except RemoteProtocolError:
+            continue
+    return tuple(found)
+
+
+def _name(key: pb.MessageKey) -> MessageName:
+    participant = checked_text(key.participant)
+    return MessageName(
+        Jid.parse(checked_text(key.remoteJid)).bare,
+        checked_text(key.id),
+        key.fromMe,
+        Jid.parse(participant).bare if participant else None,
+    )
 
 
 def parse_notice(data: bytes) -> PhoneNotice:

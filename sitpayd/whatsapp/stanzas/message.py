@@ -27,6 +27,10 @@ from ..jid import (
     Jid,
 )
 from ..node import Node
+from . import aliases
+
+# Under its own name: whoever reads a message knows this module.
+from .aliases import LidMapping as LidMapping
 from .privacy import PROOF_KINDS, Proof
 from .wire import Values, attributes, copied, leaf
 
@@ -65,14 +69,6 @@ class Enc:
     count: int = 0
     media_type: str | None = None
     decrypt_fail: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LidMapping:
-    """That a phone number and a LID are the same person; both without device."""
-
-    pn: Jid
-    lid: Jid
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +409,8 @@ def parse_incoming(node: Node, own_pn: Jid, own_lid: Jid) -> IncomingMessage:
             malformed.
     """
     from_ = unhosted(node.required_jid("from"))
-    addresses = {name: unhosted(jid) for name, jid in _addresses(node).items()}
+    named_jids = copied(node, "participant", "recipient") | aliases.alternates(node)
+    addresses = {name: unhosted(jid) for name, jid in named_jids.items()}
     participant, recipient = addresses.get("participant"), addresses.get("recipient")
     category = node.text("category")
     own = {(jid.user, jid.server) for jid in (own_pn, own_lid)}
@@ -442,27 +439,11 @@ def parse_incoming(node: Node, own_pn: Jid, own_lid: Jid) -> IncomingMessage:
         t=node.number("t"),
         offline="offline" in node.attrs,
         push_name=node.text("notify"),
-        mapping=_mapping(other, addresses, named),
+        mapping=aliases.told_of(other, addresses, named),
         encs=tuple(encs),
         device_identity=_device_identity(node),
         unavailable=None if unavailable is None else unavailable.text("type") or "",
     )
-
-
-def _addresses(node: Node) -> dict[str, Jid]:
-    kinds = ("sender", "participant", "peer_recipient")
-    alternates = (f"{kind}_{form}" for kind in kinds for form in ("pn", "lid"))
-    return copied(node, "participant", "recipient", *alternates)
-
-
-def _mapping(jid: Jid, addresses: dict[str, Jid], named: str) -> LidMapping | None:
-    alternate = addresses.get(f"{named}_{'pn' if jid.is_lid else 'lid'}")
-    if alternate is None:
-        return None
-    pn, lid = (alternate.bare, jid.bare) if jid.is_lid else (jid.bare, alternate.bare)
-    if not (pn.user and pn.server == PN_SERVER and lid.user and lid.server == LID_SERVER):
-        return None
-    return LidMapping(pn, lid)
 
 
 def _is_group_body(enc: Enc) -> bool:

@@ -18,6 +18,7 @@ from ..jid import Jid
 from ..keys import KEY_TYPE, DeviceKeys, PreKey
 from ..node import Node
 from ..signal.session import PreKeyBundle
+from .aliases import LidMapping, in_receipt
 from .prekeys import parse_keys
 from .wire import (
     Values,
@@ -65,6 +66,7 @@ class Receipt:
         type: None for "delivered"; "inactive", "sender", "read", "retry", "peer_msg" and others.
         participant: the answering device, if `from_` is a group.
         t: UTC seconds.
+        mappings: what its attributes tell about the people it names.
     """
 
     ids: tuple[str, ...]
@@ -76,6 +78,7 @@ class Receipt:
     t: int | None
     offline: bool
     retry: Retry | None
+    mappings: tuple[LidMapping, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +237,7 @@ def parse_receipt(node: Node) -> Receipt:
         t=node.number("t"),
         offline="offline" in node.attrs,
         retry=_parse_retry(node) if node.text("type") == "retry" else None,
+        mappings=in_receipt(node),
     )
 
 

@@ -12,6 +12,7 @@ from sitpayd.whatsapp.errors import (
     DecryptError,
     DuplicateMessageError,
     FutureMessageError,
+    InvalidKeyError,
     LocalProtocolError,
     RemoteProtocolError,
     UnknownPreKeyError,
@@ -481,7 +482,13 @@ def test_ratchet_key_of_small_order_is_refused() -> None:
     alice, bob = acquaintances()
     fields = SignalMessage(ratchetKey=b"\x05" + bytes(32), counter=0, ciphertext=bytes(16))
     body = b"\x33" + fields.SerializeToString() + bytes(8)
-    refused(bob, Encrypted(alice.session, "msg", body), DecryptError)
+    refused(bob, Encrypted(alice.session, "msg", body), InvalidKeyError)
+
+
+def test_key_that_is_none_is_told_apart_from_other_malformations() -> None:
+    fields = SignalMessage(ratchetKey=b"\x06" + bytes(32), counter=0, ciphertext=bytes(16))
+    with pytest.raises(InvalidKeyError):
+        parse_message(b"\x33" + fields.SerializeToString() + bytes(8))
 
 
 KEY = b"\x05" + bytes(31) + b"\x01"

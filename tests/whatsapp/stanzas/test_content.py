@@ -8,23 +8,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sitpayd.whatsapp.errors import LocalProtocolError, RemoteProtocolError
+from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.media import media_file
 from sitpayd.whatsapp.schema import whatsapp_pb2 as pb
 from sitpayd.whatsapp.stanzas.content import (
+    MAX_KEPT,
     MAX_PADDING,
     AppStateKey,
     Content,
     HistorySync,
+    KeptMessage,
     LidMigration,
+    MessageName,
     SenderKey,
     app_state_key_share,
     device_sent,
     history_sync_at,
     inline_history_sync,
+    kept_message,
     lid_migration,
     pad,
     parse_message,
     parse_notice,
+    placeholder_answer,
+    placeholder_request,
     text_message,
     unpad,
 )
@@ -372,3 +379,69 @@ def test_damaged_plaintext_gives_a_content_or_a_remote_error(
 )
 def test_texts_and_keys_do_not_show(value: object) -> None:
     assert "secret" not in repr(value)
+
+
+# --- what the phone is asked for ---
+
+
+IN_A_CHAT = MessageName(PEER_LID.bare, "3EB0AA", from_me=False)
+IN_A_GROUP = MessageName(Jid("1", "g.us"), "3EB0BB", from_me=False, participant=pn("1"))
+
+
+@pytest.mark.parametrize("name", [IN_A_CHAT, IN_A_GROUP], ids=["chat", "group"])
+def test_phone_is_asked_for_a_message_by_its_name(name: MessageName) -> None:
+    content = parse_message(placeholder_request(name))
+    assert (content.kind, content.asked) == ("phone_request", (name,))
+
+
+def test_phone_answers_with_the_message_as_it_has_kept_it() -> None:
+    kept = kept_message(IN_A_CHAT, text_message("Hello!"), 1_700_000_000, "Friend")
+    content = parse_message(placeholder_answer("3EB0CC", [kept]))
+    told = KeptMessage(IN_A_CHAT, Content("text", "Hello!"), 1_700_000_000, "Friend")
+    assert (content.kind, content.kept) == ("phone_answer", (told,))
+
+
+def test_phone_may_have_kept_neither_time_nor_name() -> None:
+    key = pb.MessageKey(remoteJid=str(PEER_LID.bare), fromMe=True, id="A")
+    info = pb.WebMessageInfo(key=key, message=pb.Message(conversation="x")).SerializeToString()
+    (kept,) = parse_message(placeholder_answer("B", [info])).kept
+    assert (kept.name.from_me, kept.t, kept.push_name) == (True, None, None)
+
+
+def test_what_cannot_be_read_of_an_answer_does_not_keep_the_rest_back() -> None:
+    whole = kept_message(IN_A_CHAT, text_message("Hello!"), 1)
+    empty = kept_message(IN_A_CHAT, b"", 1)
+    nameless = pb.WebMessageInfo(message=pb.Message(conversation="x")).SerializeToString()
+    content = parse_message(placeholder_answer("B", [b"\xff", empty, nameless, whole]))
+    assert [kept.content.text for kept in content.kept] == ["Hello!"]
+
+
+def test_answer_inside_of_an_answer_is_left_alone() -> None:
+    inner = placeholder_answer("B", [kept_message(IN_A_CHAT, text_message("Hello!"), 1)])
+    for message in (inner, wrapped(pb.Message.FromString(inner), 1).SerializeToString()):
+        outer = placeholder_answer("C", [kept_message(IN_A_CHAT, message, 1)])
+        assert parse_message(outer).kept == ()
+
+
+def test_answer_of_a_phone_has_a_bound() -> None:
+    whole = kept_message(IN_A_CHAT, text_message("Hello!"), 1)
+    assert len(parse_message(placeholder_answer("B", [whole] * 100)).kept) == MAX_KEPT
+
+
+def test_request_for_other_data_is_for_the_device() -> None:
+    request = pb.Message.PeerDataOperationRequestMessage(peerDataOperationRequestType=3)
+    protocol = pb.Message.ProtocolMessage(type=16, peerDataOperationRequestMessage=request)
+    assert read(pb.Message(protocolMessage=protocol)) == Content("protocol")
+
+
+def test_request_for_a_nameless_message_is_refused() -> None:
+    request = pb.Message.PeerDataOperationRequestMessage(peerDataOperationRequestType=4)
+    request.placeholderMessageResendRequest.add()
+    protocol = pb.Message.ProtocolMessage(type=16, peerDataOperationRequestMessage=request)
+    with pytest.raises(RemoteProtocolError):
+        read(pb.Message(protocolMessage=protocol))
+
+
+def test_no_text_of_a_kept_message_is_shown() -> None:
+    kept = kept_message(IN_A_CHAT, text_message("Hello!"), 1)
+    assert "Hello" not in repr(parse_message(placeholder_answer("B", [kept])).kept)
