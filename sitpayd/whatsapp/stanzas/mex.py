@@ -80,5 +80,6 @@ def _timelock(value: object, depth: int = 0) -> ReachoutTimelock | None:
 
 
 def _seconds(value: object) -> int | None:
-    text = str(value)
+    # A list would be written out, however deep it is.
+    text = str(value) if isinstance(value, int | str) else ""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 11 else None
