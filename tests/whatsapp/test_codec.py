@@ -414,8 +414,8 @@ def test_zlib_stream_that_ends_early_is_refused() -> None:
         decode(compressed(encode(PING)[1:])[:-1])
 
 
-# Prints by how much a bomb lifted the peak of memory. Not the peak that `getrusage` tells: a process
-# inherits that from the one that started it.
+# Prints by how much a bomb lifted the peak of memory. Not the one that `getrusage` tells: a process
+# inherits that from who started it.
 BOMBED = """
 import re, zlib
 from pathlib import Path
