@@ -4,8 +4,11 @@ import hashlib
 import json
 import subprocess
 import sys
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import example, given
@@ -130,6 +133,7 @@ def test_dictionaries_have_their_sizes_and_no_word_twice() -> None:
 
 @given(node=nodes())
 def test_decoding_gives_back_what_was_encoded(node: Node) -> None:
+    """T-50."""
     encoded = encode(node)
     assert decode(encoded) == node
     # Equality of mappings does not look at their order; these bytes do.
@@ -158,6 +162,7 @@ def test_part_of_a_stanza_is_refused(node: Node, data: st.DataObject) -> None:
 @example(b"")
 @example(b"\x02")
 def test_any_bytes_give_a_node_or_a_remote_error(stanza: bytes) -> None:
+    """T-50."""
     try:
         decode(stanza)
     except RemoteProtocolError:
@@ -344,6 +349,7 @@ def test_depth_far_beyond_the_limit_is_refused() -> None:
 
 @pytest.mark.parametrize(("node_count", "is_accepted"), [(MAX_NODES, True), (MAX_NODES + 1, False)])
 def test_stanza_has_at_most_so_many_nodes(node_count: int, is_accepted: bool) -> None:
+    """T-50."""
     child_count = node_count - 1
     stanza = (
         b"\x00\xf8\x02\x71\xf9" + child_count.to_bytes(2, "big") + b"\xf8\x01\x71" * child_count
@@ -366,6 +372,53 @@ def test_node_with_more_attributes_is_refused() -> None:
     stanza = b"\x00\xf9" + size.to_bytes(2, "big") + b"\x71" * size
     with pytest.raises(RemoteProtocolError, match="attributes"):
         decode(stanza)
+
+
+def steps_of(stanza: bytes) -> int:
+    """How many calls decoding takes: of ours and of the runtime's."""
+    count = 0
+
+    def step(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(step)
+    try:
+        decode(stanza)
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def peak_of(stanza: bytes) -> int:
+    """Bytes of memory that decoding takes at the most."""
+    tracemalloc.start()
+    try:
+        decode(stanza)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def siblings(count: int) -> bytes:
+    return b"\x00\xf8\x02\x71\xf9" + count.to_bytes(2, "big") + b"\xf8\x01\x71" * count
+
+
+def long_texts(count: int) -> bytes:
+    text = b"\xfc\xff" + b"t" * 255
+    child = b"\xf8\x02" + text + text
+    return b"\x00\xf8\x02\x71\xf9" + count.to_bytes(2, "big") + child * count
+
+
+@pytest.mark.parametrize(
+    "made", [siblings, long_texts, lambda count: wide_siblings(200 * (count // 20))]
+)
+def test_work_and_memory_grow_with_the_stanza_and_no_faster(made: Callable[[int], bytes]) -> None:
+    """T-50: counted, since time on a shared machine proves nothing."""
+    small, large = made(1000), made(8000)
+    assert steps_of(large) <= 8.5 * steps_of(small)
+    assert peak_of(large) <= 8.5 * peak_of(small)
 
 
 def wide_siblings(attribute_count: int) -> bytes:
