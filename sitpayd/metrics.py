@@ -68,6 +68,10 @@ class Metrics:
         self._operations = self._counter(
             "sitpayd_commit_operations", "Operations in the transactions committed."
         )
+        self._stray_receipts = self._counter(
+            "sitpayd_stray_receipts",
+            "Receipts for messages that nobody was sent who could send them.",
+        )
         self._subscribers = self._gauge("sitpayd_feed_subscribers", "Readers of the admin feed.")
         self._tasks = self._gauge("sitpayd_tasks", "Tasks of the event loop.")
         self._outdated = self._gauge(
@@ -106,6 +110,10 @@ class Metrics:
         """Note how long an acknowledged message took."""
         # The wall clock may have been set back meanwhile.
         self._send_seconds.observe(max(seconds, 0.0))
+
+    def stray_receipts(self, count: int) -> None:
+        """Count receipts that fit no message."""
+        self._stray_receipts.inc(count)
 
     def outdated(self, alarm: bool) -> None:
         """Note whether WhatsApp refuses what the fleet announces."""

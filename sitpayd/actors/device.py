@@ -158,7 +158,7 @@ class DeviceActor:
         handle.outlook = self._outlook
         handle.pairing_bar = self._pairing_bar
         self._memory = DeviceMemory(world.database, world.outcomes, handle.record.id, world.keygen)
-        self._reception = Reception(world.database, world.outcomes, self._memory)
+        self._reception = Reception(world.database, world.outcomes, self._memory, world.metrics)
         self._chronicle = Chronicle(handle)
         self._log = _log.bind(session_id=handle.session_id)
         self._outgoing: trio.MemorySendChannel[Outgoing] | None = None

@@ -22,6 +22,7 @@ from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.receiving import Opening, Repeated, Unreadable
 from sitpayd.actors.shelf import serialised
 from sitpayd.log import get_logger
+from sitpayd.metrics import Metrics
 from sitpayd.storage import inbox, outbox, sessions
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.records import Address, Incoming, RowState, utc_now
@@ -33,6 +34,7 @@ from sitpayd.whatsapp.stanzas import receipt
 from sitpayd.whatsapp.stanzas.content import Content
 from sitpayd.whatsapp.stanzas.message import Enc, IncomingMessage, parse_incoming
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas.receipt import Receipt
 
 # How many messages are remembered as asked for again.
 MAX_RETRIES: Final = 128
@@ -57,10 +59,18 @@ class Reception:
 
     Args:
         memory: the keys and sessions of the same device.
+        metrics: None: nobody looks.
     """
 
-    def __init__(self, database: Database, outcomes: Outcomes, memory: DeviceMemory) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outcomes: Outcomes,
+        memory: DeviceMemory,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._database = database
+        self._metrics = metrics or Metrics()
         self._outcomes = outcomes
         self._memory = memory
         self._shelf = memory.shelf
@@ -89,7 +99,17 @@ class Reception:
             )
             for message_id in moved:
                 self._outcomes.announce(message_id, RowState(state))
+            if len(moved) < len(got.ids):
+                await self._count_strays(got, sender)
         return Answer((command.ack,))
+
+    async def _count_strays(self, got: Receipt, sender: Jid) -> None:
+        """Count what is no repetition either: somebody tells of messages that are not theirs."""
+        number = await self._number_of(sender)
+        peers = () if number is None else (number,)
+        self._metrics.stray_receipts(
+            await self._database.read(outbox.stray_receipts, self._device_id, got.ids, peers)
+        )
 
     async def resend(self, command: Resend) -> Answer:
         """Encrypt a message anew for a device that could not read it, if it is entitled to that."""

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from cryptography.exceptions import InvalidTag
 
+from sitpayd.actors import memory
 from sitpayd.whatsapp import codec, noise
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.frames import FrameDecoder
@@ -131,6 +132,8 @@ MUTANTS: Final[Mapping[str, Mutant]] = {
     "no_mac": Mutant("signal", [(ratchet, "equal", _true)]),
     "hoarded_keys": Mutant("signal", [(ratchet, "MAX_SKIPPED", 10_000)]),
     "granted": Mutant("machine", [(ib, "parse_ib", _takes_attributes_for_granted)]),
+    # A time is taken for one that a calendar has.
+    "end_of_time": Mutant("device", [(memory, "_LAST_TIME_S", 10**30)]),
 }
 
 

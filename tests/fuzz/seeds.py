@@ -184,7 +184,10 @@ def _messages() -> Iterator[Node]:
     )
     yield receipt.message_ack(outgoing, 7, error=463, phash="2:x")
     yield receipt.receipt_ack(receipt.read(["A"], PEER_LID, t=7))
-    yield receipt.delivery(group, active=False, from_me=False)
+    delivered = receipt.delivery(group, active=False, from_me=False)
+    yield delivered
+    # The wire has room for times behind all calendars.
+    yield receipt.forward(delivered, from_=PEER_LID, t=10**19, offline=3)
     yield receipt.history_sync("3EB0", OWN_PN)
     yield receipt.read(["A", "B", "C"], GROUP, t=7, participant=PEER_LID)
     retry = receipt.retry_receipt(group, 2, KEYS, prekey=PREKEY, device_identity=b"x", error=1)

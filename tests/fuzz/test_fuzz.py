@@ -14,15 +14,16 @@ from tests.fuzz.targets import TARGETS
 
 # Some seconds in all; what costs most gets least.
 INPUTS = {
-    "nodes": 10_000,
+    "nodes": 6_000,
     "frames": 8_000,
     "noise": 3_000,
     "protobufs": 8_000,
     "stanzas": 2_500,
     "signal": 2_500,
     "machine": 1_000,
+    "device": 60,
 }
-LARGE = 6
+LARGE = 4
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -37,7 +38,7 @@ def test_planted_mistake_is_found(name: str) -> None:
     mutant = MUTANTS[name]
     with planted(mutant):
         fuzzer = Fuzzer(TARGETS[mutant.target](), Random(1))
-        tally = fuzzer.run(inputs=20_000, findings=1, large=None if name == "quadratic" else 0)
+        tally = fuzzer.run(inputs=8_000, findings=1, large=None if name == "quadratic" else 0)
     assert tally.findings
 
 

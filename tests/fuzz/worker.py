@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from sitpayd import log
 from tests.fuzz.coverage import LineCoverage
 from tests.fuzz.engine import MAX_FINDINGS, Fuzzer, Tally
 from tests.fuzz.findings import Finding
@@ -109,6 +110,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--mutant", choices=MUTANTS)
     options = parser.parse_args(arguments)
     faulthandler.enable()
+    # What a device has to say about hostile input is nobody's concern here.
+    log.configure("error", "text", sys.stderr)
     with ExitStack() as stack:
         if options.mutant is not None:
             stack.enter_context(planted(MUTANTS[options.mutant]))

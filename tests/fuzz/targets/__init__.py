@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tests.fuzz.target import Target
+from tests.fuzz.targets.device import Device
 from tests.fuzz.targets.frames import Frames
 from tests.fuzz.targets.machine import Machine
 from tests.fuzz.targets.nodes import Nodes
@@ -15,5 +16,5 @@ from tests.fuzz.targets.signal import Signal
 from tests.fuzz.targets.stanzas import Stanzas
 
 TARGETS: Final[Mapping[str, Callable[[], Target]]] = {
-    kind.name: kind for kind in (Nodes, Frames, Noise, Protobufs, Stanzas, Signal, Machine)
+    kind.name: kind for kind in (Nodes, Frames, Noise, Protobufs, Stanzas, Signal, Machine, Device)
 }

@@ -1,8 +1,8 @@
 """A whole device's decisions: a server that says anything between things that are right.
 
 The device lives in the world of `tests/actors/test_machine_properties.py`, whose promises are the
-oracle. An input is a list of turns, each with its length before it (two bytes): how many right
-things happen first, then a stanza. A stanza with the id `#` answers the oldest open question.
+oracle. An input is a list of turns (`turns.py`): how many right things happen first, then a stanza.
+A stanza with the id `#` answers the oldest open question.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sitpayd.actors.messages import Message
 from sitpayd.whatsapp.codec import decode, encode
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.node import Node
-from tests.fuzz import seeds, trees
+from tests.fuzz import seeds, trees, turns
 from tests.fuzz.mutators import change
 from tests.fuzz.people import steady
 from tests.fuzz.target import Outcome, Target
@@ -28,7 +28,6 @@ with steady("machine"):
     from tests.actors import builders
     from tests.actors.test_machine_properties import World, _answered
 
-_MAX_TURNS: Final = 12
 # What right things make of a device: linked, connected, with a message on its way.
 _STEPS: Final = 16
 
@@ -53,35 +52,20 @@ class Machine(Target):
     def seeds(self) -> Sequence[bytes]:
         stanzas = [decode(seed) for seed in seeds.stanzas()]
         answers = _answers()
-        turns = [
+        said = [
             *(bytes((steps,)) + encode(node) for steps in (0, 3, 9) for node in stanzas),
             *(bytes((steps,)) + encode(node) for steps in range(14) for node in answers),
         ]
-        return [_joined([turn]) for turn in turns]
+        return [turns.joined([turn]) for turn in said]
 
     def mutate(self, rng: Random, data: bytes, other: bytes) -> bytes:
-        turns, more = _turns(data), _turns(other)
-        choice = rng.random()
-        if not turns or choice < 0.05:
-            return change(rng, data, other)
-        at = int(rng.random() * len(turns))
-        if choice < 0.3 and more:
-            turns.insert(at, more[int(rng.random() * len(more))])
-        elif choice < 0.35:
-            del turns[at]
-        elif choice < 0.45:
-            turns[at] = bytes((int(rng.random() * _STEPS),)) + turns[at][1:]
-        else:
-            donor = more[int(rng.random() * len(more))] if more else turns[at]
-            changed = trees.changed(rng, turns[at][1:], donor[1:])
-            turns[at] = turns[at][:1] + (changed or change(rng, turns[at][1:], donor[1:]))
-        return _joined(turns[:_MAX_TURNS])
+        return turns.changed(rng, data, other, _changed_turn)
 
     def check(self, data: bytes) -> Sequence[Outcome]:
         device = _Device()
         device.begin(builders.started(), 0, None)
         outcomes: list[Outcome] = []
-        for turn in _turns(data)[:_MAX_TURNS]:
+        for turn in turns.turns_of(data):
             for _ in range(turn[0] % _STEPS):
                 device.next_good_thing()
             if not device.open:
@@ -117,14 +101,8 @@ def _answering(device: World, node: Node) -> Node:
     return _renamed(node, device.asked.pop(0).required_text("id"))
 
 
-def _turns(data: bytes) -> list[bytes]:
-    turns = []
-    while len(data) > 2:
-        stop = 2 + int.from_bytes(data[:2], "big")
-        turns.append(data[2:stop])
-        data = data[stop:]
-    return [turn for turn in turns if turn]
-
-
-def _joined(turns: Sequence[bytes]) -> bytes:
-    return b"".join(len(turn).to_bytes(2, "big") + turn for turn in turns if len(turn) < 2**16)
+def _changed_turn(rng: Random, turn: bytes, donor: bytes) -> bytes:
+    if rng.random() < 0.15:
+        return bytes((int(rng.random() * _STEPS),)) + turn[1:]
+    stanza = trees.changed(rng, turn[1:], donor[1:]) or change(rng, turn[1:], donor[1:])
+    return turn[:1] + stanza
