@@ -16,11 +16,12 @@ from sitpayd.storage import inbox, sessions
 from sitpayd.storage.database import Database, Unit
 from sitpayd.whatsapp.codec import decode
 from sitpayd.whatsapp.jid import Jid, lid
-from sitpayd.whatsapp.keys import DeviceKeys
+from sitpayd.whatsapp.keys import DeviceKeys, KeyPair, PreKey
 from sitpayd.whatsapp.node import Attr, Node
 from sitpayd.whatsapp.signal.session import Encrypted, PreKeyBundle
+from sitpayd.whatsapp.stanzas import receipt
 from sitpayd.whatsapp.stanzas.content import pad, text_message
-from tests.actors.builders import FRIEND_LID, FRIEND_PN, SERVER_T
+from tests.actors.builders import FRIEND_LID, FRIEND_PN, OWN_PN, SERVER_T
 from tests.actors.test_device import Stage
 from tests.fuzz import seeds, trees
 from tests.storage.builders import Tenant, make_tenant, some_tenant
@@ -189,13 +190,16 @@ async def test_thousand_requests_of_a_device_bring_at_most_five_messages(
 async def test_device_that_was_not_written_to_gets_nothing_however_often_it_asks(
     stage: Stage, line: Line
 ) -> None:
-    """T-57: whoever knows an id is entitled to nothing."""
+    """T-57: whoever knows an id is entitled to nothing, also with keys that can be encrypted for."""
     _, id = await sent_id(stage, line)
-    for from_ in (STRANGER, FRIEND_LID.with_device(77), FRIEND_PN.with_device(2)):
-        for _ in range(20):
-            attrs: dict[str, Attr] = {"id": id, "from": from_, "type": "retry"}
-            retry = Node("receipt", attrs, (Node("retry", {"count": "1"}),))
-            assert [answer.tag for answer in await said(line, retry)] == ["ack"]
+    thief = DeviceKeys.generate()
+    for from_ in (STRANGER, FRIEND_LID.with_device(77), FRIEND_PN.with_device(77)):
+        for count in range(1, 11):
+            prekey = PreKey(count, KeyPair.generate())
+            asked = Node("message", {"id": id, "from": OWN_PN})
+            retry = receipt.retry_receipt(asked, count, thief, prekey=prekey)
+            forged = receipt.forward(retry, from_=from_, t=SERVER_T)
+            assert [answer.tag for answer in await said(line, forged)] == ["ack"]
 
 
 # --- T-58: receipts for what was never sent ---
