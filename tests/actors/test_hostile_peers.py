@@ -190,7 +190,7 @@ async def test_thousand_requests_of_a_device_bring_at_most_five_messages(
 async def test_device_that_was_not_written_to_gets_nothing_however_often_it_asks(
     stage: Stage, line: Line
 ) -> None:
-    """T-57: whoever knows an id is entitled to nothing, also with keys that can be encrypted for."""
+    """T-57: whoever knows an id is entitled to nothing, also with keys to encrypt for."""
     _, id = await sent_id(stage, line)
     thief = DeviceKeys.generate()
     for from_ in (STRANGER, FRIEND_LID.with_device(77), FRIEND_PN.with_device(77)):
