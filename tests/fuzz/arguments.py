@@ -1,9 +1,13 @@
-"""What parsers want besides the input: by the parameter's name, or for one parser alone."""
+"""What parsers want besides the input: for one alone, by the parameter's name, or by its type."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING as MISSING_DEFAULT
+from dataclasses import fields, is_dataclass
+from inspect import Parameter
+from types import NoneType, UnionType
+from typing import Final, Union, get_args, get_origin
 
 from sitpayd.whatsapp.errors import PairingError
 from sitpayd.whatsapp.jid import Jid
@@ -75,3 +79,29 @@ ARGUMENTS: Final[Mapping[str, object]] = {
     "stanzas.pairing.pairing_error.error": PairingError(401, "hmac-mismatch"),
     "stanzas.wire.parse_public_key.tag": "identity",
 }
+
+
+def argument(parser: str, name: str, hint: object, default: object) -> object:
+    """What a parser gets for a parameter; `MISSING`: nobody knows.
+
+    Args:
+        default: the parameter's own; `inspect.Parameter.empty` if it has none.
+    """
+    if f"{parser}.{name}" in ARGUMENTS:
+        return ARGUMENTS[f"{parser}.{name}"]
+    if default is not Parameter.empty:
+        return default
+    return ARGUMENTS[name] if name in ARGUMENTS else _of_type(hint)
+
+
+def _of_type(hint: object) -> object:
+    if get_origin(hint) in (Union, UnionType):
+        known = (_of_type(inner) for inner in get_args(hint))
+        return next((value for value in known if value is not MISSING), MISSING)
+    if isinstance(hint, type) and is_dataclass(hint):
+        # One that says nothing, if it may.
+        needed = any(f.default is MISSING_DEFAULT is f.default_factory for f in fields(hint))
+        return MISSING if needed else hint()
+    plain: dict[object, object] = {NoneType: None, str: "text", bytes: b"bytes", int: 7, bool: True}
+    empty: dict[object, object] = {Mapping: {}, Sequence: (), Iterable: (), tuple: ()}
+    return plain.get(hint, empty.get(get_origin(hint), MISSING))

@@ -1,9 +1,9 @@
 """The parsers of the protocol package, found by their form: who adds one has it fuzzed.
 
 A parser is a public function whose first argument is a `Node`, whatever it is called, or one that
-takes bytes or text and is called like a parser, or a class method `parse` or `from_bytes`. Further
-arguments come from `arguments.py`, by name. A module that is none of this must be named in
-`OTHERWISE`, with who tries it instead.
+takes bytes or text, at once or in pieces, and is called like a parser, or a class method `parse` or
+`from_bytes`. Further arguments come from `arguments.py`. A module that has none of this must be
+named in `OTHERWISE`, with who tries it instead.
 """
 
 from __future__ import annotations
@@ -12,18 +12,22 @@ import importlib
 import inspect
 import pkgutil
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import cycle
 from types import FunctionType, MethodType, ModuleType
 from typing import Final, get_type_hints
 
 import sitpayd.whatsapp
 from sitpayd.whatsapp.node import Node
-from tests.fuzz.arguments import ARGUMENTS, MISSING
+from tests.fuzz.arguments import MISSING, argument
 
 _PACKAGE: Final = "sitpayd.whatsapp"
-_PARSER_NAME: Final = re.compile(r"(parse|read|verify|decode|unpack)_\w+|unpad|parse|from_bytes")
+_PARSER_NAME: Final = re.compile(
+    r"(parse|read|verify|decode|unpack|inflate|open)_\w+|unpad|inflated|opened|parse|from_bytes"
+)
+_PIECES: Final = (1, 2, 3, 5, 64, 1000)
 # Modules without such functions, and why that is right.
 OTHERWISE: Final = {
     "codec": "target nodes",
@@ -122,9 +126,9 @@ def _parser(module: str, function: FunctionType | MethodType) -> Iterator[Parser
     if not parameters:
         return
     first, *others = parameters
-    takes = hints.get(first.name)
+    takes, adapted = _taken(hints.get(first.name))
     named = _PARSER_NAME.fullmatch(function.__name__)
-    if takes is not Node and not (named and takes in (bytes, str)):
+    if takes is None or (takes is not Node and not named):
         return
     owner = (
         f"{function.__qualname__.partition('.')[0]}." if isinstance(function, MethodType) else ""
@@ -134,11 +138,33 @@ def _parser(module: str, function: FunctionType | MethodType) -> Iterator[Parser
     for parameter in others:
         if parameter.kind is parameter.VAR_POSITIONAL:
             continue
-        value = ARGUMENTS.get(f"{name}.{parameter.name}", MISSING)
-        if value is MISSING and parameter.default is parameter.empty:
-            value = ARGUMENTS.get(parameter.name, MISSING)
-            if value is MISSING:
-                raise NotCoveredError(f"{name} needs a `{parameter.name}`: see arguments.py")
-        if value is not MISSING:
-            given[parameter.name] = value
-    yield Parser(name, takes, partial(function, **given))
+        value = argument(name, parameter.name, hints.get(parameter.name), parameter.default)
+        if value is MISSING:
+            raise NotCoveredError(f"{name} needs a `{parameter.name}`: see arguments.py")
+        given[parameter.name] = value
+    call = partial(function, **given)
+    yield Parser(name, takes, call if adapted is None else partial(_adapted, call, adapted))
+
+
+def _adapted(
+    call: Callable[[object], object], adapted: Callable[[bytes], object], value: bytes
+) -> object:
+    return call(adapted(value))
+
+
+def _taken(hint: object) -> tuple[type | None, Callable[[bytes], object] | None]:
+    """What a first argument of this type is fed with, and how it is made of that."""
+    if hint == Iterable[bytes]:
+        return bytes, _pieces
+    if hint == Callable[[], Iterable[bytes]]:
+        return bytes, lambda data: partial(_pieces, data)
+    return (hint, None) if hint in (Node, bytes, str) and isinstance(hint, type) else (None, None)
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """A stream that comes in pieces of all sizes; the same ones each time."""
+    sizes, at = cycle(_PIECES), 0
+    while at < len(data):
+        size = next(sizes)
+        yield data[at : at + size]
+        at += size

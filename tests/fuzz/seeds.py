@@ -70,7 +70,7 @@ def _requests() -> Iterator[Node]:
     yield iq.error(iq.ping("5"), 429, "rate")
     yield iq.logout("5", OWN_PN)
     yield iq.clean_dirty("5", "groups", 7)
-    yield iq.offline_batch()
+    yield iq.offline_batch(100)
     yield iq.unified_session(7)
 
 
@@ -131,9 +131,9 @@ def _people() -> Iterator[Node]:
     yield Node("presence", {"type": "available", "name": "Shop"})
     yield Node("presence", {"type": "subscribe", "to": PEER_LID})
     yield presence.presence(PEER_PN, available=False, last=7)
-    yield presence.chat_state(
-        Node("chatstate", {"to": PEER_LID}, (Node("composing", {"media": "audio"}),)), PEER_LID
-    )
+    typing = Node("chatstate", {"to": PEER_LID}, (Node("composing", {"media": "audio"}),))
+    yield typing
+    yield presence.chat_state(typing, PEER_LID)
     yield mex.timelock_query("5")
     lock = {"data": {"lock": {"is_active": True, "time_enforcement_ends": "1760000000"}}}
     answer = Node("result", {}, json.dumps(lock).encode())

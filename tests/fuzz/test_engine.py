@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -197,12 +198,21 @@ def test_new_parser_is_found(fresh: pytest.MonkeyPatch) -> None:
 
 
 def test_parser_with_an_unknown_argument_stops_the_run(fresh: pytest.MonkeyPatch) -> None:
-    def parse_novelty(node: Node, weather: str) -> str:
-        return weather
+    def parse_novelty(node: Node, weather: Decimal) -> str:
+        return str(weather)
 
     fresh.setattr(discovery, "_modules", lambda: [module_with(parse_novelty=parse_novelty)])
     with pytest.raises(discovery.NotCoveredError, match="weather"):
         discovery.parsers()
+
+
+def test_parser_of_a_stream_is_given_pieces(fresh: pytest.MonkeyPatch) -> None:
+    def read_novelty(pieces: Iterable[bytes], most: int, known: bool | None) -> list[bytes]:
+        return [*pieces, bytes((most,))]
+
+    fresh.setattr(discovery, "_modules", lambda: [module_with(read_novelty=read_novelty)])
+    (parser,) = discovery.taking(bytes)
+    assert parser.call(b"abcdefgh") == [b"a", b"bc", b"def", b"gh", b"\x07"]
 
 
 def test_module_without_parsers_stops_the_run(fresh: pytest.MonkeyPatch) -> None:
