@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench torture soak peers-rust lock schema coverage clean
+.PHONY: help demo test lint types bench torture soak fuzz peers-rust lock schema coverage clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -49,6 +49,9 @@ torture: $(VENV)/dev ## The torture lanes, half an hour (SHARE=1: minutes; LANE=
 
 soak: $(VENV)/dev ## 1,000 devices through random faults for ten minutes (DEVICES=100 MINUTES=2 SEED=7)
 	@$(BIN)/python -m tests.soak $(if $(DEVICES),--devices $(DEVICES)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+fuzz: $(VENV)/dev ## Hostile input, a minute per target (TARGET=nodes SECONDS=600 SEED=7 JOBS=2)
+	@$(BIN)/python -m tests.fuzz $(TARGET) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 
 peers-rust: $(VENV)/dev ## The interop tests with a third client, whatsapp-rust (needs cargo >= 1.94; minutes to build)
 	@SITPAYD_REQUIRE_CARGO=1 $(BIN)/python -m pytest tests/peers -k rust

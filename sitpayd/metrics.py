@@ -76,6 +76,10 @@ class Metrics:
         self._operations = self._counter(
             "sitpayd_commit_operations", "Operations in the transactions committed."
         )
+        self._stray_receipts = self._counter(
+            "sitpayd_stray_receipts",
+            "Receipts for messages that nobody was sent who could send them.",
+        )
         self._subscribers = self._gauge("sitpayd_feed_subscribers", "Readers of the admin feed.")
         self._tasks = self._gauge("sitpayd_tasks", "Tasks of the event loop.")
         self._outdated = self._gauge(
@@ -122,6 +126,10 @@ class Metrics:
     def number_checks(self, count: int) -> None:
         """Count numbers that WhatsApp is asked about."""
         self._number_checks.inc(count)
+
+    def stray_receipts(self, count: int) -> None:
+        """Count receipts that fit no message."""
+        self._stray_receipts.inc(count)
 
     def outdated(self, alarm: bool) -> None:
         """Note whether WhatsApp refuses what the fleet announces."""

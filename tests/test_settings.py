@@ -198,6 +198,7 @@ def test_bad_value_names_its_file(configure: Configure) -> None:
     "url", ["wss://web.whatsapp.com/ws/chat", "wss://g.whatsapp.net/ws", "wss://whatsapp.net"]
 )
 def test_root_key_is_refused_with_whatsapp(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """T-53."""
     monkeypatch.setenv("SITPAYD_WHATSAPP_URL", url)
     monkeypatch.setenv("SITPAYD_WHATSAPP_ROOT_KEY", ROOT_KEY)
 

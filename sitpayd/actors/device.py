@@ -199,7 +199,7 @@ class DeviceActor:
         handle.outlook = self._outlook
         handle.pairing_bar = self._pairing_bar
         self._memory = DeviceMemory(world.database, world.outcomes, handle.record.id, world.keygen)
-        self._reception = Reception(world.database, world.outcomes, self._memory)
+        self._reception = Reception(world.database, world.outcomes, self._memory, world.metrics)
         self._acquaintances = Acquaintances(
             world.database, handle.record.id, world.limits, world.metrics
         )

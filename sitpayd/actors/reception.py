@@ -25,6 +25,7 @@ from sitpayd.actors.receiving import Opening, Repeated, RetryBudget, Unreadable
 from sitpayd.actors.shelf import merged, serialised
 from sitpayd.actors.telling import told_by
 from sitpayd.log import get_logger
+from sitpayd.metrics import Metrics
 from sitpayd.storage import addressing, inbox, outbox, retries, sessions
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.records import Address, Incoming, RowState, utc_now
@@ -37,6 +38,7 @@ from sitpayd.whatsapp.stanzas.aliases import LidMapping
 from sitpayd.whatsapp.stanzas.content import Content, KeptMessage
 from sitpayd.whatsapp.stanzas.message import Enc, IncomingMessage, parse_incoming
 from sitpayd.whatsapp.stanzas.pairing import PairedIdentity
+from sitpayd.whatsapp.stanzas.receipt import Receipt
 
 _DELIVERED_TYPES: Final = frozenset({None, "inactive", "delivery"})
 _READ_TYPES: Final = frozenset({"read", "played"})
@@ -67,10 +69,18 @@ class Reception:
 
     Args:
         memory: the keys and sessions of the same device.
+        metrics: None: nobody looks.
     """
 
-    def __init__(self, database: Database, outcomes: Outcomes, memory: DeviceMemory) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outcomes: Outcomes,
+        memory: DeviceMemory,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._database = database
+        self._metrics = metrics or Metrics()
         self._outcomes = outcomes
         self._memory = memory
         self._shelf = memory.shelf
@@ -102,9 +112,19 @@ class Reception:
             )
             for message_id in moved:
                 self._outcomes.announce(message_id, RowState(state))
+            if len(moved) < len(got.ids):
+                await self._count_strays(got, sender)
         elif got.type == _OWN_COPY and self._is_ours(sender):
             await self._database.write(_note_own_copy, self._device_id, got.ids, sender)
         return Answer((command.ack,))
+
+    async def _count_strays(self, got: Receipt, sender: Jid) -> None:
+        """Count what is no repetition either: somebody tells of messages that are not theirs."""
+        number = await self._number_of(sender)
+        peers = () if number is None else (number,)
+        self._metrics.stray_receipts(
+            await self._database.read(outbox.stray_receipts, self._device_id, got.ids, peers)
+        )
 
     # --- who is who ---
 

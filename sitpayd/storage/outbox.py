@@ -479,6 +479,21 @@ def note_served(unit: Unit, device_id: int, wa_message_ids: Iterable[str], devic
             _set_resends(unit, device_id, row_id, device, _NEVER_AGAIN)
 
 
+def stray_receipts(
+    unit: Unit, device_id: int, wa_message_ids: Collection[str], peers: Collection[str]
+) -> int:
+    """How many of these messages were never sent to the chat that has a receipt for them."""
+    digests = [person_digest(unit, device_id, peer).hex() for peer in peers]
+    sent = unit.value(
+        int,
+        "SELECT count(*) FROM outbox WHERE device_id = ?"
+        " AND wa_message_id IN (SELECT value FROM json_each(?))"
+        " AND hex(recipient_digest) IN (SELECT upper(value) FROM json_each(?))",
+        (device_id, json.dumps(list(wa_message_ids)), json.dumps(digests)),
+    )
+    return len(wa_message_ids) - (sent or 0)
+
+
 def count_resend(
     unit: Unit,
     device_id: int,

@@ -34,8 +34,12 @@ MAX_INFLATED_LEN: Final = 8 * 2**20
 MAX_DEPTH: Final = 32
 MAX_NODES: Final = 50_000
 MAX_ATTRIBUTES: Final = 256
+# Of all nodes together: compressed, some kilobytes would otherwise hold millions of them.
+MAX_ATTRIBUTES_IN_ALL: Final = 4 * MAX_NODES
 
 _FLAG_ZLIB: Final = 0x02
+# Inflated at a time: what is refused for its length is never held twice.
+_INFLATE_STEP: Final = 2**20
 
 _LIST_EMPTY: Final = 0
 _DICTIONARY_0: Final = 236
@@ -261,16 +265,23 @@ def decode(data: bytes) -> Node:
 
 def _inflate(body: bytes) -> bytes:
     inflater = zlib.decompressobj()
+    pieces = []
+    length = 0
     try:
-        # One byte more than allowed: at exactly the limit zlib may not have seen the end yet.
-        inflated = inflater.decompress(body, MAX_INFLATED_LEN + 1)
+        while not inflater.eof:
+            piece = inflater.decompress(body, _INFLATE_STEP)
+            length += len(piece)
+            if length > MAX_INFLATED_LEN:
+                raise RemoteProtocolError(
+                    f"a stanza inflates to more than {MAX_INFLATED_LEN} bytes"
+                )
+            if not piece and not inflater.eof:
+                raise RemoteProtocolError("a stanza's zlib stream ends early")
+            pieces.append(piece)
+            body = inflater.unconsumed_tail
     except zlib.error as error:
         raise RemoteProtocolError("a stanza's zlib stream is damaged") from error
-    if len(inflated) > MAX_INFLATED_LEN:
-        raise RemoteProtocolError(f"a stanza inflates to more than {MAX_INFLATED_LEN} bytes")
-    if not inflater.eof:
-        raise RemoteProtocolError("a stanza's zlib stream ends early")
-    return inflated
+    return b"".join(pieces)
 
 
 # What reads takes the bytes of the stanza and a position, and returns the value and the position
@@ -286,7 +297,7 @@ def _read_node(data: bytes, pos: int) -> Node:
     """
     end = len(data)
     texts, text_readers, value_readers = _TEXT_OF_BYTE, _TEXT_READERS, _VALUE_READERS
-    nodes_left = MAX_NODES - 1
+    nodes_left, attrs_left = MAX_NODES - 1, MAX_ATTRIBUTES_IN_ALL
     # The elements whose children are being read, outermost first: tag and attributes, and of the
     # list that the element stands in itself what was read before it, and how many are missing.
     parents: list[tuple[str, dict[str, Attr], list[Node], int]] = []
@@ -313,7 +324,13 @@ def _read_node(data: bytes, pos: int) -> Node:
 
         attrs: dict[str, Attr] = {}
         if size > 2:
-            for _ in range((size - 1) >> 1):
+            attr_count = (size - 1) >> 1
+            attrs_left -= attr_count
+            if attrs_left < 0:
+                raise RemoteProtocolError(
+                    f"a stanza has more than {MAX_ATTRIBUTES_IN_ALL} attributes"
+                )
+            for _ in range(attr_count):
                 lead = data[pos]
                 name = texts[lead]
                 if name:

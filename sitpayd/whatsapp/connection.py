@@ -14,7 +14,7 @@ import hashlib
 from typing import Final
 
 from .codec import decode, encode
-from .errors import LocalProtocolError, RemoteProtocolError
+from .errors import HandshakeError, LocalProtocolError, RemoteProtocolError
 from .events import Event, HandshakeCompleted, NodeReceived, NodeRejected
 from .frames import (
     MAX_FRAME_LEN,
@@ -37,6 +37,9 @@ from .noise import (
 
 _TAG_LEN: Final = 16
 MAX_STANZA_LEN: Final = MAX_FRAME_LEN - _TAG_LEN
+# A limit of our own, far above what keys, certificates and a ClientPayload need: until the
+# handshake is complete nobody knows whose bytes are kept.
+MAX_HANDSHAKE_LEN: Final = 2**16
 
 
 class Connection:
@@ -181,6 +184,8 @@ class Connection:
                 events.append(self._receive_stanza(self._stage.decrypt(frame)))
             elif (completed := self._receive_handshake(self._stage, frame)) is not None:
                 events.append(completed)
+        if not isinstance(self._stage, TransportCipher):
+            _check_handshake_len(self._frames.awaited_len)
 
     def _receive_stanza(self, stanza: bytes) -> NodeReceived | NodeRejected:
         try:
@@ -191,6 +196,7 @@ class Connection:
     def _receive_handshake(
         self, handshake: InitiatorHandshake | ResponderHandshake, message: bytes
     ) -> HandshakeCompleted | None:
+        _check_handshake_len(len(message))
         answer = handshake.receive(message)
         if answer:
             self._outgoing.append(encode_frame(answer))
@@ -242,3 +248,8 @@ class Connection:
     def _check_alive(self) -> None:
         if self._is_dead:
             raise LocalProtocolError("the connection is dead")
+
+
+def _check_handshake_len(length: int) -> None:
+    if length > MAX_HANDSHAKE_LEN:
+        raise HandshakeError(f"a handshake message of {length} bytes is too long")

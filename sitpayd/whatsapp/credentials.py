@@ -14,6 +14,7 @@ from .jid import Jid
 from .keys import DeviceKeys, KeyPair, SignedPreKey
 from .schema import session_pb2
 from .stanzas.pairing import PairedIdentity
+from .stanzas.wire import checked_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +79,14 @@ class Credentials:
 
 def _identity(stored: session_pb2.Credentials.Identity) -> PairedIdentity:
     return PairedIdentity(
-        jid=Jid.parse(stored.jid),
-        lid=Jid.parse(stored.lid),
+        jid=Jid.parse(checked_text(stored.jid)),
+        lid=Jid.parse(checked_text(stored.lid)),
         signed_identity=stored.signedIdentity,
         account_key=stored.accountKey,
         key_index=stored.keyIndex,
-        platform=stored.platform,
-        business_name=stored.businessName if stored.HasField("businessName") else None,
+        platform=checked_text(stored.platform),
+        business_name=checked_text(stored.businessName)
+        if stored.HasField("businessName")
+        else None,
         server_time=stored.serverTime if stored.HasField("serverTime") else None,
     )

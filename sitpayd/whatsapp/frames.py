@@ -52,12 +52,17 @@ def _length(data: bytes) -> bytes:
 
 
 class FrameDecoder:
-    """Cuts a byte stream into frame bodies, however it comes in pieces."""
+    """Cuts a byte stream into frame bodies, however it comes in pieces.
 
-    __slots__ = ("_buffer",)
+    Attributes:
+        awaited_len: announced length of the frame whose rest is still to come; 0 if there is none.
+    """
+
+    __slots__ = ("_buffer", "awaited_len")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self.awaited_len = 0
 
     def receive(self, data: bytes) -> list[bytes]:
         """Take bytes of the stream; return the bodies of the frames they complete, in order.
@@ -74,10 +79,12 @@ class FrameDecoder:
             stream = buffer
         frames = []
         pos, end = 0, len(stream)
+        self.awaited_len = 0
         while end - pos >= _LENGTH_LEN:
             start = pos + _LENGTH_LEN
             stop = start + int.from_bytes(stream[pos:start], "big")
             if stop > end:
+                self.awaited_len = stop - start
                 break
             frames.append(bytes(stream[start:stop]))
             pos = stop

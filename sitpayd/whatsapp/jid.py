@@ -22,8 +22,16 @@ FB_SERVER: Final = "msgr"
 INTEROP_SERVER: Final = "interop"
 # The old name of PN_SERVER; it still stands in contact queries.
 LEGACY_PN_SERVER: Final = "c.us"
-# Two bytes in the widest form there is.
-MAX_DEVICE: Final = 0xFFFF
+# Servers whose addresses may name a device, and the highest one that fits on the wire.
+MAX_DEVICE: Final = {
+    PN_SERVER: 0xFF,
+    LID_SERVER: 0xFF,
+    HOSTED_SERVER: 0xFF,
+    HOSTED_LID_SERVER: 0xFF,
+    FB_SERVER: 0xFFFF,
+    INTEROP_SERVER: 0xFFFF,
+}
+_MAX_INTEGRATOR: Final = 0xFFFF
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -61,8 +69,10 @@ class Jid:
     def parse(cls, text: str) -> Jid:
         """Parse the text form `user[.agent][:device]@server`.
 
+        What it gives can be written: a stanza is answered with the addresses it came with.
+
         Raises:
-            RemoteProtocolError: If there is no "@", or the device is no number up to 65535.
+            RemoteProtocolError: If there is no "@", or the device is no number that fits.
         """
         user, at, server = text.partition("@")
         if not at or not server or "@" in server:
@@ -70,19 +80,21 @@ class Jid:
         if server == LEGACY_PN_SERVER:
             server = PN_SERVER
         device = integrator = 0
-        if server not in (GROUP_SERVER, BROADCAST_SERVER, NEWSLETTER_SERVER):
+        max_device = MAX_DEVICE.get(server)
+        if max_device is not None:
             user, colon, device_text = user.partition(":")
             if colon:
                 if not (device_text.isascii() and device_text.isdigit() and len(device_text) <= 5):
                     raise RemoteProtocolError("the device of a JID is not a number")
                 device = int(device_text)
-                if device > MAX_DEVICE:
+                if device > max_device:
                     raise RemoteProtocolError("the device of a JID does not fit on the wire")
             if server in (PN_SERVER, LID_SERVER, HOSTED_SERVER, HOSTED_LID_SERVER):
                 user = user.partition(".")[0].partition("_")[0]
         if server == INTEROP_SERVER and "-" in user:
             first, _, rest = user.partition("-")
-            if first.isascii() and first.isdigit() and len(first) <= 5:
+            is_number = first.isascii() and first.isdigit() and len(first) <= 5
+            if is_number and int(first) <= _MAX_INTEGRATOR:
                 user, integrator = rest, int(first)
         return cls(user, server, device, integrator)
 

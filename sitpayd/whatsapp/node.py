@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from .errors import RemoteProtocolError
 from .jid import Jid
+
+# A peer may call an element anything, and what an error says stands in logs and histories.
+_MAX_SHOWN: Final = 32
 
 Attr = str | Jid
 Content = bytes | str | tuple["Node", ...] | None
@@ -37,6 +41,11 @@ class Node:
         _set_content(self, content)
 
     @property
+    def shown_tag(self) -> str:
+        """The tag as errors name it: not longer than a line."""
+        return self.tag[:_MAX_SHOWN]
+
+    @property
     def children(self) -> tuple[Node, ...]:
         """The children; empty if the content is something else."""
         return self.content if isinstance(self.content, tuple) else ()
@@ -57,7 +66,7 @@ class Node:
         """
         found = self.child(tag)
         if found is None:
-            raise RemoteProtocolError(f"<{self.tag}> lacks <{tag}>")
+            raise RemoteProtocolError(f"<{self.shown_tag}> lacks <{tag}>")
         return found
 
     def text(self, name: str) -> str | None:
@@ -73,7 +82,7 @@ class Node:
         """
         value = self.attrs.get(name)
         if value is None:
-            raise RemoteProtocolError(f"<{self.tag}> lacks the attribute {name}")
+            raise RemoteProtocolError(f"<{self.shown_tag}> lacks the attribute {name}")
         return str(value)
 
     def number(self, name: str) -> int | None:
@@ -87,7 +96,7 @@ class Node:
             return None
         text = str(value)
         if not (text.isascii() and text.isdigit() and len(text) <= 20):
-            raise RemoteProtocolError(f"<{self.tag}> attribute {name} is not a number")
+            raise RemoteProtocolError(f"<{self.shown_tag}> attribute {name} is not a number")
         return int(text)
 
     def jid(self, name: str) -> Jid | None:
@@ -109,7 +118,7 @@ class Node:
         """
         value = self.jid(name)
         if value is None:
-            raise RemoteProtocolError(f"<{self.tag}> lacks the attribute {name}")
+            raise RemoteProtocolError(f"<{self.shown_tag}> lacks the attribute {name}")
         return value
 
     @property
@@ -125,7 +134,7 @@ class Node:
             return self.content
         if isinstance(self.content, str):
             return self.content.encode()
-        raise RemoteProtocolError(f"<{self.tag}> holds children where bytes belong")
+        raise RemoteProtocolError(f"<{self.shown_tag}> holds children where bytes belong")
 
     def data_of(self, tag: str, length: int | None = None) -> bytes:
         """The bytes of the first child with this tag.

@@ -109,9 +109,10 @@ class TransportCipher:
         self._check_alive()
         if self._write_count > MAX_COUNTER:
             raise LocalProtocolError("the Noise nonces of this connection are used up")
-        ciphertext = self._write.encrypt(_nonce(self._write_count), plaintext, None)
+        count = self._write_count
+        # Before it is used: whatever interrupts, no nonce ever covers two plaintexts.
         self._write_count += 1
-        return ciphertext
+        return self._write.encrypt(_nonce(count), plaintext, None)
 
     def decrypt(self, ciphertext: bytes) -> bytes:
         """Decrypt the next incoming frame body.

@@ -527,6 +527,7 @@ async def test_writer_whose_reader_is_held_up_tells_the_close(
 
 
 async def test_silent_handshake_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T-53."""
     monkeypatch.setattr(transport, "HANDSHAKE_S", 0.1)
     async with server(silent) as url, calling(url) as call:
         assert await call.the_end() == Lost(LossKind.NETWORK, "handshake timed out")

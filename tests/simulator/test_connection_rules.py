@@ -141,7 +141,7 @@ async def test_only_the_server_may_be_named_by_text(
     sim: Simulator, to: str, expected: list[Kind]
 ) -> None:
     async with linked(sim) as (_, wire):
-        await wire.send(Node("presence", {"type": "unavailable", "to": to}))
+        await wire.send(Node("presence", {"type": "unavailable", "name": "Alice", "to": to}))
         await wire.handled()
         assert kinds(sim) == expected
 

@@ -2,8 +2,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from hypothesis import example, given
@@ -11,6 +16,7 @@ from hypothesis import strategies as st
 
 from sitpayd.whatsapp.codec import (
     MAX_ATTRIBUTES,
+    MAX_ATTRIBUTES_IN_ALL,
     MAX_DEPTH,
     MAX_INFLATED_LEN,
     MAX_NODES,
@@ -127,6 +133,7 @@ def test_dictionaries_have_their_sizes_and_no_word_twice() -> None:
 
 @given(node=nodes())
 def test_decoding_gives_back_what_was_encoded(node: Node) -> None:
+    """T-50."""
     encoded = encode(node)
     assert decode(encoded) == node
     # Equality of mappings does not look at their order; these bytes do.
@@ -155,6 +162,7 @@ def test_part_of_a_stanza_is_refused(node: Node, data: st.DataObject) -> None:
 @example(b"")
 @example(b"\x02")
 def test_any_bytes_give_a_node_or_a_remote_error(stanza: bytes) -> None:
+    """T-50."""
     try:
         decode(stanza)
     except RemoteProtocolError:
@@ -328,17 +336,20 @@ def test_deepest_stanza_is_accepted() -> None:
 
 
 def test_deeper_stanza_is_refused() -> None:
+    """T-50."""
     with pytest.raises(RemoteProtocolError, match="deeper"):
         decode(nested(MAX_DEPTH + 1))
 
 
 def test_depth_far_beyond_the_limit_is_refused() -> None:
+    """T-50."""
     with pytest.raises(RemoteProtocolError, match="deeper"):
         decode(nested(100_000))
 
 
 @pytest.mark.parametrize(("node_count", "is_accepted"), [(MAX_NODES, True), (MAX_NODES + 1, False)])
 def test_stanza_has_at_most_so_many_nodes(node_count: int, is_accepted: bool) -> None:
+    """T-50."""
     child_count = node_count - 1
     stanza = (
         b"\x00\xf8\x02\x71\xf9" + child_count.to_bytes(2, "big") + b"\xf8\x01\x71" * child_count
@@ -356,10 +367,78 @@ def test_node_with_most_attributes_crosses_the_wire() -> None:
 
 
 def test_node_with_more_attributes_is_refused() -> None:
+    """T-50."""
     size = 1 + 2 * (MAX_ATTRIBUTES + 1)
     stanza = b"\x00\xf9" + size.to_bytes(2, "big") + b"\x71" * size
     with pytest.raises(RemoteProtocolError, match="attributes"):
         decode(stanza)
+
+
+def steps_of(stanza: bytes) -> int:
+    """How many calls decoding takes: of ours and of the runtime's."""
+    count = 0
+
+    def step(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(step)
+    try:
+        decode(stanza)
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def peak_of(stanza: bytes) -> int:
+    """Bytes of memory that decoding takes at the most."""
+    tracemalloc.start()
+    try:
+        decode(stanza)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def siblings(count: int) -> bytes:
+    return b"\x00\xf8\x02\x71\xf9" + count.to_bytes(2, "big") + b"\xf8\x01\x71" * count
+
+
+def long_texts(count: int) -> bytes:
+    text = b"\xfc\xff" + b"t" * 255
+    child = b"\xf8\x02" + text + text
+    return b"\x00\xf8\x02\x71\xf9" + count.to_bytes(2, "big") + child * count
+
+
+@pytest.mark.parametrize(
+    "made", [siblings, long_texts, lambda count: wide_siblings(200 * (count // 20))]
+)
+def test_work_and_memory_grow_with_the_stanza_and_no_faster(made: Callable[[int], bytes]) -> None:
+    """T-50: counted, since time on a shared machine proves nothing."""
+    small, large = made(1000), made(8000)
+    assert steps_of(large) <= 8.5 * steps_of(small)
+    assert peak_of(large) <= 8.5 * peak_of(small)
+
+
+def wide_siblings(attribute_count: int) -> bytes:
+    """A stanza of many nodes with few attributes each, so many in all."""
+    per_node = 200
+    names = b"".join(b"\xec" + bytes((index, 3)) for index in range(per_node))
+    child = b"\xf9" + (1 + 2 * per_node).to_bytes(2, "big") + b"\x71" + names
+    count = attribute_count // per_node
+    return b"\x00\xf8\x02\x71\xf9" + count.to_bytes(2, "big") + child * count
+
+
+def test_stanza_may_have_many_attributes_in_all() -> None:
+    node = decode(wide_siblings(MAX_ATTRIBUTES_IN_ALL))
+    assert sum(len(child.attrs) for child in node.children) == MAX_ATTRIBUTES_IN_ALL
+
+
+def test_stanza_with_more_attributes_in_all_is_refused() -> None:
+    """T-50: a frame of 40 KB would otherwise take seconds, and hold millions of them."""
+    with pytest.raises(RemoteProtocolError, match="attributes"):
+        decode(b"\x02" + zlib.compress(wide_siblings(2_000_000)[1:]))
 
 
 # --- Compression ---
@@ -378,6 +457,7 @@ def test_stanza_may_inflate_to_the_limit() -> None:
 
 
 def test_stanza_that_inflates_beyond_the_limit_is_refused() -> None:
+    """T-49."""
     with pytest.raises(RemoteProtocolError, match="inflates to more"):
         decode(inflating_to(MAX_INFLATED_LEN + 1))
 
@@ -385,6 +465,34 @@ def test_stanza_that_inflates_beyond_the_limit_is_refused() -> None:
 def test_zlib_stream_that_ends_early_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match="ends early"):
         decode(compressed(encode(PING)[1:])[:-1])
+
+
+# Prints by how much a bomb lifted the peak of memory. Not the one that `getrusage` tells: a process
+# inherits that from who started it.
+BOMBED = """
+import re, zlib
+from pathlib import Path
+from sitpayd.whatsapp.codec import decode
+from sitpayd.whatsapp.errors import RemoteProtocolError
+
+def peak():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+bomb = b"\\x02" + zlib.compress(bytes(2**26), 9)
+before = peak()
+try:
+    decode(bomb)
+except RemoteProtocolError:
+    print(peak() - before)
+"""
+
+
+def test_bomb_costs_little_more_memory_than_the_limit() -> None:
+    """T-49: 64 MiB in a frame of 64 KB; measured where nothing else moves."""
+    told = subprocess.run(
+        [sys.executable, "-c", BOMBED], capture_output=True, text=True, check=True
+    )
+    assert 0 < int(told.stdout) < 1.5 * MAX_INFLATED_LEN
 
 
 def test_damaged_zlib_stream_is_refused() -> None:

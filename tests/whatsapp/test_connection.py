@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sitpayd.whatsapp.codec import encode
-from sitpayd.whatsapp.connection import MAX_STANZA_LEN, Connection
+from sitpayd.whatsapp.connection import MAX_HANDSHAKE_LEN, MAX_STANZA_LEN, Connection
 from sitpayd.whatsapp.errors import (
     HandshakeError,
     LocalProtocolError,
@@ -54,6 +55,12 @@ def new_client(
 
 def new_server() -> Connection:
     return Connection.responder(SERVER_KEYS)
+
+
+def greeted(server: Connection) -> Connection:
+    """A server that has seen a client's prologue and first message."""
+    server.receive(outgoing(new_client()))
+    return server
 
 
 def outgoing(connection: Connection) -> bytes:
@@ -279,6 +286,35 @@ def test_whatsapps_root_key_is_the_default() -> None:
     server.receive(outgoing(client))
     with pytest.raises(HandshakeError, match="root key did not sign"):
         client.receive(outgoing(server))
+
+
+@pytest.mark.parametrize("role", [new_client, lambda: greeted(new_server())])
+def test_long_handshake_message_is_refused_before_it_has_come(
+    role: Callable[[], Connection],
+) -> None:
+    """T-53: nobody is known yet, and memory is taken for nobody."""
+    assert role().receive(MAX_HANDSHAKE_LEN.to_bytes(3, "big")) == []
+    connection = role()
+    with pytest.raises(HandshakeError, match="too long"):
+        connection.receive((MAX_HANDSHAKE_LEN + 1).to_bytes(3, "big"))
+    with pytest.raises(LocalProtocolError, match="dead"):
+        connection.receive(b"")
+
+
+@pytest.mark.parametrize("role", [new_client, lambda: greeted(new_server())])
+def test_long_handshake_message_is_refused_whole(role: Callable[[], Connection]) -> None:
+    """T-53: also where it comes at once."""
+    with pytest.raises(HandshakeError, match="too long"):
+        role().receive(encode_frame(bytes(MAX_HANDSHAKE_LEN + 1)))
+
+
+def test_long_stanza_may_come_together_with_the_end_of_the_handshake() -> None:
+    client, server = new_client(), new_server()
+    server.receive(outgoing(client))
+    client.receive(outgoing(server))
+    long = Node("x", {}, bytes(2 * MAX_HANDSHAKE_LEN))
+    client.send(long)
+    assert server.receive(outgoing(client))[1:] == [NodeReceived(long)]
 
 
 def test_server_refuses_a_stranger() -> None:

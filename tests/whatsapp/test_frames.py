@@ -23,6 +23,7 @@ def test_frame_begins_with_its_length() -> None:
 
 
 def test_longest_frame_can_be_sent_and_received() -> None:
+    """T-51."""
     body = bytes(MAX_FRAME_LEN)
     assert FrameDecoder().receive(encode_frame(body)) == [body]
 
@@ -34,12 +35,14 @@ def test_longer_frame_is_refused_before_it_is_sent() -> None:
 
 @given(bodies=BODIES, data=st.data())
 def test_any_chunking_gives_the_same_frames(bodies: list[bytes], data: st.DataObject) -> None:
+    """T-51."""
     decoder = FrameDecoder()
     chunks = data.draw(chunked(b"".join(map(encode_frame, bodies))))
     assert [body for chunk in chunks for body in decoder.receive(chunk)] == bodies
 
 
 def test_frames_are_found_one_byte_at_a_time() -> None:
+    """T-51."""
     decoder = FrameDecoder()
     stream = encode_frame(b"first") + encode_frame(b"") + encode_frame(b"x" * 1000)
     frames = [frame for byte in stream for frame in decoder.receive(bytes((byte,)))]

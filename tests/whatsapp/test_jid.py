@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sitpayd.whatsapp.codec import encode
 from sitpayd.whatsapp.errors import RemoteProtocolError
-from sitpayd.whatsapp.jid import SERVER_JID, Jid, lid, pn
+from sitpayd.whatsapp.jid import MAX_DEVICE, SERVER_JID, Jid, lid, pn
+from sitpayd.whatsapp.node import Node
 from tests.support.strategies import digits
 
 
@@ -24,6 +26,8 @@ from tests.support.strategies import digits
         ("16-777:1@interop", Jid("777", "interop", 1, 16)),
         ("a-b@interop", Jid("a-b", "interop")),
         ("100001:5@msgr", Jid("100001", "msgr", 5)),
+        ("1:5@bot", Jid("1:5", "bot")),
+        ("65536-1@interop", Jid("65536-1", "interop")),
         ("@s.whatsapp.net", Jid("", "s.whatsapp.net")),
         ("@g.us", Jid("", "g.us")),
     ],
@@ -44,6 +48,9 @@ def test_text_form_is_understood(text: str, jid: Jid) -> None:
         "1:-1@lid",
         "1:123456@lid",
         "1:²@lid",
+        "1:256@lid",
+        "1:256@s.whatsapp.net",
+        "1:65536@msgr",
     ],
 )
 def test_text_that_is_no_address_is_refused(text: str) -> None:
@@ -61,12 +68,22 @@ def test_text_form_parses_back(user: str, server: str, device: int) -> None:
     assert Jid.parse(str(jid)) == jid
 
 
-@given(text=st.text())
-def test_any_text_gives_an_address_or_a_remote_error(text: str) -> None:
+def address_like() -> st.SearchStrategy[str]:
+    """Text that comes near an address."""
+    numbers = st.integers(0, 99_999)
+    servers = st.sampled_from([*sorted(MAX_DEVICE), "bot", "g.us", "c.us", "x"])
+    return st.builds(
+        "{}-{}.{}:{}@{}".format, numbers, st.text(max_size=3), numbers, numbers, servers
+    )
+
+
+@given(text=st.text() | address_like())
+def test_any_text_gives_an_address_that_can_be_written_or_a_remote_error(text: str) -> None:
     try:
-        Jid.parse(text)
+        jid = Jid.parse(text)
     except RemoteProtocolError:
         return
+    encode(Node("ack", {"to": jid}))
 
 
 def test_phone_is_printed_without_a_device() -> None:

@@ -30,6 +30,12 @@ def test_required_child_that_is_absent_is_a_remote_error() -> None:
         NODE.required("nothing")
 
 
+def test_error_is_short_whatever_an_element_is_called() -> None:
+    with pytest.raises(RemoteProtocolError) as caught:
+        Node("x" * 2**20).required("nothing")
+    assert len(str(caught.value)) < 80
+
+
 def test_node_with_bytes_has_no_children() -> None:
     assert Node("ref", {}, b"a").children == ()
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -177,6 +178,7 @@ def test_flipped_bit_in_the_client_finish_fails(bit: int) -> None:
 @given(message=st.binary(max_size=200))
 @example(b"")
 def test_any_bytes_as_server_hello_are_refused(message: bytes) -> None:
+    """T-53."""
     with pytest.raises(HandshakeError):
         initiator().receive(message)
 
@@ -184,6 +186,7 @@ def test_any_bytes_as_server_hello_are_refused(message: bytes) -> None:
 @given(message=st.binary(max_size=200))
 @example(b"")
 def test_any_bytes_as_client_hello_give_an_answer_or_a_handshake_error(message: bytes) -> None:
+    """T-53."""
     try:
         ResponderHandshake(SERVER_KEYS).receive(message)
     except HandshakeError:
@@ -193,6 +196,7 @@ def test_any_bytes_as_client_hello_give_an_answer_or_a_handshake_error(message: 
 @given(message=st.binary(max_size=200))
 @example(b"")
 def test_any_bytes_as_client_finish_are_refused(message: bytes) -> None:
+    """T-53."""
     server = ResponderHandshake(SERVER_KEYS)
     server.receive(initiator().client_hello)
     with pytest.raises(HandshakeError):
@@ -201,6 +205,7 @@ def test_any_bytes_as_client_finish_are_refused(message: bytes) -> None:
 
 @pytest.mark.parametrize("ephemeral", [bytes(32), b"\x01" + bytes(31), bytes(31)])
 def test_weak_or_short_ephemeral_key_is_refused(ephemeral: bytes) -> None:
+    """T-53."""
     hello = HandshakeMessage(clientHello=HandshakeMessage.ClientHello(ephemeral=ephemeral))
     with pytest.raises(HandshakeError):
         ResponderHandshake(SERVER_KEYS).receive(hello.SerializeToString())
@@ -572,6 +577,7 @@ def test_flipped_bit_in_a_transport_frame_fails(bit: int) -> None:
 
 
 def test_repeated_frame_fails() -> None:
+    """T-54."""
     client, server = ciphers()
     frame = client.encrypt(b"text")
     server.decrypt(frame)
@@ -580,6 +586,7 @@ def test_repeated_frame_fails() -> None:
 
 
 def test_skipped_frame_fails() -> None:
+    """T-54."""
     client, server = ciphers()
     client.encrypt(b"lost")
     with pytest.raises(RemoteProtocolError):
@@ -593,6 +600,7 @@ def test_frame_without_a_valid_tag_fails(frame: bytes) -> None:
 
 
 def test_cipher_is_dead_after_a_failed_decryption() -> None:
+    """T-54."""
     client, server = ciphers()
     with pytest.raises(RemoteProtocolError):
         server.decrypt(b"garbage")
@@ -600,6 +608,35 @@ def test_cipher_is_dead_after_a_failed_decryption() -> None:
         server.decrypt(client.encrypt(b"text"))
     with pytest.raises(LocalProtocolError, match="out of step"):
         server.encrypt(b"text")
+
+
+class _Interrupted:
+    """A cipher that has encrypted when it is interrupted, and remembers what it used."""
+
+    def __init__(self) -> None:
+        self.aead = AESGCM(bytes(32))
+        self.used: list[bytes] = []
+        self.interrupts = False
+
+    def encrypt(self, nonce: bytes, plaintext: bytes, aad: None) -> bytes:
+        self.used.append(nonce)
+        if self.interrupts:
+            raise MemoryError
+        return self.aead.encrypt(nonce, plaintext, aad)
+
+
+def test_nonce_is_never_used_twice_whatever_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """T-54: a counter is spent before it is used."""
+    interrupted = _Interrupted()
+    monkeypatch.setattr(noise, "AESGCM", lambda key: interrupted)
+    cipher = TransportCipher(bytes(32), bytes(32))
+    cipher.encrypt(b"first")
+    interrupted.interrupts = True
+    with pytest.raises(MemoryError):
+        cipher.encrypt(b"second")
+    interrupted.interrupts = False
+    cipher.encrypt(b"third")
+    assert len(set(interrupted.used)) == len(interrupted.used) == 3
 
 
 def test_last_nonce_is_used_and_none_after_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,8 +106,8 @@ def parse_iq_error(node: Node) -> IqError | None:
         case "error":
             child = node.child("error") or Node("error")
             return IqError(child.number("code") or 0, child.text("text"), child.number("backoff"))
-        case kind:
-            raise RemoteProtocolError(f"an iq of type {kind} is no answer")
+        case _:
+            raise RemoteProtocolError("an iq that is no answer")
 
 
 def ping(id: str) -> Node:

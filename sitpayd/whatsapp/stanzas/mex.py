@@ -189,5 +189,6 @@ def _cap(value: object, depth: int = 0) -> NewChatCap | None:
 
 
 def _seconds(value: object) -> int | None:
-    text = str(value)
+    # A list would be written out, however deep it is.
+    text = str(value) if isinstance(value, int | str) else ""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 11 else None

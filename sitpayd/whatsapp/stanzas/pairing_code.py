@@ -301,8 +301,8 @@ def parse_companion(node: Node) -> CompanionHello | CompanionFinish:
                 parse_public_key(element, "companion_identity_public"),
                 _ref(element),
             )
-        case stage:
-            raise RemoteProtocolError(f"a pairing code has no stage {stage}")
+        case _:
+            raise RemoteProtocolError("a pairing code has no such stage")
 
 
 def ref_answer(node: Node, ref: bytes) -> Node:

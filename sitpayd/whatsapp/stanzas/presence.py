@@ -112,8 +112,8 @@ def parse_presence(node: Node) -> Presence:
             return Presence("subscribe", node.required_jid("to"))
         case "unsubscribe":
             return Presence("unsubscribe", node.required_jid("to"))
-        case kind:
-            raise RemoteProtocolError(f"a presence of type {kind}")
+        case _:
+            raise RemoteProtocolError("a presence of an unknown type")
 
 
 def presence(from_: Jid, *, available: bool, last: int | None = None) -> Node:

@@ -57,7 +57,7 @@ class Props:
         """
         try:
             return cls(**json.loads(data))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise LocalProtocolError("stored props are damaged") from error
 
 

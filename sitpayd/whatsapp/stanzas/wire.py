@@ -60,7 +60,7 @@ def text_content(node: Node) -> str:
     try:
         return node.data.decode()
     except UnicodeDecodeError as error:
-        raise RemoteProtocolError(f"<{node.tag}> is not UTF-8") from error
+        raise RemoteProtocolError(f"<{node.shown_tag}> is not UTF-8") from error
 
 
 def leaf(tag: str, data: bytes) -> Node:

@@ -20,6 +20,7 @@ from sitpayd.whatsapp.errors import (
 from sitpayd.whatsapp.keys import KeyPair
 from sitpayd.whatsapp.schema.session_pb2 import Record
 from sitpayd.whatsapp.schema.whatsapp_pb2 import PreKeySignalMessage, SignalMessage
+from sitpayd.whatsapp.signal import ratchet
 from sitpayd.whatsapp.signal.ratchet import MAX_AHEAD, MAX_SKIPPED, SKIPPED_LEN, parse_message
 from sitpayd.whatsapp.signal.record import SessionRecord
 from sitpayd.whatsapp.signal.session import (
@@ -235,6 +236,7 @@ def test_only_the_last_five_chains_are_kept() -> None:
 
 
 def test_repeated_message_is_told_apart() -> None:
+    """T-55."""
     alice, bob = acquaintances()
     message = alice.send(b"1")
     bob.receive(message)
@@ -242,6 +244,7 @@ def test_repeated_message_is_told_apart() -> None:
 
 
 def test_repeated_first_message_is_told_apart() -> None:
+    """T-55."""
     alice, bob = strangers()
     alice.begin(bob.bundle())
     message = alice.send(b"1")
@@ -267,25 +270,59 @@ def test_repetition_is_recognised_by_an_archived_state() -> None:
 
 
 def test_message_2000_ahead_is_read() -> None:
+    """T-55."""
     alice, bob = acquaintances()
     bob.receive(alice.send(b"1"))
     assert bob.receive(send_many(alice, MAX_AHEAD + 1)) == b"last"
 
 
 def test_message_2001_ahead_is_refused() -> None:
+    """T-55."""
     alice, bob = acquaintances()
     bob.receive(alice.send(b"1"))
     refused(bob, send_many(alice, MAX_AHEAD + 2), FutureMessageError)
 
 
 def test_message_2000_ahead_in_a_new_chain_is_read() -> None:
+    """T-55."""
     alice, bob = acquaintances()
     assert bob.receive(send_many(alice, MAX_AHEAD + 1)) == b"last"
 
 
 def test_message_2001_ahead_in_a_new_chain_is_refused() -> None:
+    """T-55."""
     alice, bob = acquaintances()
     refused(bob, send_many(alice, MAX_AHEAD + 2), FutureMessageError)
+
+
+@pytest.mark.parametrize("counter", [2**31 - 1, 2**31, 2**32 - 1])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_counter_at_the_end_of_its_numbers_is_refused_without_a_step(
+    counter: int, is_known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T-55: 2^31 steps of a chain would take an hour."""
+    alice, bob = acquaintances()
+    bob.receive(alice.send(b"1"))
+    chain = alice.session.current.ratchet.sending
+    key = chain.pair.public_key if is_known else KeyPair.generate().public_key
+    fields = SignalMessage(ratchetKey=b"\x05" + key, counter=counter, ciphertext=bytes(16))
+    body = b"\x33" + fields.SerializeToString() + bytes(8)
+    monkeypatch.setattr(ratchet, "hmac_sha256", None)
+    refused(bob, Encrypted(alice.session, "msg", body), FutureMessageError)
+
+
+def test_stored_keys_stay_within_their_limit_over_many_gaps() -> None:
+    """T-55: each gap is allowed, and all of them together are more than is kept."""
+    alice, bob = acquaintances()
+    bob.receive(alice.send(b"1"))
+    seen = []
+    for gap in (1999, 1, 700, 2000, 3):
+        seen.append(send_many(alice, gap + 1))
+        bob.receive(seen[-1])
+        skipped = bob.session.current.ratchet.receiving[0].skipped
+        assert len(skipped) <= MAX_SKIPPED * SKIPPED_LEN
+    for message in seen:
+        refused(bob, message, DuplicateMessageError)
 
 
 def test_counter_too_far_ahead_in_a_new_chain_costs_no_key_agreement() -> None:
@@ -297,6 +334,7 @@ def test_counter_too_far_ahead_in_a_new_chain_costs_no_key_agreement() -> None:
 
 
 def test_oldest_skipped_keys_are_dropped() -> None:
+    """T-55."""
     alice, bob = acquaintances()
     oldest, second = alice.send(b"1"), alice.send(b"2")
     bob.receive(send_many(alice, MAX_SKIPPED - 1))
@@ -429,6 +467,7 @@ def test_new_identity_drops_the_states_of_the_old_one() -> None:
 
 
 def test_flipped_mac_leaves_the_record_as_it_was() -> None:
+    """T-55."""
     alice, bob = acquaintances()
     message = alice.send(b"1")
     record = bob.session

@@ -161,3 +161,20 @@ def test_deep_answers_are_not_followed() -> None:
     deep = Node("result", {}, b'{"a":' * 100_000)
     with pytest.raises(RemoteProtocolError):
         parse_timelock(Node("iq", {"type": "result", "id": "1"}, (deep,)))
+
+
+def test_deep_list_in_the_place_of_a_time_is_no_time() -> None:
+    """As deep as the decoder of JSON just lets through: writing it out would be too deep."""
+    for depth in range(900, 1000):
+        value = (
+            b'{"is_active": true, "time_enforcement_ends": ' + b"[" * depth + b"]" * depth + b"}"
+        )
+        for _ in range(7):
+            value = b'{"deeper": ' + value + b"}"
+        node = Node("iq", {"type": "result", "id": "1"}, (Node("result", {}, value),))
+        try:
+            assert parse_timelock(node) == ReachoutTimelock(True)
+        except RemoteProtocolError:
+            assert depth > 900
+            return
+    raise AssertionError("nothing is too deep")
