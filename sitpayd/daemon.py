@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import trio
 
 from sitpayd import clock, files, systemd
-from sitpayd.actors.device import World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.downloads import Media
 from sitpayd.actors.outcomes import Outcomes
@@ -28,6 +27,7 @@ from sitpayd.actors.resolver import resolving
 from sitpayd.actors.revision import RevisionWatch
 from sitpayd.actors.status import StatusBoard, stored_status
 from sitpayd.actors.supervisor import DeviceSupervisor
+from sitpayd.actors.world import World
 from sitpayd.api.app import create_app
 from sitpayd.api.server import serve
 from sitpayd.errors import StorageBusyError, StorageFullError

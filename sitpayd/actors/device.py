@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 from random import Random
-from typing import Final, assert_never
+from typing import assert_never
 
 import trio
 
 from sitpayd.actors.acquaintances import Acquaintances
-from sitpayd.actors.alarms import Alarms
 from sitpayd.actors.chronicle import Chronicle
-from sitpayd.actors.comeback import Comeback
 from sitpayd.actors.commands import (
     AboutPeople,
     AddressByNumber,
@@ -77,17 +74,13 @@ from sitpayd.actors.commands import (
     TellPresence,
     Write,
 )
-from sitpayd.actors.connector import Route
-from sitpayd.actors.dials import DialBucket
-from sitpayd.actors.downloads import Downloads, Media
+from sitpayd.actors.downloads import Downloads
 from sitpayd.actors.events import (
     Answer,
     CodeMade,
     Event,
     KeysMade,
-    LossKind,
     Lost,
-    NetworkEvent,
     Received,
     ResendLookedUp,
     Resent,
@@ -96,6 +89,7 @@ from sitpayd.actors.events import (
     StorageFailed,
     Tick,
 )
+from sitpayd.actors.lines import GOODBYE_S, Lines
 from sitpayd.actors.machine import DeviceMachine
 from sitpayd.actors.memory import DeviceMemory, clock_of
 from sitpayd.actors.messages import (
@@ -111,80 +105,23 @@ from sitpayd.actors.messages import (
     StartPairing,
     TellReads,
 )
-from sitpayd.actors.outcomes import Outcomes
-from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.pairing import PairingBar
 from sitpayd.actors.phase import Phase
-from sitpayd.actors.proxies import parse_proxy
 from sitpayd.actors.reception import Reception
 from sitpayd.actors.recorder import Noted
 from sitpayd.actors.registry import DeviceHandle, Outlook, ShownCode, ShownQr
 from sitpayd.actors.resender import Resender
-from sitpayd.actors.revision import RevisionWatch
-from sitpayd.actors.status import DeviceStatus, StatusBoard
+from sitpayd.actors.status import DeviceStatus
 from sitpayd.actors.strangers import Barred
-from sitpayd.actors.transport import (
-    MAX_OUTGOING,
-    Converse,
-    Outgoing,
-    Report,
-    converse,
-    refuse,
-    refuse_what_is_left,
-)
+from sitpayd.actors.world import World
 from sitpayd.errors import StorageBusyError, StorageFullError
 from sitpayd.log import get_logger
-from sitpayd.metrics import Metrics
-from sitpayd.storage.database import Database
 from sitpayd.storage.devices import device_by_id
 from sitpayd.storage.records import Closeness, NewChatHold, Rest, RowState, utc_now
-from sitpayd.whatsapp.connection import Connection
-from sitpayd.whatsapp.noise import Pattern
-from sitpayd.whatsapp.stanzas.login import login_payload, registration_payload
 from sitpayd.whatsapp.stanzas.message import LidMapping
 from sitpayd.whatsapp.stanzas.pairing_code import display_name
 
-# A connection that writes one last thing before it ends must not hold the process up.
-GOODBYE_S: Final = 2.0
-STARTS_AT_A_TIME: Final = 64
-
 _log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What all devices share.
-
-    Attributes:
-        url: WhatsApp's WebSocket; root_key: 32 bytes, of its certificates.
-        limits: None: no pacing.
-        keygen: limiter of the threads that make prekeys.
-        converse: runs one connection; another one than transport's for tests without sockets.
-        alarms: rings the actors; the supervisor runs it.
-        comeback: which devices wait for a network they share.
-        starts: how many actors load what is stored at a time: thousands at once, after a start of
-            the daemon, would fill the database's queue and be refused.
-        allow_private_proxies: whether a device's proxy may have an address that is not public.
-        noise_resume: whether a login resumes the handshake with a server that the device knows.
-    """
-
-    database: Database
-    board: StatusBoard
-    outcomes: Outcomes
-    url: str
-    root_key: bytes
-    limits: PacingLimits | None
-    bucket: DialBucket
-    keygen: trio.CapacityLimiter
-    converse: Converse = converse
-    alarms: Alarms = field(default_factory=Alarms)
-    comeback: Comeback = field(default_factory=Comeback)
-    starts: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(STARTS_AT_A_TIME))
-    allow_private_proxies: bool = False
-    noise_resume: bool = False
-    media: Media = field(default_factory=Media)
-    revision: RevisionWatch = field(default_factory=RevisionWatch)
-    metrics: Metrics = field(default_factory=Metrics)
 
 
 class DeviceActor:
@@ -207,27 +144,17 @@ class DeviceActor:
         self._open: set[Reply] = set()
         self._resender = Resender(world.database, self._memory)
         self._chronicle = Chronicle(handle)
+        self._lines = Lines(handle, world, self._memory, self._takes_pong)
         self._downloads = Downloads(
             world.database,
             handle.record.id,
             world.media,
-            self._way,
+            self._lines.way,
             handle.deliver,
             partial(handle.recorder.note, Noted.HISTORY_SYNC),
         )
         self._notices_seen = 0
         self._log = _log.bind(session_id=handle.session_id)
-        self._outgoing: trio.MemorySendChannel[Outgoing] | None = None
-        self._ended = trio.Event()
-        self._ended.set()
-        # The connections of this life that have not ended, the newest one last.
-        self._lines: list[trio.CancelScope] = []
-        # Generation of a dial of which nothing was heard yet.
-        self._dialled: int | None = None
-        # The login that shakes hands.
-        self._login: Connection | None = None
-        # The revision of the client that the last login named; None: none in this life.
-        self._announced: int | None = None
         # Whether it waits at its mailbox, and when it will be rung at the latest.
         self._waits = False
         self._alarm_at = math.inf
@@ -261,18 +188,12 @@ class DeviceActor:
                 self._handle.show_qr(None)
                 self._handle.show_code(None)
                 self._handle.pairs = False
-                self._end_lines()
+                self._lines.end()
 
     async def _say_goodbye(self) -> None:
         """The process stops, or a person has the actor begin anew: that is no logout."""
         for command in self._machine.farewell():
             await self._perform(command, None)
-
-    def _end_lines(self) -> None:
-        """Let connections write what they have, and not much longer: acks of what is stored."""
-        self._hang_up()
-        for line in self._lines:
-            line.deadline = trio.current_time() + GOODBYE_S
 
     async def _set_aside(self) -> None:
         """Settle the row that the lives before died of, before it is on top again."""
@@ -320,7 +241,7 @@ class DeviceActor:
                 message = await self._handle.mailbox.receive()
             finally:
                 self._waits = False
-            if not self._is_past(message):
+            if not self._lines.is_past(message):
                 return message
 
     def _set_alarm(self, deadline: float) -> None:
@@ -344,7 +265,7 @@ class DeviceActor:
         events = deque([event])
         while events:
             event = events.popleft()
-            if self._is_past(event):
+            if self._lines.is_past(event):
                 continue
             self._tell(event)
             self._handle.row_in_hand = self._row_of(event)
@@ -396,15 +317,15 @@ class DeviceActor:
             return await self._acquaintances.perform(command)
         match command:
             case Send():
-                return self._put(command.node)
+                return self._lines.put(command.node)
             case Write():
-                return self._put(command.armed.stanza)
+                return self._lines.put(command.armed.stanza)
             case CountAttempt():
                 await memory.count_attempt(command.row.id)
             case Dial():
                 self._dial(command)
             case HangUp():
-                self._hang_up()
+                self._lines.hang_up()
             case NextRow():
                 return await memory.next_row(command)
             case LoadSessions():
@@ -497,7 +418,7 @@ class DeviceActor:
                 rest = Rest(command.phase.value, command.reason, since, until)
                 await memory.save_rest(rest)
             case AskRevision():
-                return Revised() if self._world.revision.refused(self._announced) else None
+                return Revised() if self._world.revision.refused(self._lines.announced) else None
             case ClearRest():
                 await memory.save_rest(None)
             case Respond():
@@ -505,7 +426,7 @@ class DeviceActor:
                 self._open.discard(command.reply)
             case Confirm():
                 self._open.discard(command.reply)
-                return self._put(command)
+                return self._lines.put(command)
             case TellPresence():
                 return await self._tell_presence(available=command.available)
             case SettleLoggedOut():
@@ -519,85 +440,10 @@ class DeviceActor:
     # --- the connection ---
 
     def _dial(self, command: Dial) -> None:
-        self._handle.generation += 1
         self._handle.is_available = self._reception.is_available = False
-        self._dialled = self._handle.generation
         if not command.registration:
             self._world.metrics.reconnect(self._machine.reason or "started")
-        self._outgoing, outgoing = trio.open_memory_channel[Outgoing](MAX_OUTGOING)
-        before, self._ended = self._ended, trio.Event()
-        make = partial(self._make_connection, command)
-        report = partial(self._report, self._handle.generation)
-        line = trio.CancelScope(shield=True)
-        self._lines.append(line)
-        ends = (before, self._ended)
-        self._nursery.start_soon(self._connection, line, *ends, make, outgoing, report)
-
-    async def _connection(
-        self,
-        line: trio.CancelScope,
-        before: trio.Event,
-        ended: trio.Event,
-        make: Callable[[], Connection],
-        outgoing: trio.MemoryReceiveChannel[Outgoing],
-        report: Report,
-    ) -> None:
-        world = self._world
-        try:
-            # One connection per credentials: two would throw each other out. Waited for here, since
-            # the one before may itself wait for room in the mailbox.
-            await before.wait()
-            # The scope is a shield: the actor's end gives it the time to write what is committed.
-            with outgoing, line:
-                try:
-                    await world.converse(self._way, make, outgoing, world.bucket, report)
-                finally:
-                    refuse_what_is_left(outgoing)
-        finally:
-            self._lines.remove(line)
-            ended.set()
-
-    def _way(self) -> Route:
-        proxy = self._handle.record.proxy
-        world = self._world
-        return Route(
-            world.url, None if proxy is None else parse_proxy(proxy), world.allow_private_proxies
-        )
-
-    def _make_connection(self, command: Dial) -> Connection:
-        credentials = self._memory.credentials
-        assert credentials is not None
-        client = self._world.revision.client
-        self._announced = client.revision
-        if command.registration:
-            payload = registration_payload(credentials.keys, client)
-        else:
-            assert credentials.paired is not None
-            payload = login_payload(credentials.paired.jid, client)
-        resumes = self._world.noise_resume and not command.registration
-        connection = Connection.initiator(
-            noise=credentials.keys.noise,
-            payload=payload,
-            root_key=self._world.root_key,
-            now=datetime.now(UTC).timestamp(),
-            server=self._handle.acquaintance.server if resumes else None,
-            routing_info=command.routing_info,
-        )
-        self._login = connection if resumes else None
-        return connection
-
-    async def _report(self, generation: int, event: NetworkEvent) -> None:
-        if generation == self._dialled:
-            # What comes first says how the dial went.
-            self._note_dial(event.kind.value if isinstance(event, Lost) else "opened")
-            self._note_handshake(complete=not isinstance(event, Lost))
-        elif isinstance(event, Lost) and event.kind is LossKind.RESUMPTION:
-            self._handle.acquaintance.failed()
-        network = Network(generation, event)
-        if isinstance(event, Received) and self._takes_pong(network, event):
-            return
-        # Waits while the mailbox is full: then the socket is read more slowly.
-        await self._handle.deliver(network)
+        self._lines.dial(self._nursery, command)
 
     def _takes_pong(self, network: Network, event: Received) -> bool:
         """Whether this was a pong, and is dealt with: without waking an actor that has no work.
@@ -605,7 +451,7 @@ class DeviceActor:
         Only where the actor waits and nothing lies before it: order is kept, and an actor that
         takes nothing any more proves nothing.
         """
-        if not self._handle.is_idle or self._is_past(network):
+        if not self._handle.is_idle or self._lines.is_past(network):
             return False
         now = trio.current_time()
         if not self._machine.pong(event.node, now):
@@ -614,57 +460,11 @@ class DeviceActor:
         self._chronicle.pinged(self._machine.unanswered_pings)
         return True
 
-    def _put(self, item: Outgoing) -> Network | None:
-        """Hand something to the writer; a writer that does not keep up has lost its socket."""
-        if self._outgoing is None:
-            refuse(item)
-            return None
-        try:
-            self._outgoing.send_nowait(item)
-        except trio.WouldBlock:
-            refuse(item)
-            self._hang_up()
-            lost = Lost(LossKind.NETWORK, "the socket does not take what is written")
-            # Counted as the next generation: void if the same event goes on to hang up or dial.
-            return Network(self._handle.generation, lost)
-        except trio.BrokenResourceError:
-            refuse(item)  # the connection has ended; its Lost is on the way
-        return None
-
     async def _tell_presence(self, *, available: bool) -> Network | None:
         device_name = self._handle.record.name
         node = await self._acquaintances.presence(device_name, available=available)
         self._handle.is_available = self._reception.is_available = available
-        return self._put(node)
-
-    def _hang_up(self) -> None:
-        if self._dialled is not None:
-            self._note_dial("abandoned")
-            # Nothing was said on it: nobody waits for the rest of the dial.
-            for line in self._lines[-1:]:
-                line.cancel()
-        # From here on this connection's reports belong to the past.
-        self._handle.generation += 1
-        if self._outgoing is not None:
-            self._outgoing.close()
-            self._outgoing = None
-
-    def _note_dial(self, outcome: str) -> None:
-        self._dialled = None
-        self._world.metrics.dial(outcome)
-
-    def _note_handshake(self, *, complete: bool) -> None:
-        login, self._login = self._login, None
-        if login is None:
-            return
-        if complete:
-            self._world.metrics.handshake(login.pattern)
-            self._handle.acquaintance.met(login.server)
-        elif login.pattern is Pattern.IK and login.has_spoken:
-            self._handle.acquaintance.failed()
-
-    def _is_past(self, event: Event | Message) -> bool:
-        return isinstance(event, Network) and event.generation != self._handle.generation
+        return self._lines.put(node)
 
     # --- what the phone tells ---
 

@@ -12,12 +12,13 @@ from typing import Final
 
 import trio
 
-from sitpayd.actors.device import DeviceActor, World
+from sitpayd.actors.device import DeviceActor
 from sitpayd.actors.phase import Phase
 from sitpayd.actors.recorder import Noted
 from sitpayd.actors.registry import DeviceHandle, DeviceRegistry
 from sitpayd.actors.restarts import Escalate, RestartPolicy
 from sitpayd.actors.status import CHECK_EACH_S, DeviceStatus
+from sitpayd.actors.world import World
 from sitpayd.errors import (
     DatabaseUnusableError,
     SitpaydError,

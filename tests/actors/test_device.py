@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from sitpayd.actors import downloads
 from sitpayd.actors.backoff import HEALTHY_AFTER_S
 from sitpayd.actors.connector import Route
-from sitpayd.actors.device import DeviceActor, World
+from sitpayd.actors.device import DeviceActor
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.events import LossKind, Lost, Received
 from sitpayd.actors.messages import (
@@ -31,6 +31,7 @@ from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.registry import MAILBOX_SIZE, DeviceHandle, ShownCode
 from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.transport import MAX_OUTGOING
+from sitpayd.actors.world import World
 from sitpayd.storage import devices, outbox, people, phone, sessions
 from sitpayd.storage.database import Database
 from sitpayd.storage.records import Rest, RowState, Told

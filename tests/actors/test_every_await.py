@@ -18,6 +18,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sitpayd.actors.device import DeviceActor
+from sitpayd.actors.lines import Lines
 from sitpayd.actors.messages import Logout, Pause, Resume
 from sitpayd.actors.registry import DeviceHandle
 from sitpayd.storage import devices, outbox, sessions
@@ -89,14 +90,14 @@ class Mined(Awaitable[None]):
             )
 
 
-def mine_awaits(monkeypatch: pytest.MonkeyPatch, name: str, bomb: Bomb) -> None:
-    """Let every await of a method of actors tick at which its task is really held up."""
-    original = getattr(DeviceActor, name)
+def mine_awaits(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, bomb: Bomb) -> None:
+    """Let every await of a method tick at which its task is really held up."""
+    original = getattr(owner, name)
 
-    async def mined(self: DeviceActor, *arguments: object) -> None:
+    async def mined(self: object, *arguments: object) -> None:
         await Mined(original(self, *arguments), bomb)
 
-    monkeypatch.setattr(DeviceActor, name, mined)
+    monkeypatch.setattr(owner, name, mined)
 
 
 def mine_database(monkeypatch: pytest.MonkeyPatch, bomb: Bomb) -> None:
@@ -223,7 +224,11 @@ async def live(bomb: Bomb) -> Wire:
 
 
 # Where it raises, and how many places there are at least: else the play is not worth much.
-PLACES: Final[dict[str, int]] = {"run": 40, "_connection": 15, "database": 35}
+PLACES: Final[dict[str, int]] = {"actor": 40, "connection": 15, "database": 35}
+METHODS: Final[dict[str, tuple[type, str]]] = {
+    "actor": (DeviceActor, "run"),
+    "connection": (Lines, "_run"),
+}
 
 
 @pytest.mark.parametrize("part", PLACES)
@@ -238,7 +243,7 @@ def test_exception_at_any_await_loses_no_row_and_rolls_no_session_back(
             if part == "database":
                 mine_database(patch, bomb)
             else:
-                mine_awaits(patch, part, bomb)
+                mine_awaits(patch, *METHODS[part], bomb)
             wire = trio.run(live, bomb, clock=MockClock(autojump_threshold=0))
         # Each message in one form only: it is sent again with the same bytes, or not at all.
         assert [len(forms) for forms in wire.stanzas.values()] == [1] * 4, after

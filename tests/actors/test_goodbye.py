@@ -10,8 +10,9 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sitpayd.actors.connector import Route
-from sitpayd.actors.device import GOODBYE_S, DeviceActor
+from sitpayd.actors.device import DeviceActor
 from sitpayd.actors.dials import DialBucket
+from sitpayd.actors.lines import GOODBYE_S
 from sitpayd.actors.messages import Reconnect
 from sitpayd.actors.transport import Outgoing, Report
 from sitpayd.whatsapp.connection import Connection

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import trio
 
-from sitpayd.actors.device import World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.registry import DeviceRegistry
 from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.supervisor import DeviceSupervisor
+from sitpayd.actors.world import World
 from sitpayd.storage import devices, partners
 from sitpayd.storage.database import MAX_QUEUED_READS, Database, open_database
 from sitpayd.storage.records import DeviceRecord

@@ -10,7 +10,6 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from sitpayd.actors.device import World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.messages import Remove, StartPairing
 from sitpayd.actors.outcomes import Outcomes
@@ -18,6 +17,7 @@ from sitpayd.actors.registry import DeviceHandle, DeviceRegistry
 from sitpayd.actors.restarts import ESCALATION_MIN_DEVICES
 from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.supervisor import HEARTBEAT_S, REMIND_S, DeviceSupervisor, EscalationError
+from sitpayd.actors.world import World
 from sitpayd.storage import devices, outbox, sessions
 from sitpayd.storage.database import Database
 from sitpayd.storage.inbox import mark_read, receive

@@ -14,13 +14,13 @@ from pydantic import SecretStr
 from quart import Response
 
 from sitpayd.actors import resolver
-from sitpayd.actors.device import World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.registry import DeviceRegistry
 from sitpayd.actors.resolver import Address, resolving
 from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.supervisor import DeviceSupervisor
+from sitpayd.actors.world import World
 from sitpayd.api import qr
 from sitpayd.api.app import create_app
 from sitpayd.settings import Settings

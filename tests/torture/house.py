@@ -19,7 +19,6 @@ from quart import Response
 from quart.testing.utils import sentinel
 
 from sitpayd.actors.connector import Route
-from sitpayd.actors.device import World
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.phase import Phase
@@ -27,6 +26,7 @@ from sitpayd.actors.registry import DeviceRegistry
 from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.supervisor import DeviceSupervisor
 from sitpayd.actors.transport import Converse, Outgoing, Report, converse
+from sitpayd.actors.world import World
 from sitpayd.api.app import Api, create_app
 from sitpayd.api.gate import ASGIApp
 from sitpayd.settings import Settings

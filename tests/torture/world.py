@@ -32,7 +32,6 @@ from sitpayd import clock, daemon
 from sitpayd.actors import transport
 from sitpayd.actors.connector import Route
 from sitpayd.actors.device import DeviceActor
-from sitpayd.actors.device import World as DaemonWorld
 from sitpayd.actors.dials import DialBucket
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
@@ -41,6 +40,7 @@ from sitpayd.actors.shelf import merged
 from sitpayd.actors.status import StatusBoard
 from sitpayd.actors.supervisor import DeviceSupervisor
 from sitpayd.actors.transport import Outgoing, Report
+from sitpayd.actors.world import World as DaemonWorld
 from sitpayd.api import app as front
 from sitpayd.api.app import create_app
 from sitpayd.log import configure
