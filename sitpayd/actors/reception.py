@@ -26,7 +26,7 @@ from sitpayd.actors.shelf import merged, serialised
 from sitpayd.actors.telling import told_by
 from sitpayd.log import get_logger
 from sitpayd.metrics import Metrics
-from sitpayd.storage import addressing, inbox, outbox, retries, sessions
+from sitpayd.storage import addressing, inbox, outbox, resends, retries, sessions
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.records import Address, Incoming, RowState, utc_now
 from sitpayd.whatsapp.errors import RemoteProtocolError
@@ -440,7 +440,7 @@ def _mark_receipt(
 
 def _note_own_copy(unit: Unit, device_id: int, wa_message_ids: Iterable[str], sender: Jid) -> None:
     device = _canonical(unit, device_id, sender)
-    outbox.note_served(unit, device_id, wa_message_ids, str(device))
+    resends.note_served(unit, device_id, wa_message_ids, str(device))
 
 
 def _news_of(unit: Unit, device_id: int, mappings: Iterable[LidMapping]) -> tuple[LidMapping, ...]:

@@ -20,7 +20,7 @@ from sitpayd.actors.events import ResendLookedUp, Resent
 from sitpayd.actors.memory import DeviceMemory, devices_of
 from sitpayd.actors.repairs import MAX_RESENDS
 from sitpayd.actors.shelf import serialised
-from sitpayd.storage import outbox, sessions
+from sitpayd.storage import outbox, resends, sessions
 from sitpayd.storage.database import Database, Unit
 from sitpayd.storage.records import Address
 from sitpayd.whatsapp.message_id import new_wa_message_id
@@ -50,7 +50,7 @@ class Resender:
         device, address = canonical(asked.from_, lids), address_of(asked.from_, lids)
         served = 0
         if row is not None:
-            served = await read(outbox.resends_of, self._device_id, row.id, str(device))
+            served = await read(resends.served, self._device_id, row.id, str(device))
         record = (await self._shelf.take([address])).get(address)
         return ResendLookedUp(
             asked,
@@ -80,7 +80,7 @@ class Resender:
             return refused
         news = await self._shelf.identities_news(armed.sessions)
         entitled = await self._database.write(
-            outbox.count_resend,
+            resends.count_resend,
             self._device_id,
             row.id,
             str(canonical(asked.from_, lids)),

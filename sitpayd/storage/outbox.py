@@ -39,6 +39,7 @@ from sitpayd.storage.records import (
     from_micros,
     to_micros,
 )
+from sitpayd.storage.resends import never_again
 from sitpayd.storage.sessions import save_identities, save_sessions
 
 REASON_EXPIRED: Final = "expired"
@@ -49,9 +50,6 @@ Receipt = Literal["delivered", "read"]
 
 _STRANGER, _APPROACHED = int(Closeness.STRANGER), int(Closeness.APPROACHED)
 _UNANSWERED: Final = int(Closeness.UNANSWERED)
-
-# More than any limit of resends.
-_NEVER_AGAIN: Final = 1_000_000
 
 _COLUMNS: Final = (
     "id, device_id, seq, message_id, wa_message_id, recipient_sealed, text_sealed, body_digest,"
@@ -446,7 +444,7 @@ def mark_receipt(
         if row is None or row["recipient_digest"] not in digests:
             continue
         if device is not None:
-            _set_resends(unit, device_id, row["id"], device, _NEVER_AGAIN)
+            never_again(unit, device_id, row["id"], device)
         if not _settle(unit, device_id, row["id"], state, None, at):
             continue
         if row["state"] in (RowState.ARMED, RowState.UNKNOWN):
@@ -455,28 +453,6 @@ def mark_receipt(
             approached(unit, device_id, row["recipient_digest"])
         moved.append(row["message_id"])
     return moved
-
-
-def resends_of(unit: Unit, device_id: int, row_id: int, device: str) -> int:
-    """How often a device was sent a message anew; more than any limit if it is to get no other."""
-    count = unit.value(
-        int,
-        "SELECT resends ->> ? FROM outbox WHERE id = ? AND device_id = ?",
-        (_resend_path(unit, device_id, device), row_id, device_id),
-    )
-    return count or 0
-
-
-def note_served(unit: Unit, device_id: int, wa_message_ids: Iterable[str], device: str) -> None:
-    """Note that another device of our own account has these messages: it gets no resend."""
-    for wa_message_id in wa_message_ids:
-        row_id = unit.value(
-            int,
-            "SELECT id FROM outbox WHERE device_id = ? AND wa_message_id = ?",
-            (device_id, wa_message_id),
-        )
-        if row_id is not None:
-            _set_resends(unit, device_id, row_id, device, _NEVER_AGAIN)
 
 
 def stray_receipts(
@@ -492,41 +468,6 @@ def stray_receipts(
         (device_id, json.dumps(list(wa_message_ids)), json.dumps(digests)),
     )
     return len(wa_message_ids) - (sent or 0)
-
-
-def count_resend(
-    unit: Unit,
-    device_id: int,
-    row_id: int,
-    device: str,
-    limit: int,
-    sessions: Mapping[Address, bytes],
-    identities: Mapping[Address, bytes],
-) -> bool:
-    """Store a resend to one device, with the keys it was encrypted with.
-
-    Returns:
-        False if that device was served this often already, or has said that it has the message:
-        then nothing is stored.
-    """
-    count = resends_of(unit, device_id, row_id, device)
-    if count >= limit:
-        return False
-    _set_resends(unit, device_id, row_id, device, count + 1)
-    save_sessions(unit, device_id, sessions)
-    save_identities(unit, device_id, identities)
-    return True
-
-
-def _set_resends(unit: Unit, device_id: int, row_id: int, device: str, count: int) -> None:
-    unit.run(
-        "UPDATE outbox SET resends = json_set(resends, ?, ?) WHERE id = ? AND device_id = ?",
-        (_resend_path(unit, device_id, device), count, row_id, device_id),
-    )
-
-
-def _resend_path(unit: Unit, device_id: int, device: str) -> str:
-    return f"$.{person_digest(unit, device_id, device)[:8].hex()}"
 
 
 def expire(unit: Unit, now: datetime, limit: int = 1000) -> list[Settled]:

@@ -18,7 +18,7 @@ from sitpayd.actors.receiving import (
     UNPARSABLE,
 )
 from sitpayd.actors.repairs import MAX_RESENDS
-from sitpayd.storage import outbox, sessions
+from sitpayd.storage import outbox, resends, sessions
 from sitpayd.storage.records import OutboxRow, RowState
 from sitpayd.whatsapp.codec import decode
 from sitpayd.whatsapp.jid import GROUP_SERVER, Jid, lid, pn
@@ -151,7 +151,7 @@ async def test_stranger_cannot_say_that_it_is_a_device_of_ours(home: Home) -> No
 
 
 async def served(home: Home, row: OutboxRow, device: Jid) -> int:
-    return await home.database.read(outbox.resends_of, home.device.id, row.id, str(device))
+    return await home.database.read(resends.served, home.device.id, row.id, str(device))
 
 
 # --- who is who ---

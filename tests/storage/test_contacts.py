@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from sitpayd.storage import contacts, devices, outbox
+from sitpayd.storage import contacts, devices, outbox, resends
 from sitpayd.storage.database import Database
 from sitpayd.storage.inbox import receive
 from sitpayd.storage.records import (
@@ -187,7 +187,7 @@ async def test_device_is_served_again_so_often_and_no_more(
 
     async def again(device: str) -> bool:
         return await database.write(
-            outbox.count_resend, row.device_id, row.id, device, limit, {}, {}
+            resends.count_resend, row.device_id, row.id, device, limit, {}, {}
         )
 
     served = [await again("1@lid") for _ in range(limit + 2)]
@@ -204,7 +204,7 @@ async def test_device_that_has_the_message_gets_it_never_again(
     await database.write(outbox.mark_receipt, row.device_id, ids, "delivered", NOON, peers, "1@lid")
     for device, served in (("1@lid", False), ("2@lid", True)):
         assert served == await database.write(
-            outbox.count_resend, row.device_id, row.id, device, 5, {}, {}
+            resends.count_resend, row.device_id, row.id, device, 5, {}, {}
         )
     view = await database.read(outbox.message, row.device_id, row.message_id)
     assert view is not None

@@ -22,7 +22,16 @@ from sitpayd.errors import (
     StorageFullError,
     WrongSecretError,
 )
-from sitpayd.storage import addressing, deadlines, devices, inbox, outbox, retries, sessions
+from sitpayd.storage import (
+    addressing,
+    deadlines,
+    devices,
+    inbox,
+    outbox,
+    resends,
+    retries,
+    sessions,
+)
 from sitpayd.storage import database as database_module
 from sitpayd.storage.database import MAX_BATCH, Database, Unit, migrate, open_database
 from sitpayd.storage.outbox import accept, next_row
@@ -552,8 +561,8 @@ async def test_hot_statements_read_no_more_rows_than_they_need(
         partial(retries.forget_requests, before=now),
         partial(addressing.addressing_of, device_id=device_id, pn="1"),
         partial(addressing.address_by_number, device_id=device_id, pn="1", wanted=True),
-        partial(outbox.resends_of, device_id=device_id, row_id=1, device="x"),
-        partial(outbox.note_served, device_id=device_id, wa_message_ids=["x"], device="x"),
+        partial(resends.served, device_id=device_id, row_id=1, device="x"),
+        partial(resends.note_served, device_id=device_id, wa_message_ids=["x"], device="x"),
         partial(devices.device_by_token, token=tenant.device.token),
         partial(devices.device_by_id, device_id=device_id),
     ]
