@@ -15,7 +15,7 @@ from sitpayd.whatsapp.jid import Jid, pn
 from sitpayd.whatsapp.keys import MAX_PREKEY_ID
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.signal.session import PreKeyBundle
-from sitpayd.whatsapp.stanzas import iq, mex, prekeys, privacy, usync
+from sitpayd.whatsapp.stanzas import iq, mex, prekeys, privacy, props, usync
 from sitpayd.whatsapp.stanzas.wire import parse_signed_key
 
 from .accounts import Account, Device
@@ -255,8 +255,8 @@ def _done(_: Device, node: Node) -> Node:
 
 
 def _props(_: Device, node: Node) -> Node:
-    attrs = {"protocol": "1", "hash": "sim", "refresh": "86400", "refresh_id": "1"}
-    return iq.result(node, Node("props", attrs))
+    # whatsapp-rust puts no token into a message unless this is switched on.
+    return props.answer(node, "sim", {props.TOKENS_WITH_MESSAGES: "1"})
 
 
 def _privacy(_: Device, node: Node) -> Node:
