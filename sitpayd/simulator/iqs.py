@@ -54,7 +54,8 @@ class IqDesk:
     """
 
     def __init__(self, router: Router, media: MediaStore) -> None:
-        self.props: dict[str, str] = {}
+        # whatsapp-rust puts no token into a message unless this is switched on.
+        self.props: dict[str, str] = {props.TOKENS_WITH_MESSAGES: "1"}
         self._router = router
         self._media = media
         self._accounts = router.accounts

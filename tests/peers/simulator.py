@@ -184,8 +184,16 @@ class SimulatedWhatsApp:
         await self._ask("POST", f"/accounts/{person.phone}/tell", what=what)
 
     async def proof(self, message_id: str) -> str | None:
-        """What a message carried to show that it is no stranger's."""
-        entry: dict[str, str | None] = (await self._ask("GET", f"/messages/{message_id}")).json()
+        """What a message carried to show that it is no stranger's.
+
+        Waits for the message: some clients name its id before it has left.
+        """
+
+        async def came() -> httpx.Response | None:
+            response = await self._http.get(f"/messages/{message_id}")
+            return None if response.status_code == 404 else response.raise_for_status()
+
+        entry: dict[str, str | None] = (await eventually(came, "the message came")).json()
         return entry["proof"]
 
     # --- devices and faults ---

@@ -22,7 +22,8 @@ _PROTOCOL: Final = "1"
 # Longer ones are none that a server needs; a bound for what is stored.
 _MAX_HASH_LEN: Final = 256
 # A prop goes by its code or by its name.
-_WITH_MESSAGES: Final = ("10518", "privacy_token_sending_on_all_1_on_1_messages")
+TOKENS_WITH_MESSAGES: Final = "10518"
+_WITH_MESSAGES: Final = (TOKENS_WITH_MESSAGES, "privacy_token_sending_on_all_1_on_1_messages")
 _FOR_PICTURES: Final = ("9666", "profile_scraping_privacy_token_in_photo_iq")
 _TO_LID: Final = ("14303", "lid_trusted_token_issue_to_lid")
 _TRUE: Final = ("true", "1")
