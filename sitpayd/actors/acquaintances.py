@@ -15,13 +15,13 @@ from sitpayd.errors import StorageBusyError, StorageFullError
 from sitpayd.metrics import Metrics
 from sitpayd.storage import account, checks, inbox
 from sitpayd.storage.database import Database
+from sitpayd.storage.records import PUSH_NAME_FACT
 from sitpayd.whatsapp.node import Node
 from sitpayd.whatsapp.stanzas.presence import own_presence, shown_name
 
 # Read marks loaded at a time.
 READS_AT_A_TIME: Final = 200
 # The fact that holds what the account calls itself, UTF-8.
-PUSH_NAME: Final = "push_name"
 # Shown where there is no name at all; what others see of a client that told none.
 NAMELESS: Final = "-"
 
@@ -62,7 +62,7 @@ class Acquaintances:
 
     async def presence(self, device_name: str, *, available: bool) -> Node:
         """Tell whether we are online, under the account's own name if it is known."""
-        told = await self._database.read(account.fact, self._device_id, PUSH_NAME)
+        told = await self._database.read(account.fact, self._device_id, PUSH_NAME_FACT)
         names = ((told or b"").decode(errors="ignore"), device_name, NAMELESS)
         name = next(name for name in names if shown_name(name))
         return own_presence(name, available=available)

@@ -57,7 +57,9 @@ def simulated() -> Iterator[Simulated]:
 def shared_daemon(
     simulated: Simulated, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Daemon]:
-    daemon = Daemon(tmp_path_factory.mktemp("shared"), simulated.url, simulated.root_key)
+    # Every test registers a partner of its own, all of them from here.
+    directory, plenty = tmp_path_factory.mktemp("shared"), "1000"
+    daemon = Daemon(directory, simulated.url, simulated.root_key, registrations_per_address=plenty)
 
     async def start() -> None:
         async with httpx.AsyncClient() as http:

@@ -172,12 +172,24 @@ async def test_device_appears_online_and_offline(
     await shows(people, alice, available=False, name=None)
     answer = await device.post("presence", {"presence": "available"})
     assert answer.status_code == 200, answer.text
-    await shows(people, alice, available=True, name="John iPhone")
+    await shows(people, alice, available=True)
+    # How the account calls itself the phone tells, perhaps not yet.
+    assert (await people.shown_by(alice))["name"] in ("John iPhone", "Alice")
     await device.post("presence", {"presence": "unavailable"})
     await shows(people, alice, available=False)
     await device.post("presence", {"presence": "available", "seconds": 1})
     await shows(people, alice, available=True)
     await shows(people, alice, available=False)
+
+
+async def test_presence_bears_the_name_that_the_phone_tells(
+    partner: Partner, people: People, alice: str, bob: str
+) -> None:
+    device = await partner.linked(people, alice)
+    await people.say(alice, bob, "Told by the phone")
+    await device.message("Told by the phone", direction="out")
+    await device.post("presence", {"presence": "available"})
+    await shows(people, alice, available=True, name="Alice")
 
 
 async def test_daemon_that_stops_leaves_nobody_online(

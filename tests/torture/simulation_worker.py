@@ -17,8 +17,12 @@ from tests.torture.disk import prepare
 from tests.torture.world import run_world
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run worlds, one after the other, and print what became of each."""
+def main(arguments: Sequence[str]) -> int:
+    """Run worlds, one after the other, and print what became of each.
+
+    Returns:
+        With `--trace`, 1 if one broke a promise; else whoever reads the lines judges.
+    """
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("seeds", type=int, nargs="+")
     parser.add_argument("--mutant", choices=sorted(mutant_daemon.MUTANTS))
@@ -32,6 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     # Modules stay; what a world leaves behind is then found in no time.
     gc.collect()
     gc.freeze()
+    broken = 0
     for seed in options.seeds:
         outcome = run_world(seed, is_verbose=options.trace)
         told = {
@@ -42,7 +47,9 @@ def main(arguments: Sequence[str]) -> None:
             "findings": [(item.breach, item.at, item.text) for item in outcome.findings],
         }
         print(json.dumps(told), flush=True)
+        broken += bool(outcome.findings)
+    return int(options.trace and broken > 0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

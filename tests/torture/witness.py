@@ -24,6 +24,7 @@ from sitpayd.whatsapp.codec import decode, encode
 from sitpayd.whatsapp.connection import Connection
 from sitpayd.whatsapp.events import Event
 from sitpayd.whatsapp.node import Node
+from sitpayd.whatsapp.noise import Pattern
 from sitpayd.whatsapp.schema.whatsapp_pb2 import SignalMessage
 from sitpayd.whatsapp.signal.session import parse_prekey_message
 from sitpayd.whatsapp.stanzas.message import Enc, parse_outgoing
@@ -243,6 +244,10 @@ class _Tap:
     @property
     def has_failed(self) -> bool:
         return self._connection.has_failed
+
+    @property
+    def pattern(self) -> Pattern:
+        return self._connection.pattern
 
     def send(self, node: Node) -> None:
         self._witness.written(self._owner, node)

@@ -31,8 +31,8 @@ import trio.testing
 from sitpayd import clock, daemon
 from sitpayd.actors import transport
 from sitpayd.actors.connector import Route
-from sitpayd.actors.device import DeviceActor
 from sitpayd.actors.dials import DialBucket
+from sitpayd.actors.lines import Lines
 from sitpayd.actors.outcomes import Outcomes
 from sitpayd.actors.pacing import PacingLimits
 from sitpayd.actors.registry import DeviceRegistry
@@ -304,9 +304,9 @@ class World:
     ) -> None:
         assert isinstance(make, partial)
         assert isinstance(make.func, MethodType)
-        actor = make.func.__self__
-        assert isinstance(actor, DeviceActor)
-        owner = f"device {actor._handle.record.id}"
+        lines = make.func.__self__
+        assert isinstance(lines, Lines)
+        owner = f"device {lines._handle.record.id}"
 
         def tapped() -> Connection:
             return self.witness.tap(owner, make())
