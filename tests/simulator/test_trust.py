@@ -85,7 +85,7 @@ async def test_token_that_a_client_gives_reaches_the_devices_of_the_person(sim: 
         assert privacy.parse_give_answer(answer) == (GivenToken(given.token, NOW),)
 
 
-@pytest.mark.parametrize("t", [0, NOW + 3 * 24 * 3600])
+@pytest.mark.parametrize("t", [0, NOW + 3 * 24 * 3600], ids=["long ago", "in days"])
 async def test_token_of_no_time_is_a_violation(sim: Simulator, t: int) -> None:
     sim.make_account(BOB)
     async with linked(sim) as (_, wire):
