@@ -30,7 +30,7 @@ demo: $(VENV)/runtime ## A partner's day against the bundled WhatsApp simulator 
 
 test: $(VENV)/dev ## Lint, types and all tests (with Node >= 20 also the Baileys interop tests)
 	@$(MAKE) --no-print-directory lint types
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 
 lint: $(VENV)/dev ## ruff: format and rules
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

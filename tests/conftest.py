@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 # Examples are small, but a shared machine may be slow: time per example proves nothing here.
 settings.register_profile("sitpayd", deadline=None)
 settings.load_profile("sitpayd")
 
 # Folders whose tests run daemons, browsers and other clients. On two workers (`make test`) they
-# share one, and what they wait for is not held up by their like.
+# share one: what they wait for is not held up by their like, and ports of the demo are used once.
 _LIVE: Final = frozenset({"browser", "end_to_end", "peers", "soak", "soak_protocol", "torture"})
-_HERE: Final = Path(__file__).parent
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests stay together: the live ones, and each other file's."""
-    for item in items:
-        place = item.path.relative_to(_HERE)
-        group = "live" if place.parts[0] in _LIVE else str(place)
-        item.add_marker(pytest.mark.xdist_group(group))
+class _LiveTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Hands the live tests to one worker, all of them, and the others out by their files."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "live" if file.split("/")[1] in _LIVE else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Say which tests stay together, where there is more than one worker."""
+    return _LiveTogether(config, log)
