@@ -140,9 +140,14 @@ class SimulatedWhatsApp:
         """Wait until others see a person online, or offline."""
 
         async def look() -> bool:
-            return (await self._presence(person))["available"] is available
+            return await self.is_online(person) is available
 
         await eventually(look, f"{person.phone} is online: {available}")
+
+    async def is_online(self, person: Person) -> bool:
+        """Whether others see a person online."""
+        shown: bool = (await self._presence(person))["available"]
+        return shown
 
     async def saw(self, person: Person, peer: Person, *states: str) -> None:
         """Wait until a person has seen these chat states of another, and no others."""
