@@ -23,7 +23,8 @@ class FaultKind(StrEnum):
     Of a client's message: NACK answers it with an error and routes nothing; LOSE neither routes nor
     answers; LOSE_ACK routes and does not answer; REPEAT_ACK answers twice; DELAY_ACK answers late;
     DROP_BEFORE and DROP_AFTER cut the socket instead of, or after, routing it, unanswered.
-    To a client: REPEAT_MESSAGE delivers a message twice; LOSE_NOTIFICATION forgets a notification;
+    To a client: REPEAT_MESSAGE delivers a message twice; LATE_MESSAGE lets the next one overtake it;
+    LOSE_NOTIFICATION forgets a notification;
     GARBLE sends a Noise frame with a flipped bit; SPLIT cuts a frame across two WebSocket messages;
     JOIN puts two frames into one; NO_OFFLINE_END leaves out the end of the backlog;
     FAIL_LOGIN answers a login with `<failure>`; REFUSE_ROUTING closes a connection that came with
@@ -46,6 +47,7 @@ class FaultKind(StrEnum):
     DROP_BEFORE = "drop_before"
     DROP_AFTER = "drop_after"
     REPEAT_MESSAGE = "repeat_message"
+    LATE_MESSAGE = "late_message"
     LOSE_NOTIFICATION = "lose_notification"
     GARBLE = "garble"
     SPLIT = "split"
