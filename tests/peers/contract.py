@@ -366,7 +366,9 @@ class Upkeep:
                 count: dict[str, object] = {"tag": "count", "attrs": {"value": "3"}}
                 await whatsapp.announce(device, "encrypt", [count])
                 await whatsapp.until(
-                    device, "more prekeys are there", lambda told: told["prekeys"] > before
+                    device,
+                    "more prekeys are there",
+                    lambda told: int(str(told["prekeys"])) > before,
                 )
 
     @proves(Feature.ROUTING, SENDS, RECEIVES)

@@ -218,7 +218,7 @@ class SimulatedWhatsApp:
 
         async def look() -> bool:
             devices = (await self._ask("GET", "/devices")).json()
-            return sum(device["phone"] == person.phone for device in devices) == count
+            return [device["phone"] for device in devices].count(person.phone) == count
 
         await eventually(look, f"{person.phone} has {count} companions")
 

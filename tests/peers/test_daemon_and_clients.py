@@ -215,8 +215,8 @@ async def test_device_and_client_give_each_other_their_tokens(
             await eventually(carried, "our message carries the client's token")
 
 
-@proves(Feature.HISTORY, RECEIVES)
-@proves(Feature.APP_STATE_KEYS, RECEIVES)
+@proves(Feature.HISTORY, RECEIVES, by_phone=True)
+@proves(Feature.APP_STATE_KEYS, RECEIVES, by_phone=True)
 async def test_client_understands_what_the_phone_tells_as_we_do(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:

@@ -137,7 +137,7 @@ _OTHERS_THAN_RUST: Final = (Client.BAILEYS, Client.WHATSMEOW)
 # In the order of the rows they are for.
 REASONS: Final = (
     Reason(
-        "Baileys does not look at the result of its signature check, so its silence proves nothing.",
+        "Baileys does not look at the result of its signature check: its silence proves nothing.",
         (Feature.SIGNATURES,),
         _sides(RECEIVES, of=_BAILEYS),
     ),
@@ -172,18 +172,18 @@ REASONS: Final = (
         _sides(RECEIVES),
     ),
     Reason(
-        "whatsmeow uploads none within ten minutes of the last upload, unless the server counts few.",
+        "whatsmeow uploads none within ten minutes of the last upload: it asks the server first.",
         (Feature.PREKEYS_LOW,),
         _sides(SENDS, RECEIVES, of=_WHATSMEOW),
     ),
     Reason(
-        "whatsmeow does not ask for it. whatsapp-rust does, but the server holds no more keys then.",
+        "whatsmeow does not ask for it. whatsapp-rust does; the server holds no more keys then.",
         (Feature.DIGEST,),
         _sides(SENDS, RECEIVES, of=(Client.WHATSMEOW, Client.RUST)),
     ),
     Reason(
-        "Which of our devices a client knows of, and when, is its own affair: what it sends to fewer "
-        "reaches fewer.",
+        "Which of our devices a client knows of, and when, is its own affair: what it sends to "
+        "fewer reaches fewer.",
         (Feature.DEVICE_CHANGES, Feature.MISSED),
         _sides(SENDS),
     ),
@@ -208,7 +208,7 @@ REASONS: Final = (
         _sides(SENDS, RECEIVES, of=_OTHERS_THAN_RUST),
     ),
     Reason(
-        "It is between an account and the server: no other client is told.",
+        "It is between an account and the server: nobody else is told.",
         (Feature.CSTOKENS, Feature.LIMITS),
         _sides(SENDS, RECEIVES),
     ),
@@ -225,9 +225,14 @@ REASONS: Final = (
 )
 
 
-def proves(feature: Feature, *roles: Role) -> pytest.MarkDecorator:
-    """Say that a test proves a feature: with a client in these roles, else at the simulator."""
-    return pytest.mark.proves(feature, *roles)
+def proves(feature: Feature, *roles: Role, by_phone: bool = False) -> pytest.MarkDecorator:
+    """Say that a test proves a feature: with a client in these roles, else at the simulator.
+
+    Args:
+        by_phone: whether the client has to do with a phone of the simulator in it, although the
+            daemon runs.
+    """
+    return pytest.mark.proves(feature, *roles, by_phone=by_phone)
 
 
 def by(client: Client) -> pytest.MarkDecorator:
@@ -294,7 +299,7 @@ them.
 def page(proofs: Iterable[Proof], reasons: Sequence[Reason] = REASONS) -> str:
     """The page, as Markdown."""
     known = sorted(proofs, key=lambda proof: (proof.test, SIDES.index(proof.side)))
-    lines = [_HEAD]
+    lines = [_HEAD.rstrip()]
     group = ""
     for feature in Feature:
         if feature.group != group:

@@ -1,7 +1,7 @@
 """pytest's part of docs/interop.md: collects the marks of `matrix.py` and writes the page.
 
 `--matrix PATH` writes it behind a run in which every test with a mark has passed, and otherwise
-says what is missing. With `--collect-only` it is what the tests claim; `tests/test_docs.py` holds
+says what is missing. With `--collect-only` it is what the tests claim; `tests/test_matrix.py` holds
 the page against that.
 """
 
@@ -68,7 +68,8 @@ def _claims(item: pytest.Item) -> Iterator[Proof]:
         feature, *roles = mark.args
         assert isinstance(feature, Feature), test
         for side in [_side(item, role) for role in roles] or [SIMULATOR]:
-            yield Proof(feature, side, test, not DAEMONS.isdisjoint(fixtures))
+            has_daemon = not mark.kwargs["by_phone"] and not DAEMONS.isdisjoint(fixtures)
+            yield Proof(feature, side, test, has_daemon)
 
 
 def _side(item: pytest.Item, role: Role) -> Side:
@@ -90,5 +91,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "client(client): which client of others is the other side")
     path = config.getoption("--matrix")
     if path is not None:
+        if config.getoption("numprocesses", None):
+            raise pytest.UsageError("--matrix needs all tests in one process")
         is_run = not config.option.collectonly
         config.pluginmanager.register(Proofs(Path(path), is_run=is_run), "proofs")
