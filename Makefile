@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench torture soak fuzz peers-rust lock schema coverage clean
+.PHONY: help demo test lint types bench torture soak fuzz peers-rust matrix lock schema coverage clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
@@ -55,6 +55,9 @@ fuzz: $(VENV)/dev ## Hostile input, a minute per target (TARGET=nodes SECONDS=60
 
 peers-rust: $(VENV)/dev ## The interop tests with a third client, whatsapp-rust (needs cargo >= 1.94; minutes to build)
 	@SITPAYD_REQUIRE_CARGO=1 $(BIN)/python -m pytest tests/peers -k rust
+
+matrix: $(VENV)/dev ## Run what proves docs/interop.md, with all three clients, and write the page
+	@SITPAYD_REQUIRE_NODE=1 SITPAYD_REQUIRE_GO=1 SITPAYD_REQUIRE_CARGO=1 $(BIN)/python -m pytest -m proves --matrix docs/interop.md
 
 lock: $(VENV)/dev ## Write requirements.lock and requirements-dev.lock again from pyproject.toml
 	@$(BIN)/uv pip compile $(LOCK) --group build pyproject.toml -o requirements.lock

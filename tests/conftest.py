@@ -8,6 +8,8 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+pytest_plugins = ["tests.support.proofs"]
+
 # Examples are small, but a shared machine may be slow: time per example proves nothing here.
 settings.register_profile("sitpayd", deadline=None)
 settings.load_profile("sitpayd")

@@ -58,6 +58,7 @@ class Device:
         told: device numbers this device was told, by LID of the account.
         refused: devices whose bundle it was refused at its last question.
         routing_info: the edge routing bytes it was given last.
+        is_routed: whether its last login came with such bytes.
         handshake: how it shook hands at its last login.
         dirty: what it has to fetch anew, and since when (UTC seconds), until it says that it has.
         is_welcomed: whether its phone has sent it keys and history.
@@ -99,6 +100,7 @@ class Device:
         self.told: dict[str, frozenset[int]] = {}
         self.refused: set[Device] = set()
         self.routing_info: bytes | None = None
+        self.is_routed = False
         self.handshake: Pattern | None = None
         self.dirty: dict[str, int] = {}
         self.is_welcomed = False

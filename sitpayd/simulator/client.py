@@ -277,6 +277,11 @@ class Client:
         self._await(id, "ping")
         self.send(iq.server_ping(id))
 
+    @property
+    def unanswered(self) -> int:
+        """How many requests of the server wait for their answer."""
+        return len(self._awaited)
+
     def _await(self, id: str, what: str) -> None:
         deadline = trio.current_time() + self._server.options.answer_s
         self._awaited[id] = _Awaited(what, deadline)
@@ -356,6 +361,7 @@ class Client:
         self.device = device
         device.link = self
         device.handshake = self._connection.pattern
+        device.is_routed = event.routing_info is not None
         self._server.sightings.show(device, available=False)
         self.stage = Stage.PASSIVE
         if device.routing_info is None:

@@ -539,11 +539,12 @@ def _device(server: Server, device: Device) -> dict[str, object]:
         "connected": client is not None,
         "state": "offline" if client is None else client.stage.name.lower(),
         "handshake": device.handshake,
+        "routed": device.is_routed,
         "available": device.is_available,
         "checked": device.checked,
         "prekeys": len(device.prekeys),
         "queued": len(device.queue),
-        "unanswered": device.queue.in_flight,
+        "unanswered": device.queue.in_flight + (0 if client is None else client.unanswered),
         "dirty": device.dirty,
     }
 

@@ -23,11 +23,11 @@ class FaultKind(StrEnum):
     Of a client's message: NACK answers it with an error and routes nothing; LOSE neither routes nor
     answers; LOSE_ACK routes and does not answer; REPEAT_ACK answers twice; DELAY_ACK answers late;
     DROP_BEFORE and DROP_AFTER cut the socket instead of, or after, routing it, unanswered.
-    To a client: REPEAT_MESSAGE delivers a message twice; LOSE_NOTIFICATION forgets a notification;
-    GARBLE sends a Noise frame with a flipped bit; SPLIT cuts a frame across two WebSocket messages;
-    JOIN puts two frames into one; NO_OFFLINE_END leaves out the end of the backlog;
-    FAIL_LOGIN answers a login with `<failure>`; REFUSE_ROUTING closes a connection that came with
-    edge routing bytes.
+    To a client: REPEAT_MESSAGE delivers a message twice; LATE_MESSAGE delivers it behind the next
+    one; LOSE_NOTIFICATION forgets a notification; GARBLE sends a Noise frame with a flipped bit;
+    SPLIT cuts a frame across two WebSocket messages; JOIN puts two frames into one; NO_OFFLINE_END
+    leaves out the end of the backlog; FAIL_LOGIN answers a login with `<failure>`; REFUSE_ROUTING
+    closes a connection that came with edge routing bytes.
     Of an iq: REFUSE_BUNDLE answers a question for this device's bundle with an error,
     REFUSE_DEVICES one for its account's devices; REFUSE_CHECK answers the device's question whether
     numbers have accounts with an error for each; REFUSE_IQ refuses any iq of the device, LOSE_IQ
@@ -46,6 +46,7 @@ class FaultKind(StrEnum):
     DROP_BEFORE = "drop_before"
     DROP_AFTER = "drop_after"
     REPEAT_MESSAGE = "repeat_message"
+    LATE_MESSAGE = "late_message"
     LOSE_NOTIFICATION = "lose_notification"
     GARBLE = "garble"
     SPLIT = "split"

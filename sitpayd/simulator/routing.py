@@ -73,6 +73,8 @@ class Router:
         self._ledger = CiphertextLedger()
         self._sent: dict[Device, OrderedDict[str, dict[Device, bytes]]] = {}
         self._asked_again: OrderedDict[tuple[Device, str], None] = OrderedDict()
+        # Bounded by the faults that somebody ordered.
+        self._late: dict[Device, list[tuple[Entry, Node]]] = {}
 
     # --- messages ---
 
@@ -303,10 +305,13 @@ class Router:
             ),
             push_name=sender.account.name or None,
         )
+        if self.faults.take(target, FaultKind.LATE_MESSAGE):
+            self._late.setdefault(target, []).append((entry, node))
+            return
         times = 2 if self.faults.take(target, FaultKind.REPEAT_MESSAGE) else 1
-        for _ in range(times):
-            self.journal.delivered(entry, target)
-            self.deliver(target, node)
+        for told, stanza in (*((entry, node),) * times, *self._late.pop(target, ())):
+            self.journal.delivered(told, target)
+            self.deliver(target, stanza)
 
     def _sent_ids(self, sender: Device) -> OrderedDict[str, dict[Device, bytes]]:
         return self._sent.setdefault(sender, OrderedDict())
@@ -536,6 +541,7 @@ class Router:
     def forget(self, device: Device) -> None:
         """Drop what is remembered of a device that is gone."""
         self._sent.pop(device, None)
+        self._late.pop(device, None)
         device.queue.clear()
 
 

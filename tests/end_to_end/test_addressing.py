@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from tests.end_to_end.conftest import Restart
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Partner, PartnerDevice
 from tests.support.people import People
 from tests.support.waiting import eventually
@@ -32,6 +34,8 @@ async def history(device: PartnerDevice) -> list[str]:
 # --- number and LID ---
 
 
+@proves(Feature.BY_NUMBER)
+@proves(Feature.MIGRATION)
 async def test_person_whose_lid_becomes_known_in_the_middle_is_understood_throughout(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -58,6 +62,7 @@ async def test_person_whose_lid_becomes_known_in_the_middle_is_understood_throug
     assert await people.retries_of(device) <= 2
 
 
+@proves(Feature.MIGRATION)
 async def test_mapping_comes_with_the_question_for_devices(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -73,6 +78,7 @@ async def test_mapping_comes_with_the_question_for_devices(
     assert await people.retries_of(device) == 0
 
 
+@proves(Feature.REFUSED_LID)
 async def test_person_who_takes_nothing_by_lid_is_written_to_by_number_from_then_on(
     tenant: Partner, people: People, alice: str, bob: str, crash: Restart
 ) -> None:
@@ -97,6 +103,7 @@ async def test_person_who_takes_nothing_by_lid_is_written_to_by_number_from_then
     assert await people.shown(bob) == ["one", "tried three times", "at once"]
 
 
+@proves(Feature.REFUSED_LID)
 async def test_number_that_is_refused_leads_back_to_the_lid(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -112,9 +119,49 @@ async def test_number_that_is_refused_leads_back_to_the_lid(
     assert str((await people.entry(again))["to"]).endswith("@lid")
 
 
+# --- in which order messages come ---
+
+
+@proves(Feature.OUT_OF_ORDER)
+async def test_messages_that_overtake_each_other_are_read(
+    partner: Partner, people: People, alice: str, bob: str
+) -> None:
+    device = await partner.linked(people, alice)
+    await talked(device, people, bob, alice)
+    await people.wrong("late_message", device, count=2)
+    for text in ("three", "four", "five"):
+        await people.say(bob, alice, text)
+    for text in ("three", "four", "five"):
+        await device.message(text, direction="in", peer=bob)
+    assert await people.retries_of(device) == 0
+    await people.ask("POST", "/faults", kind="late_message", phone=bob, count=2)
+    for text in ("six", "seven", "eight"):
+        assert (await device.send(bob, text)).status_code == 200
+    assert await people.reads(bob, "seven") == ["one", "eight", "six", "seven"]
+
+
+@proves(Feature.BOTH_BEGIN)
+async def test_both_beginning_at_once_converge(
+    partner: Partner, people: People, alice: str, bob: str
+) -> None:
+    device = await partner.linked(people, alice)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(device.send, bob, "no, you")
+        nursery.start_soon(people.say, bob, alice, "you first")
+    await people.reads(bob, "no, you")
+    await device.message("you first", direction="in", peer=bob)
+    for turn in range(3):
+        assert (await device.send(bob, f"question {turn}")).status_code == 200
+        await people.reads(bob, f"question {turn}")
+        await people.say(bob, alice, f"answer {turn}")
+        await device.message(f"answer {turn}", direction="in", peer=bob)
+    assert await people.retries_of(device) == 0
+
+
 # --- other keys, other devices ---
 
 
+@proves(Feature.NEW_PHONE)
 async def test_contact_on_a_new_phone_is_written_to_and_understood_at_once(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -133,6 +180,7 @@ async def test_contact_on_a_new_phone_is_written_to_and_understood_at_once(
     assert await people.retries_of(device) == 0
 
 
+@proves(Feature.NEW_PHONE)
 async def test_contact_on_a_new_phone_is_reached_although_nobody_said_so(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -149,6 +197,7 @@ async def test_contact_on_a_new_phone_is_reached_although_nobody_said_so(
     await device.message("it is me", direction="in", peer=bob)
 
 
+@proves(Feature.NEW_PHONE)
 async def test_contact_on_a_new_phone_is_understood_although_nobody_said_so(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -165,6 +214,7 @@ async def test_contact_on_a_new_phone_is_understood_although_nobody_said_so(
     assert await people.retries_of(device) == 0
 
 
+@proves(Feature.DEVICE_CHANGES)
 async def test_device_that_a_contact_links_and_removes_is_followed(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -187,6 +237,7 @@ async def test_device_that_a_contact_links_and_removes_is_followed(
     ]
 
 
+@proves(Feature.HOSTED)
 async def test_business_in_the_cloud_reads_along(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -216,6 +267,7 @@ async def test_request_for_an_unreadable_message_outlives_a_crash(
     assert await incoming(device) == ["two", "readable"]
 
 
+@proves(Feature.TOLD_AGAIN)
 async def test_phone_tells_what_its_sender_does_not_send_again(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -230,6 +282,7 @@ async def test_phone_tells_what_its_sender_does_not_send_again(
 
 
 @pytest.mark.parametrize("times", [1, 2])
+@proves(Feature.UNREADABLE)
 async def test_message_that_is_sent_again_is_stored_once(
     partner: Partner, people: People, alice: str, bob: str, times: int
 ) -> None:
@@ -243,6 +296,7 @@ async def test_message_that_is_sent_again_is_stored_once(
     assert await incoming(device) == ["two", "once more", "and on"]
 
 
+@proves(Feature.UNREADABLE)
 async def test_phone_that_lost_its_sessions_gets_the_message_once_more(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Partner
 from tests.support.people import People
 
 
+@proves(Feature.FAN_OUT)
 async def test_message_reaches_own_second_device_and_every_device_of_the_recipient(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -22,6 +24,7 @@ async def test_message_reaches_own_second_device_and_every_device_of_the_recipie
     assert copy["peer"] == bob
 
 
+@proves(Feature.DEVICE_CHANGES)
 async def test_device_linked_later_gets_the_next_message(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -74,6 +77,8 @@ async def test_note_to_oneself_reaches_the_own_phone(
     assert await people.reads(alice, "a note") == ["a note"]
 
 
+@proves(Feature.TEXTS)
+@proves(Feature.FIRST_MESSAGES)
 async def test_conversation_goes_both_ways_in_order(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:

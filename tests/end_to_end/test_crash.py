@@ -11,10 +11,12 @@ import trio
 
 from tests.end_to_end.conftest import Restart
 from tests.support.daemon import Daemon
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Partner, PartnerDevice
 from tests.support.people import People
 
 
+@proves(Feature.RELOGIN)
 async def test_killed_daemon_comes_back_connected_without_a_new_code(
     tenant: Partner, people: People, alice: str, bob: str, crash: Restart
 ) -> None:
@@ -27,6 +29,8 @@ async def test_killed_daemon_comes_back_connected_without_a_new_code(
     await people.reads(bob, "here again")
 
 
+@proves(Feature.BACKLOG)
+@proves(Feature.KILLED)
 async def test_message_that_came_while_the_daemon_was_dead_is_there_afterwards(
     tenant: Partner,
     people: People,
@@ -56,6 +60,7 @@ async def test_accepted_message_goes_out_after_a_crash(
     assert await people.shown(bob) == ["later"]
 
 
+@proves(Feature.KILLED)
 async def test_message_killed_between_write_and_ack_is_repeated_and_shown_once(
     tenant: Partner, people: People, alice: str, bob: str, crash: Restart
 ) -> None:

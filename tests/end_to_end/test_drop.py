@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from tests.support.daemon import ADMIN_KEY, Daemon
 from tests.support.feed import reading_feed
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Partner
 from tests.support.people import People
 
 
+@proves(Feature.CUT_SOCKET)
 async def test_dropped_device_waits_and_connects_again(
     partner: Partner, people: People, alice: str, daemon: Daemon
 ) -> None:
@@ -57,6 +59,7 @@ async def test_message_with_a_key_is_queued_and_arrives_once(
     assert await people.reads(bob, "queued") == ["queued"]
 
 
+@proves(Feature.RECEIPTS)
 async def test_status_url_of_a_queued_message_shows_its_way(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from tests.end_to_end.conftest import Restart
 from tests.support.daemon import ADMIN_KEY, Daemon
 from tests.support.feed import reading_feed
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Partner, PartnerDevice
 from tests.support.people import People
 
@@ -16,6 +17,7 @@ async def _send_code(device: PartnerDevice, to: str) -> tuple[int, str]:
     return answer.status_code, str(answer.json().get("code"))
 
 
+@proves(Feature.ENDINGS)
 async def test_device_unlinked_on_the_phone_is_logged_out(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -26,6 +28,7 @@ async def test_device_unlinked_on_the_phone_is_logged_out(
     assert await people.shown(bob) == []
 
 
+@proves(Feature.LINK_BY_QR)
 async def test_logged_out_device_is_linked_again_with_a_fresh_code(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -48,6 +51,7 @@ async def test_device_unlinked_while_away_is_logged_out_at_its_next_login(
     assert (await device.until("logged_out"))["reason"] == "logged_out"
 
 
+@proves(Feature.ENDINGS)
 async def test_replaced_device_rests_also_after_a_restart(
     tenant: Partner, people: People, alice: str, bob: str, mortal: Daemon
 ) -> None:
@@ -64,6 +68,7 @@ async def test_replaced_device_rests_also_after_a_restart(
     assert not linked["connected"]
 
 
+@proves(Feature.ENDINGS)
 async def test_temporary_ban_shows_its_end(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -87,6 +92,7 @@ async def test_login_refused_for_now_is_tried_again(
     assert told == ["waiting", "connecting", "waiting", "connecting", "connected"]
 
 
+@proves(Feature.RESTART)
 async def test_restart_of_the_stream_connects_again_at_once(
     tenant: Partner, people: People, alice: str, mortal: Daemon, crash: Restart
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from tests.end_to_end.conftest import Restart
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Partner, PartnerDevice
 from tests.support.people import People
 
@@ -23,6 +24,7 @@ async def test_sent_message_arrives_once(
 
 
 @pytest.mark.parametrize("fault", ["repeat_message", "garble", "split", "join"])
+@proves(Feature.TWICE)
 async def test_message_that_comes_in_is_stored_once(
     partner: Partner, people: People, alice: str, bob: str, fault: str
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.end_to_end.conftest import Restart
 from tests.support.daemon import Daemon
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Json, Partner, PartnerDevice
 from tests.support.people import People
 from tests.support.waiting import eventually
@@ -26,6 +27,7 @@ async def qr(device: PartnerDevice, method: str = "GET", body: Json | None = Non
     return await device.partner.ask(method, f"{device.path}/qr", body)
 
 
+@proves(Feature.LINK_BY_CODE)
 async def test_device_is_linked_by_a_code_typed_on_the_phone(
     partner: Partner, people: People, alice: str, bob: str, shared_daemon: Daemon
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.end_to_end.conftest import Restart
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Partner, PartnerDevice
 from tests.support.people import People
 
@@ -33,6 +34,7 @@ async def history(sender: PartnerDevice, text: str) -> list[str]:
     return [change["state"] for change in response.json()["history"]]
 
 
+@proves(Feature.MISSED)
 async def test_device_that_the_recipient_linked_unnoticed_shows_the_one_send(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -48,6 +50,7 @@ async def test_device_that_the_recipient_linked_unnoticed_shows_the_one_send(
     assert await history(sender, "to all of you") == ["accepted", "armed", "sent", "delivered"]
 
 
+@proves(Feature.MISSED)
 async def test_own_device_linked_unnoticed_shows_its_copy(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:

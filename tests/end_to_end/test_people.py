@@ -9,6 +9,7 @@ import trio
 
 from tests.end_to_end.conftest import Restart, Simulated
 from tests.support.daemon import Daemon
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Json, Partner, PartnerDevice
 from tests.support.people import People
 from tests.support.waiting import eventually
@@ -57,6 +58,7 @@ async def reads(device: PartnerDevice, message: Json, **body: object) -> Json:
 # --- number checks ---
 
 
+@proves(Feature.CHECK)
 async def test_numbers_are_looked_up_once(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -165,6 +167,7 @@ async def test_device_that_is_away_checks_nothing(
 # --- online, typing ---
 
 
+@proves(Feature.PRESENCE)
 async def test_device_appears_online_and_offline(
     partner: Partner, people: People, alice: str
 ) -> None:
@@ -204,6 +207,7 @@ async def test_daemon_that_stops_leaves_nobody_online(
     assert (left["connected"], left["available"]) == (False, False)
 
 
+@proves(Feature.TYPING)
 async def test_typing_is_seen_and_ended(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -218,6 +222,8 @@ async def test_typing_is_seen_and_ended(
     await shows(people, alice, available=False)
 
 
+@proves(Feature.PRESENCE)
+@proves(Feature.TYPING)
 async def test_what_others_show_disturbs_nothing(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -233,6 +239,7 @@ async def test_what_others_show_disturbs_nothing(
 # --- read marks ---
 
 
+@proves(Feature.READ_MARKS)
 async def test_sender_is_told_what_was_read(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:

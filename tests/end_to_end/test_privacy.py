@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.end_to_end.conftest import Restart
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Partner, PartnerDevice
 from tests.support.people import People
 from tests.support.waiting import eventually
@@ -26,7 +27,7 @@ async def strict(people: People) -> AsyncIterator[None]:
     await people._http.patch(f"{people._control}/options", json={"token_refusal": None})
 
 
-async def proves(people: People, device: PartnerDevice, to: str, kind: str) -> None:
+async def carries(people: People, device: PartnerDevice, to: str, kind: str) -> None:
     """Wait until a device's messages to a person carry this proof."""
 
     async def look() -> bool:
@@ -44,9 +45,10 @@ async def test_answer_to_who_wrote_carries_the_token_that_came_with_it(
     device = await partner.linked(people, alice)
     await people.say(bob, alice, "hello")
     await device.message("hello", direction="in")
-    await proves(people, device, bob, "tctoken")
+    await carries(people, device, bob, "tctoken")
 
 
+@proves(Feature.TOKENS)
 async def test_two_devices_give_each_other_their_tokens(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -54,15 +56,16 @@ async def test_two_devices_give_each_other_their_tokens(
     assert (await one.send(bob, "hello")).status_code == 200
     await two.message("hello", direction="in")
     # Alice's device has given Bob its token, and gets Bob's after his answer.
-    await proves(people, two, alice, "tctoken")
-    await proves(people, one, bob, "tctoken")
+    await carries(people, two, alice, "tctoken")
+    await carries(people, one, bob, "tctoken")
 
 
+@proves(Feature.CSTOKENS)
 async def test_message_to_a_stranger_is_proved_by_what_the_phone_has_told(
     partner: Partner, people: People, alice: str, bob: str, strict: None
 ) -> None:
     device = await partner.linked(people, alice)
-    await proves(people, device, bob, "cstoken")
+    await carries(people, device, bob, "cstoken")
 
 
 async def test_tokens_survive_another_link_of_the_same_number_and_a_crash(
@@ -71,7 +74,7 @@ async def test_tokens_survive_another_link_of_the_same_number_and_a_crash(
     device = await tenant.linked(people, alice)
     await people.say(bob, alice, "hello")
     await device.message("hello", direction="in")
-    await proves(people, device, bob, "tctoken")
+    await carries(people, device, bob, "tctoken")
     await people.ask("DELETE", f"/devices/{device.jid}")
     await device.until("logged_out")
     await crash()
@@ -91,6 +94,7 @@ async def decision(device: PartnerDevice, to: str) -> tuple[str, str | None]:
     return answer["decision"], answer["reason"]
 
 
+@proves(Feature.LIMITS)
 async def test_locked_account_writes_to_its_friends_alone(
     partner: Partner, people: People, alice: str, bob: str, carol: str
 ) -> None:
@@ -148,7 +152,7 @@ async def test_refusal_of_one_person_holds_nobody_else(
     # Nothing was sent again, and Bob was given our token.
     assert await people.shown(bob) == []
     await people.say(bob, alice, "what is it")
-    await proves(people, device, bob, "tctoken")
+    await carries(people, device, bob, "tctoken")
 
 
 async def test_used_up_quota_holds_new_chats_until_there_is_another(
@@ -198,6 +202,7 @@ async def test_friends_of_the_phone_are_no_strangers(
     await people.restrict(alice, locked=None)
 
 
+@proves(Feature.HISTORY)
 async def test_history_is_fetched_from_the_media_server(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -211,7 +216,7 @@ async def test_history_is_fetched_from_the_media_server(
         return len(asked) > len(before) and "&mms-type=md-msg-hist" in asked[-1]
 
     await eventually(look, "the history is fetched")
-    await proves(people, device, bob, "tctoken")
+    await carries(people, device, bob, "tctoken")
 
 
 async def test_history_that_is_gone_is_told_in_the_devices_history(
@@ -231,6 +236,8 @@ async def test_history_that_is_gone_is_told_in_the_devices_history(
     assert (await device.status())["status"] == "connected"
 
 
+@proves(Feature.HISTORY)
+@proves(Feature.APP_STATE_KEYS)
 async def test_everything_the_phone_tells_is_taken(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:
@@ -238,9 +245,10 @@ async def test_everything_the_phone_tells_is_taken(
     await talked_before(people, alice, bob)
     for what in ("keys", "lids", "history"):
         await people.tell(alice, what)
-    await proves(people, device, bob, "tctoken")
+    await carries(people, device, bob, "tctoken")
 
 
+@proves(Feature.OWN_MESSAGES)
 async def test_what_is_sent_from_the_phone_is_stored_as_sent(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.end_to_end.conftest import Simulated, simulating
 from tests.support.daemon import Daemon
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Partner, PartnerDevice
 from tests.support.people import People
 
@@ -58,6 +59,7 @@ async def again(people: People, device: PartnerDevice) -> object:
     return await handshake(people, device)
 
 
+@proves(Feature.RESUME)
 async def test_device_that_reconnects_resumes_and_goes_on(
     people: People, device: PartnerDevice, bob: str
 ) -> None:
@@ -84,6 +86,7 @@ async def test_daemon_that_starts_knows_no_server(
     assert await handshake(people, device) == "xx"
 
 
+@proves(Feature.FALLBACK)
 async def test_server_that_declines_is_met_in_full_in_the_same_connection(
     people: People, device: PartnerDevice
 ) -> None:
@@ -91,6 +94,7 @@ async def test_server_that_declines_is_met_in_full_in_the_same_connection(
     assert await again(people, device) == "xxfallback"
 
 
+@proves(Feature.FALLBACK)
 async def test_new_keys_of_the_server_are_verified_and_then_resumed_with(
     people: People, device: PartnerDevice
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from tests.end_to_end.conftest import Restart
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Json, Partner, PartnerDevice
 from tests.support.people import People
 from tests.support.waiting import eventually
@@ -83,6 +84,7 @@ async def test_server_that_lost_the_keys_is_given_new_ones(
     assert (await shown(people, device))["prekeys"] == before
 
 
+@proves(Feature.DIGEST)
 async def test_restarted_daemon_gives_new_keys_to_a_server_that_lost_them(
     tenant: Partner, people: People, alice: str, crash: Restart
 ) -> None:
@@ -94,6 +96,7 @@ async def test_restarted_daemon_gives_new_keys_to_a_server_that_lost_them(
     await becomes(people, device, "it got 50 more", lambda told: told["prekeys"] == before + 50)
 
 
+@proves(Feature.ROUTING)
 async def test_device_whose_routing_is_refused_comes_back_without_it(
     people: People, device: PartnerDevice, bob: str
 ) -> None:
@@ -105,6 +108,7 @@ async def test_device_whose_routing_is_refused_comes_back_without_it(
     assert (await device.send(bob, "routed anew")).status_code == 200
 
 
+@proves(Feature.ROUTING)
 async def test_routing_outlives_the_daemon(
     tenant: Partner, people: People, alice: str, crash: Restart
 ) -> None:
@@ -125,12 +129,29 @@ async def test_props_are_told_once(people: People, device: PartnerDevice) -> Non
 # --- while it is logged in ---
 
 
+@proves(Feature.SERVER_PING)
+async def test_ping_of_the_server_is_answered(people: People, device: PartnerDevice) -> None:
+    await people.ask("POST", f"/devices/{device.jid}/ping")
+    await becomes(people, device, "it answered", lambda told: told["unanswered"] == 0)
+    assert (await device.status())["status"] == "connected"
+
+
+@proves(Feature.PREKEYS_LOW)
+async def test_server_with_few_keys_is_given_more(people: People, device: PartnerDevice) -> None:
+    before = (await shown(people, device))["prekeys"]
+    assert isinstance(before, int)
+    await announce(people, device, "encrypt", [{"tag": "count", "attrs": {"value": "3"}}])
+    await becomes(people, device, "it got more", lambda told: int(str(told["prekeys"])) > before)
+
+
 @pytest.mark.parametrize("kind", ["account_sync", "groups"])
+@proves(Feature.DIRTY)
 async def test_what_is_dirty_is_cleaned(people: People, device: PartnerDevice, kind: str) -> None:
     await people.ask("POST", f"/devices/{device.jid}/dirty", type=kind)
     await becomes(people, device, "it is clean", lambda told: told["dirty"] == {})
 
 
+@proves(Feature.DIRTY)
 async def test_what_gets_dirty_while_the_device_is_away_is_cleaned_at_its_login(
     people: People, device: PartnerDevice
 ) -> None:
@@ -140,6 +161,7 @@ async def test_what_gets_dirty_while_the_device_is_away_is_cleaned_at_its_login(
     await becomes(people, device, "it is clean", lambda told: told["dirty"] == {})
 
 
+@proves(Feature.NOTIFICATIONS)
 async def test_every_kind_of_notification_is_answered(
     people: People, device: PartnerDevice, bob: str
 ) -> None:
@@ -156,6 +178,7 @@ async def test_every_kind_of_notification_is_answered(
     assert (await device.send(bob, "still there")).status_code == 200
 
 
+@proves(Feature.LIMITS)
 async def test_used_up_quota_holds_new_chats_until_it_is_better(
     people: People, device: PartnerDevice, bob: str
 ) -> None:
@@ -185,6 +208,7 @@ async def batches(people: People) -> AsyncIterator[None]:
 
 
 @pytest.mark.usefixtures("batches")
+@proves(Feature.BATCHES)
 async def test_backlog_in_batches_comes_whole_and_in_order(
     people: People, device: PartnerDevice, alice: str, bob: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.end_to_end.conftest import Restart
+from tests.support.matrix import Feature, proves
 from tests.support.partner import Partner, PartnerDevice
 from tests.support.people import Json, People
 from tests.support.waiting import eventually
@@ -48,6 +49,7 @@ async def test_reconnected_and_restarted_device_goes_on(
     assert await people.shown(bob) == ["reconnect", "restart"]
 
 
+@proves(Feature.LOGOUT)
 async def test_logged_out_device_is_gone_from_the_phone_and_is_linked_again(
     partner: Partner, people: People, alice: str, bob: str
 ) -> None:

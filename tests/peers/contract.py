@@ -25,6 +25,7 @@ from tests.peers.process import (
     Undecryptable,
 )
 from tests.peers.simulator import Person, SimulatedWhatsApp
+from tests.support.matrix import RECEIVES, SENDS, Feature, proves
 from tests.support.waiting import eventually
 
 DEADLINE_S = 60
@@ -89,6 +90,9 @@ async def appeared(peer: Peer, chat: str, *, available: bool) -> None:
 class Contract:
     """The tests; `whatsapp` and `start` are fixtures."""
 
+    @proves(Feature.LINK_BY_QR, SENDS, RECEIVES)
+    @proves(Feature.SIGNATURES, SENDS)
+    @proves(Feature.RESTART, RECEIVES)
     async def test_links_by_qr_code_and_logs_in(
         self, whatsapp: SimulatedWhatsApp, start: Start
     ) -> None:
@@ -100,6 +104,7 @@ class Contract:
         assert registered.jid == device
         assert registered.lid == alice.lid.replace("@", ":1@")
 
+    @proves(Feature.LINK_BY_CODE, SENDS, RECEIVES)
     async def test_links_by_pairing_code_and_logs_in(
         self, whatsapp: SimulatedWhatsApp, start: Start
     ) -> None:
@@ -143,6 +148,7 @@ class Contract:
                 await shown(peer, "still me")
         assert received.chat == bob.jid
 
+    @proves(Feature.OWN_MESSAGES, SENDS, RECEIVES)
     async def test_own_phone_and_client_see_what_the_other_sent(
         self, whatsapp: SimulatedWhatsApp, start: Start
     ) -> None:
@@ -242,6 +248,7 @@ class Contract:
         ]
         assert not peer.seen(QrShown)
 
+    @proves(Feature.CUT_SOCKET, SENDS, RECEIVES)
     async def test_comes_back_by_itself_after_its_socket_was_cut(
         self, whatsapp: SimulatedWhatsApp, start: Start
     ) -> None:
@@ -257,6 +264,7 @@ class Contract:
                 await opened(peer)
                 await shown(peer, "are you there")
 
+    @proves(Feature.ENDINGS, RECEIVES)
     async def test_rests_when_it_is_unlinked(
         self, whatsapp: SimulatedWhatsApp, start: Start
     ) -> None:
@@ -270,6 +278,16 @@ class Contract:
                 )
                 await peer.quit()
         assert peer.seen(ConnectionChanged)[-1].state == "close"
+
+    @proves(Feature.LOGOUT, SENDS)
+    async def test_logs_out(self, whatsapp: SimulatedWhatsApp, start: Start) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice = await whatsapp.make_person("Alice")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                await whatsapp.companions(alice, 1)
+                await peer.log_out()
+                await whatsapp.companions(alice, 0)
 
     async def test_message_of_a_phone_that_does_not_decrypt_is_asked_for_again(
         self, whatsapp: SimulatedWhatsApp, start: Start
@@ -312,6 +330,7 @@ class Contract:
                 await shown(peer, "the next")
         assert [message.text for message in peer.seen(MessageReceived)] == ["twice", "the next"]
 
+    @proves(Feature.NOTIFICATIONS, SENDS, RECEIVES)
     async def test_answers_every_notification(
         self, whatsapp: SimulatedWhatsApp, start: Start
     ) -> None:
@@ -324,3 +343,53 @@ class Contract:
                 for kind, content in NOTIFICATIONS.items():
                     await whatsapp.announce(device, kind, content)
                 await whatsapp.until(device, "all is answered", lambda told: told["queued"] == 0)
+
+
+class Upkeep:
+    """What whatsmeow does not do; `whatsapp` and `start` are fixtures."""
+
+    @proves(Feature.DIRTY, SENDS, RECEIVES)
+    async def test_cleans_what_is_dirty(self, whatsapp: SimulatedWhatsApp, start: Start) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice = await whatsapp.make_person("Alice")
+            async with start("alice") as peer:
+                device = await link(peer, whatsapp, alice)
+                await whatsapp.make_dirty(device, "groups")
+                await whatsapp.until(device, "it is clean", lambda told: told["dirty"] == {})
+
+    @proves(Feature.PREKEYS_LOW, SENDS, RECEIVES)
+    async def test_gives_more_prekeys_when_few_are_left(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                device = await link(peer, whatsapp, alice)
+                await whatsapp.say(bob, alice, "hello")
+                await shown(peer, "hello")
+                before = (await whatsapp.device(device))["prekeys"]
+                assert isinstance(before, int)
+                count: dict[str, object] = {"tag": "count", "attrs": {"value": "3"}}
+                await whatsapp.announce(device, "encrypt", [count])
+                await whatsapp.until(
+                    device,
+                    "more prekeys are there",
+                    lambda told: int(str(told["prekeys"])) > before,
+                )
+
+    @proves(Feature.ROUTING, SENDS, RECEIVES)
+    async def test_comes_with_the_routing_bytes_it_was_given(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                device = await link(peer, whatsapp, alice)
+                await whatsapp.say(bob, alice, "hello")
+                await shown(peer, "hello")
+                assert not (await whatsapp.device(device))["routed"]
+                await whatsapp.drop(device)
+                await whatsapp.until(
+                    device, "it comes with them", lambda told: bool(told["routed"])
+                )
+                await opened(peer)

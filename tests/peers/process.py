@@ -6,11 +6,11 @@ does with our orders (`baileys/driver.mjs`, `whatsmeow/main.go`, `rust/src/main.
 
 One JSON object per line. Orders go to stdin: `{"request", "command", ...}` with the commands
 `connect`, `pair_code` (`phone`, once a QR code was shown), `send` (`to`, `text`), `presence`
-(`state`), `subscribe` (`to`), `typing` (`to`, `state`), `read` (`to`, `id`), `close` (ends the
-socket, logs out of nothing) and `quit`. Each is answered on stdout by
-`{"event": "answer", "request", "value", "error"}`. All other lines of stdout are the events below,
-by the names in `_EVENTS` and with the fields of their class. Logs go to stderr, which is kept as
-`driver.log` beside the client's keys; PEER_LOG_LEVEL=trace makes them tell all.
+(`state`), `subscribe` (`to`), `typing` (`to`, `state`), `read` (`to`, `id`), `logout` (of the
+phone's companions), `close` (ends the socket, logs out of nothing) and `quit`. Each is answered on
+stdout by `{"event": "answer", "request", "value", "error"}`. All other lines of stdout are the
+events below, by the names in `_EVENTS` and with the fields of their class. Logs go to stderr, which
+is kept as `driver.log` beside the client's keys; PEER_LOG_LEVEL=trace makes them tell all.
 """
 
 from __future__ import annotations
@@ -235,6 +235,10 @@ class Peer:
     async def read(self, chat: str, message_id: str) -> None:
         """Tell the sender of a message that it was read."""
         await self._order("read", to=chat, id=message_id)
+
+    async def log_out(self) -> None:
+        """Take ourselves off the list of the phone's companions."""
+        await self._order("logout")
 
     async def close(self) -> None:
         """End the connection and stay paired."""

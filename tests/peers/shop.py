@@ -17,6 +17,7 @@ from tests.peers.rust import RustPeer, ensure_rust
 from tests.peers.simulator import Person, SimulatedWhatsApp
 from tests.peers.whatsmeow import WhatsmeowPeer, ensure_whatsmeow
 from tests.support.daemon import Daemon
+from tests.support.matrix import Client, by
 from tests.support.partner import Json, Partner, PartnerDevice
 
 DEADLINE_S = 60
@@ -51,12 +52,14 @@ class Shop:
         return told
 
 
-@pytest.fixture(params=["baileys", "whatsmeow", "whatsapp-rust"])
+@pytest.fixture(
+    params=[pytest.param(client, id=client.value.lower(), marks=by(client)) for client in Client]
+)
 def start(request: pytest.FixtureRequest, whatsapp: SimulatedWhatsApp, tmp_path: Path) -> Start:
-    if request.param == "baileys":
+    if request.param == Client.BAILEYS:
         ensure_baileys()
         return lambda name: BaileysPeer.start(whatsapp.url, tmp_path / name)
-    if request.param == "whatsapp-rust":
+    if request.param == Client.RUST:
         ensure_rust()
         return lambda name: RustPeer.start(whatsapp.url, tmp_path / name)
     ensure_whatsmeow()
@@ -81,6 +84,6 @@ async def shop(whatsapp: SimulatedWhatsApp, tmp_path: Path) -> AsyncIterator[Sho
 
 async def linked(partner: Partner, whatsapp: SimulatedWhatsApp, owner: Person) -> PartnerDevice:
     device = await partner.device()
-    await whatsapp.scan(owner, await device.qr_text())
+    device.jid = await whatsapp.scan(owner, await device.qr_text())
     await device.until("connected")
     return device

@@ -184,6 +184,17 @@ class SimulatedWhatsApp:
         entry: dict[str, str] = (await self._ask("GET", f"/messages/{message_id}")).json()
         return entry["to"]
 
+    async def sendings(self, message_id: str) -> int:
+        """How often the server got a message."""
+        entry: dict[str, int] = (await self._ask("GET", f"/messages/{message_id}")).json()
+        return entry["sendings"]
+
+    async def receipts(self, message_id: str, device: str) -> list[str]:
+        """The types of the receipts that a device has sent for a message."""
+        entry = (await self._ask("GET", f"/messages/{message_id}")).json()
+        receipts: list[str] = entry["copies"][device]["receipts"]
+        return receipts
+
     async def tell(self, person: Person, what: str) -> None:
         """Let the phone tell its companions what it knows: history, lids, keys."""
         await self._ask("POST", f"/accounts/{person.phone}/tell", what=what)
@@ -207,6 +218,19 @@ class SimulatedWhatsApp:
         """Cut the device's socket without a word."""
         await self._ask("POST", f"/devices/{quote(device)}/drop")
 
+    async def companions(self, person: Person, count: int) -> None:
+        """Wait until a person's account has as many devices besides the phone."""
+
+        async def look() -> bool:
+            devices = (await self._ask("GET", "/devices")).json()
+            return [device["phone"] for device in devices].count(person.phone) == count
+
+        await eventually(look, f"{person.phone} has {count} companions")
+
+    async def batches(self) -> None:
+        """Hand backlogs out in the batches that clients ask for."""
+        await self._ask("PATCH", "/options", batches=True)
+
     async def unlink(self, device: str) -> None:
         """Remove the device, as its phone would."""
         await self._ask("DELETE", f"/devices/{quote(device)}")
@@ -214,6 +238,18 @@ class SimulatedWhatsApp:
     async def cause(self, fault: str, person: Person, *, count: int = 1) -> None:
         """Let something go wrong with a person's phone or devices."""
         await self._ask("POST", "/faults", kind=fault, phone=person.phone, count=count)
+
+    async def wrong(self, fault: str, device: str, *, count: int = 1) -> None:
+        """Let something go wrong with a single device."""
+        await self._ask("POST", "/faults", kind=fault, device=device, count=count)
+
+    async def all_happened(self) -> None:
+        """Wait until everything that was to go wrong has."""
+
+        async def look() -> bool:
+            return not (await self._ask("GET", "/faults")).json()
+
+        await eventually(look, "everything has gone wrong")
 
     async def resume(self, resumption: str) -> None:
         """Say what happens to clients that resume: `accept`, `refuse`, `ignore`."""
@@ -233,6 +269,10 @@ class SimulatedWhatsApp:
         await self._ask(
             "POST", f"/devices/{quote(device)}/notifications", type=kind, content=content
         )
+
+    async def ping(self, device: str) -> None:
+        """Ask the device whether it is there."""
+        await self._ask("POST", f"/devices/{quote(device)}/ping")
 
     async def make_dirty(self, device: str, kind: str) -> None:
         """Tell the device that something changed, until it has cleaned that."""

@@ -8,9 +8,12 @@ import pytest
 import trio
 
 from tests.peers.baileys import BaileysPeer, ensure_baileys
-from tests.peers.contract import DEADLINE_S, Contract, Start, link, shown
+from tests.peers.contract import DEADLINE_S, Contract, Start, Upkeep, link, shown
 from tests.peers.process import ConnectionChanged
 from tests.peers.simulator import SimulatedWhatsApp
+from tests.support.matrix import RECEIVES, SENDS, Client, Feature, by, proves
+
+pytestmark = by(Client.BAILEYS)
 
 RESTART_REQUIRED = 515
 
@@ -25,7 +28,7 @@ def start(whatsapp: SimulatedWhatsApp, tmp_path: Path) -> Start:
     return lambda name: BaileysPeer.start(whatsapp.url, tmp_path / name)
 
 
-class TestBaileys(Contract):
+class TestBaileys(Contract, Upkeep):
     async def test_is_told_to_restart_after_pairing(
         self, whatsapp: SimulatedWhatsApp, start: Start
     ) -> None:
@@ -41,6 +44,7 @@ class TestBaileys(Contract):
             ("open", None),
         ]
 
+    @proves(Feature.DIGEST, SENDS, RECEIVES)
     async def test_gives_new_prekeys_to_a_server_that_has_no_digest_of_its_keys(
         self, whatsapp: SimulatedWhatsApp, start: Start
     ) -> None:
@@ -58,11 +62,3 @@ class TestBaileys(Contract):
                 await whatsapp.until(
                     device, "more prekeys are there", lambda told: told["prekeys"] == before + 5
                 )
-
-    async def test_cleans_what_is_dirty(self, whatsapp: SimulatedWhatsApp, start: Start) -> None:
-        with trio.fail_after(DEADLINE_S):
-            alice = await whatsapp.make_person("Alice")
-            async with start("alice") as peer:
-                device = await link(peer, whatsapp, alice)
-                await whatsapp.make_dirty(device, "groups")
-                await whatsapp.until(device, "it is clean", lambda told: told["dirty"] == {})

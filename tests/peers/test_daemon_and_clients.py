@@ -13,9 +13,13 @@ from tests.peers.contract import appeared, link, opened, reached, shown, typed
 from tests.peers.process import MessageReceived
 from tests.peers.shop import DEADLINE_S, Shop, Start, linked
 from tests.peers.simulator import SimulatedWhatsApp
+from tests.support.matrix import RECEIVES, SENDS, Feature, proves
 from tests.support.waiting import eventually
 
 
+@proves(Feature.TEXTS, RECEIVES)
+@proves(Feature.FIRST_MESSAGES, RECEIVES)
+@proves(Feature.RECEIPTS, SENDS)
 async def test_client_decrypts_what_the_send_url_sent_and_its_receipt_reaches_the_row(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -31,6 +35,7 @@ async def test_client_decrypts_what_the_send_url_sent_and_its_receipt_reaches_th
     assert (received.chat, received.from_me) == (shop.owner.lid, False)
 
 
+@proves(Feature.TEXTS, SENDS, RECEIVES)
 async def test_device_decrypts_and_stores_what_the_client_answers(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -45,6 +50,8 @@ async def test_device_decrypts_and_stores_what_the_client_answers(
                 await shop.received(f"answer {turn}", bob)
 
 
+@proves(Feature.FIRST_MESSAGES, SENDS)
+@proves(Feature.BY_NUMBER, SENDS)
 async def test_client_that_writes_first_is_understood(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -58,6 +65,7 @@ async def test_client_that_writes_first_is_understood(
             await shown(peer, "yes")
 
 
+@proves(Feature.RELOGIN, SENDS, RECEIVES)
 async def test_both_go_on_after_both_were_restarted(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -82,6 +90,7 @@ async def test_both_go_on_after_both_were_restarted(
             await shop.received("after as well", bob)
 
 
+@proves(Feature.BACKLOG, RECEIVES)
 async def test_what_was_sent_while_the_client_was_offline_is_there_when_it_comes_back(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -102,6 +111,8 @@ async def test_what_was_sent_while_the_client_was_offline_is_there_when_it_comes
     ]
 
 
+@proves(Feature.BACKLOG, SENDS)
+@proves(Feature.KILLED, SENDS)
 async def test_what_was_sent_while_the_daemon_was_killed_is_there_when_it_comes_back(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -122,6 +133,7 @@ async def test_what_was_sent_while_the_daemon_was_killed_is_there_when_it_comes_
     assert texts == ["hello", "meanwhile 0", "meanwhile 1", "meanwhile 2", "back again"]
 
 
+@proves(Feature.FAN_OUT, SENDS, RECEIVES)
 async def test_fan_out_reaches_both_companions_and_our_own_second_device(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -143,6 +155,42 @@ async def test_fan_out_reaches_both_companions_and_our_own_second_device(
             await shown(two, "to both of you")
 
 
+@proves(Feature.DEVICE_CHANGES, RECEIVES)
+async def test_client_that_is_linked_later_is_written_to(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("bob 1") as one, start("bob 2") as two:
+            await link(one, whatsapp, bob)
+            await shop.send(bob, "hello")
+            await shown(one, "hello")
+            await link(two, whatsapp, bob)
+            sent = await shop.send(bob, "to both of you")
+            for peer in (one, two):
+                await shown(peer, "to both of you")
+            # At once, not only after the server said that one was missed.
+            assert await whatsapp.sendings(sent) == 1
+
+
+@proves(Feature.MISSED, RECEIVES)
+async def test_client_that_was_linked_unnoticed_gets_what_it_missed(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        await shop.send(bob, "before")
+        await whatsapp.wrong("lose_notification", shop.device.jid)
+        async with start("bob") as peer:
+            await link(peer, whatsapp, bob)
+            await whatsapp.all_happened()
+            sent = await shop.send(bob, "to all of you")
+            received = await shown(peer, "to all of you")
+            assert received.id == sent
+            assert await whatsapp.sendings(sent) == 2
+
+
+@proves(Feature.TOKENS, SENDS, RECEIVES)
 async def test_device_and_client_give_each_other_their_tokens(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -167,6 +215,8 @@ async def test_device_and_client_give_each_other_their_tokens(
             await eventually(carried, "our message carries the client's token")
 
 
+@proves(Feature.HISTORY, RECEIVES, by_phone=True)
+@proves(Feature.APP_STATE_KEYS, RECEIVES, by_phone=True)
 async def test_client_understands_what_the_phone_tells_as_we_do(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -190,6 +240,7 @@ async def test_client_understands_what_the_phone_tells_as_we_do(
             await eventually(both_know, "both know Bob's token and LID from the phone")
 
 
+@proves(Feature.OWN_MESSAGES, SENDS, RECEIVES)
 async def test_client_is_the_second_device_of_our_own_account(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -204,6 +255,10 @@ async def test_client_is_the_second_device_of_our_own_account(
     assert (copy.chat, copy.from_me) == (bob.lid, True)
 
 
+@proves(Feature.PRESENCE, RECEIVES)
+@proves(Feature.TYPING, RECEIVES)
+@proves(Feature.READ_MARKS, RECEIVES)
+@proves(Feature.RECEIPTS, RECEIVES)
 async def test_client_sees_the_device_online_typing_and_what_it_read(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -231,6 +286,9 @@ async def test_client_sees_the_device_online_typing_and_what_it_read(
             await appeared(peer, shop.owner.lid, available=False)
 
 
+@proves(Feature.PRESENCE, SENDS)
+@proves(Feature.TYPING, SENDS)
+@proves(Feature.READ_MARKS, SENDS)
 async def test_what_the_client_shows_and_reads_disturbs_nothing(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -251,6 +309,7 @@ async def test_what_the_client_shows_and_reads_disturbs_nothing(
             await shop.received("hello yourself", bob)
 
 
+@proves(Feature.CHECK, RECEIVES)
 async def test_device_finds_out_who_is_on_whatsapp_as_clients_do(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:

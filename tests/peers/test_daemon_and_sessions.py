@@ -9,11 +9,13 @@ import pytest
 import trio
 
 from tests.peers.contract import link, opened, shown
-from tests.peers.process import MessageReceived
+from tests.peers.process import MessageReceived, Undecryptable
 from tests.peers.shop import DEADLINE_S, Shop, Start
 from tests.peers.simulator import SimulatedWhatsApp
+from tests.support.matrix import RECEIVES, SENDS, Feature, proves
 
 
+@proves(Feature.BOTH_BEGIN, SENDS, RECEIVES)
 async def test_both_beginning_at_once_converge(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -34,6 +36,54 @@ async def test_both_beginning_at_once_converge(
     assert len(peer.seen(MessageReceived)) == 4
 
 
+@proves(Feature.OUT_OF_ORDER, SENDS, RECEIVES)
+async def test_messages_that_overtake_each_other_are_read(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("bob") as peer:
+            theirs = await link(peer, whatsapp, bob)
+            await shop.send(bob, "hello")
+            received = await shown(peer, "hello")
+            await peer.send(received.chat, "hello yourself")
+            await shop.received("hello yourself", bob)
+            await whatsapp.wrong("late_message", theirs, count=2)
+            for text in ("one", "two", "three"):
+                await shop.send(bob, text)
+            for text in ("three", "one", "two"):
+                await shown(peer, text)
+            await whatsapp.wrong("late_message", shop.device.jid, count=2)
+            answers = [await peer.send(received.chat, f"answer {turn}") for turn in range(3)]
+            for turn in (2, 0, 1):
+                await shop.received(f"answer {turn}", bob)
+        assert not peer.seen(Undecryptable)
+        for answer in answers:
+            assert "retry" not in await whatsapp.receipts(answer, shop.device.jid)
+
+
+@proves(Feature.TWICE, SENDS, RECEIVES)
+async def test_message_that_comes_twice_is_shown_once(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("bob") as peer:
+            theirs = await link(peer, whatsapp, bob)
+            await whatsapp.wrong("repeat_message", theirs)
+            await shop.send(bob, "twice")
+            await shop.send(bob, "the next")
+            received = await shown(peer, "the next")
+            await whatsapp.wrong("repeat_message", shop.device.jid)
+            await peer.send(received.chat, "twice as well")
+            await peer.send(received.chat, "the last")
+            await shop.received("the last", bob)
+            await whatsapp.all_happened()
+        texts = [m["text"] for m in await shop.device.messages() if m["direction"] == "in"]
+    assert [message.text for message in peer.seen(MessageReceived)] == ["twice", "the next"]
+    assert texts == ["twice as well", "the last"]
+
+
 def forget_sessions(auth_dir: Path) -> None:
     """Let a client that is not running lose every Signal session."""
     for path in auth_dir.glob("session-*.json"):
@@ -44,6 +94,7 @@ def forget_sessions(auth_dir: Path) -> None:
                 database.execute(f"DELETE FROM {table}")
 
 
+@proves(Feature.UNREADABLE, RECEIVES)
 async def test_client_that_lost_its_sessions_gets_the_message_once_more(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop, tmp_path: Path
 ) -> None:
@@ -68,6 +119,7 @@ async def test_client_that_lost_its_sessions_gets_the_message_once_more(
             await shown(peer, "fine")
 
 
+@proves(Feature.UNREADABLE, SENDS)
 async def test_daemon_that_lost_its_sessions_gets_the_message_once_more(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -92,6 +144,7 @@ async def test_daemon_that_lost_its_sessions_gets_the_message_once_more(
     assert texts == ["before as well", "in a session that is gone"]
 
 
+@proves(Feature.MIGRATION, SENDS, RECEIVES)
 async def test_client_is_understood_while_number_and_lid_turn_out_to_be_one(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -115,6 +168,8 @@ async def test_client_is_understood_while_number_and_lid_turn_out_to_be_one(
                 await shop.received(f"answer {turn}", bob)
 
 
+@proves(Feature.REFUSED_LID, SENDS, RECEIVES)
+@proves(Feature.BY_NUMBER, RECEIVES)
 async def test_client_understands_who_cannot_address_it_by_lid(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
 ) -> None:
@@ -133,6 +188,7 @@ async def test_client_understands_who_cannot_address_it_by_lid(
 
 
 @pytest.mark.parametrize("writes_first", ["daemon", "client"])
+@proves(Feature.NEW_PHONE, SENDS, RECEIVES)
 async def test_client_goes_on_with_an_owner_on_a_new_phone(
     whatsapp: SimulatedWhatsApp, start: Start, shop: Shop, writes_first: str
 ) -> None:
@@ -152,3 +208,24 @@ async def test_client_goes_on_with_an_owner_on_a_new_phone(
             await shop.send(bob, "to the new phone")
             await shown(peer, "to the new phone")
             await whatsapp.heard(bob, "to the new phone")
+
+
+@proves(Feature.NEW_PHONE, RECEIVES)
+async def test_client_understands_the_device_behind_a_new_phone_of_its_owner(
+    whatsapp: SimulatedWhatsApp, start: Start, shop: Shop
+) -> None:
+    """Here the daemon's device is the contact who has other keys."""
+    with trio.fail_after(DEADLINE_S):
+        bob = await whatsapp.make_person("Bob")
+        async with start("bob") as peer:
+            await link(peer, whatsapp, bob)
+            await shop.send(bob, "from the old phone")
+            received = await shown(peer, "from the old phone")
+            await peer.send(received.chat, "to the old phone")
+            await shop.received("to the old phone", bob)
+            await whatsapp.reinstall(shop.owner)
+            await shop.device.until("logged_out")
+            shop.device.jid = await whatsapp.scan(shop.owner, await shop.device.qr_text())
+            await shop.device.until("connected")
+            await shop.send(bob, "from the new phone")
+            await shown(peer, "from the new phone")

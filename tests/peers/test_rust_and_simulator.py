@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from sitpayd.whatsapp.noise import ServerKeys
-from tests.peers.contract import DEADLINE_S, Contract, Start, link, opened, shown
-from tests.peers.process import ErrorReported, Peer, QrShown, Registered
+from tests.peers.contract import DEADLINE_S, Contract, Start, Upkeep, link, opened, shown
+from tests.peers.process import ErrorReported, MessageReceived, Peer, QrShown, Registered
 from tests.peers.rust import RustPeer, ensure_rust
 from tests.peers.simulator import Person, SimulatedWhatsApp
 from tests.peers.test_whatsmeow_and_signatures import (
@@ -20,6 +20,12 @@ from tests.peers.test_whatsmeow_and_signatures import (
     running,
     signed_for_another_identity,
 )
+from tests.support.matrix import RECEIVES, SENDS, Client, Feature, by, proves
+
+pytestmark = by(Client.RUST)
+
+# More than the client asks for at once (200).
+BACKLOG = 250
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,8 +38,37 @@ def start(whatsapp: SimulatedWhatsApp, tmp_path: Path) -> Start:
     return lambda name: RustPeer.start(whatsapp.url, tmp_path / name)
 
 
-class TestRust(Contract):
-    pass
+class TestRust(Contract, Upkeep):
+    @proves(Feature.SERVER_PING, SENDS, RECEIVES)
+    async def test_answers_a_ping_of_the_server(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice = await whatsapp.make_person("Alice")
+            async with start("alice") as peer:
+                device = await link(peer, whatsapp, alice)
+                await whatsapp.ping(device)
+                await whatsapp.until(device, "answered", lambda told: told["unanswered"] == 0)
+
+    @proves(Feature.BATCHES, SENDS, RECEIVES)
+    async def test_takes_a_backlog_as_it_is_handed_out(
+        self, whatsapp: SimulatedWhatsApp, start: Start
+    ) -> None:
+        with trio.fail_after(DEADLINE_S):
+            alice, bob = await whatsapp.make_person("Alice"), await whatsapp.make_person("Bob")
+            async with start("alice") as peer:
+                await link(peer, whatsapp, alice)
+                await whatsapp.say(bob, alice, "before")
+                await shown(peer, "before")
+                await peer.quit()
+            await whatsapp.batches()
+            for turn in range(BACKLOG):
+                await whatsapp.say(bob, alice, f"meanwhile {turn}")
+            async with start("alice") as peer:
+                await peer.connect()
+                await shown(peer, f"meanwhile {BACKLOG - 1}")
+        texts = [message.text for message in peer.seen(MessageReceived)]
+        assert texts == [f"meanwhile {turn}" for turn in range(BACKLOG)]
 
 
 async def again(peer: Peer, whatsapp: SimulatedWhatsApp, device: str) -> str:
@@ -51,6 +86,7 @@ async def talk(peer: Peer, whatsapp: SimulatedWhatsApp, own: Person, other: Pers
     await whatsapp.heard(other, "yes")
 
 
+@proves(Feature.RESUME, SENDS, RECEIVES)
 async def test_resumes_after_its_socket_was_cut_and_after_a_restart(
     whatsapp: SimulatedWhatsApp, start: Start
 ) -> None:
@@ -69,6 +105,7 @@ async def test_resumes_after_its_socket_was_cut_and_after_a_restart(
             assert await whatsapp.handshake(device) == "ik"
 
 
+@proves(Feature.FALLBACK, SENDS, RECEIVES)
 async def test_goes_on_with_a_full_handshake_where_it_may_not_resume(
     whatsapp: SimulatedWhatsApp, start: Start
 ) -> None:
@@ -81,6 +118,7 @@ async def test_goes_on_with_a_full_handshake_where_it_may_not_resume(
             await talk(peer, whatsapp, alice, bob)
 
 
+@proves(Feature.FALLBACK, SENDS, RECEIVES)
 async def test_meets_the_new_keys_of_the_server_and_resumes_with_them(
     whatsapp: SimulatedWhatsApp, start: Start
 ) -> None:
@@ -101,6 +139,7 @@ async def test_meets_the_new_keys_of_the_server_and_resumes_with_them(
         (authenticated_by_another_secret, "hmac-mismatch"),
     ],
 )
+@proves(Feature.SIGNATURES, RECEIVES)
 async def test_refuses_a_false_account_signature(sign: Sign, refusal: str, tmp_path: Path) -> None:
     with trio.fail_after(DEADLINE_S):
         async with (

@@ -28,6 +28,9 @@ from sitpayd.whatsapp.noise import ServerKeys
 from sitpayd.whatsapp.stanzas import pairing
 from tests.peers.process import ConnectionChanged, ErrorReported, QrShown, Registered
 from tests.peers.whatsmeow import WhatsmeowPeer, ensure_whatsmeow
+from tests.support.matrix import RECEIVES, SENDS, Client, Feature, by, proves
+
+pytestmark = by(Client.WHATSMEOW)
 
 DEADLINE_S = 60
 YEAR_S = 365 * 86400
@@ -127,6 +130,7 @@ async def answer_to_pair_success(sign: Sign, auth_dir: Path) -> tuple[WhatsmeowP
     return peer, answer
 
 
+@proves(Feature.SIGNATURES, SENDS, RECEIVES)
 async def test_whatsmeow_accepts_our_chain_and_account_signature(tmp_path: Path) -> None:
     with trio.fail_after(DEADLINE_S):
         peer, answer = await answer_to_pair_success(signed, tmp_path)
@@ -144,6 +148,7 @@ async def test_whatsmeow_accepts_our_chain_and_account_signature(tmp_path: Path)
         (authenticated_by_another_secret, "hmac-mismatch"),
     ],
 )
+@proves(Feature.SIGNATURES, RECEIVES)
 async def test_whatsmeow_refuses_a_false_account_signature(
     sign: Sign, refusal: str, tmp_path: Path
 ) -> None:
@@ -169,6 +174,7 @@ async def test_whatsmeow_refuses_a_false_account_signature(
     ],
     ids=["another root", "expired", "not yet valid", "another static key"],
 )
+@proves(Feature.SIGNATURES, RECEIVES)
 async def test_whatsmeow_refuses_a_false_chain(
     keys: ServerKeys, refusal: str, tmp_path: Path
 ) -> None:

@@ -11,6 +11,9 @@ from tests.peers.contract import DEADLINE_S, Contract, Start
 from tests.peers.process import ConnectionChanged
 from tests.peers.simulator import SimulatedWhatsApp
 from tests.peers.whatsmeow import WhatsmeowPeer, ensure_whatsmeow
+from tests.support.matrix import Client, by
+
+pytestmark = by(Client.WHATSMEOW)
 
 ANOTHER_ROOT_KEY = "11" * 32
 

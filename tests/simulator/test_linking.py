@@ -17,6 +17,7 @@ from sitpayd.whatsapp.stanzas import iq, login, pairing
 from sitpayd.whatsapp.stanzas.notification import DevicesChanged, OwnDevices, parse_notification
 from tests.simulator.conftest import QUICK, Start
 from tests.support.companion import Companion, Wire, heard_by, kinds
+from tests.support.matrix import Feature, proves
 
 ALICE, BOB = "4915111111111", "4915122222222"
 
@@ -160,6 +161,7 @@ def payload_with(change: str) -> bytes:
         ("length", Kind.LOGIN),
     ],
 )
+@proves(Feature.SIGNATURES)
 async def test_registration_that_does_not_verify_is_refused(
     sim: Simulator, change: str, kind: Kind
 ) -> None:
@@ -168,6 +170,7 @@ async def test_registration_that_does_not_verify_is_refused(
     assert kinds(sim) == [kind]
 
 
+@proves(Feature.SIGNATURES)
 async def test_reply_with_a_wrong_device_signature_is_a_violation(sim: Simulator) -> None:
     alice, companion = sim.make_account(ALICE), Companion(sim)
     async with companion.register() as wire, trio.open_nursery() as nursery:

@@ -432,6 +432,18 @@ async def test_message_can_be_delivered_twice_to_a_device(sim: Simulator) -> Non
         await wire.handled()
 
 
+async def test_message_can_be_overtaken_by_the_next_one(sim: Simulator) -> None:
+    bob = sim.make_account(BOB)
+    async with linked(sim) as (companion, wire):
+        await companion.hear_peers(wire)
+        sim.server.faults.add(Fault(FaultKind.LATE_MESSAGE, ALICE, 1, count=2))
+        ids = [bob.send(sim.phone(ALICE).account, text) for text in ("1", "2", "3")]
+        came = [await wire.expect("message") for _ in ids]
+        assert [stanza.text("id") for stanza in came] == [ids[2], ids[0], ids[1]]
+        await wire.send(*(companion.receipt(stanza) for stanza in came))
+        await wire.handled()
+
+
 # --- receipts ---
 
 

@@ -201,6 +201,9 @@ const perform = async ({ command, to, text, phone, state, id }) => {
     case 'read':
       await socket.readMessages([{ remoteJid: to, id, fromMe: false }])
       return null
+    case 'logout':
+      await socket.logout()
+      return null
     case 'close':
     case 'quit':
       await close()

@@ -349,6 +349,8 @@ func (p *peer) perform(ctx context.Context, r request) (any, error) {
 		return nil, p.typing(ctx, r.To, r.State)
 	case "read":
 		return nil, p.read(ctx, r.To, r.ID)
+	case "logout":
+		return nil, p.client.Logout(ctx)
 	case "close":
 		p.close()
 		return nil, nil

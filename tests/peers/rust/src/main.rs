@@ -22,8 +22,8 @@ use whatsapp_rust::serde_json::{Value, json};
 use whatsapp_rust::transport::{
     TokioWebSocketTransportFactory, Transport, TransportEvent, TransportFactory,
 };
-use whatsapp_rust::types::events::{ConnectFailureReason, Receipt};
-use whatsapp_rust::types::presence::ReceiptType;
+use whatsapp_rust::types::events::{ChatPresenceUpdate, ConnectFailureReason, Receipt};
+use whatsapp_rust::types::presence::{ChatPresence, ChatPresenceMedia, ReceiptType};
 use whatsapp_rust::wacore::store::Device;
 use whatsapp_rust::{anyhow, async_trait, serde};
 
@@ -51,6 +51,10 @@ struct Request {
     text: String,
     #[serde(default)]
     phone: String,
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    id: String,
 }
 
 /// Write one event; a line is written whole.
@@ -170,6 +174,11 @@ impl EventHandler for Reporter {
                 json!({"id": message.info.id, "chat": message.info.source.chat.to_string()}),
             ),
             Event::Receipt(receipt) => emit_receipt(receipt),
+            Event::Presence(shown) => emit(
+                "presence",
+                json!({"chat": shown.from.to_string(), "available": !shown.unavailable}),
+            ),
+            Event::ChatPresence(shown) => emit_chat_state(shown),
             Event::ServerAck(ack) if ack.class.as_deref() == Some("message") => {
                 let status = if ack.error.is_some() {
                     "error"
@@ -208,6 +217,18 @@ fn emit_message(received: &InboundMessage) {
             "text": text,
             "participant": source.is_group.then(|| source.sender.to_string()),
         }),
+    );
+}
+
+fn emit_chat_state(shown: &ChatPresenceUpdate) {
+    let state = match (&shown.state, &shown.media) {
+        (ChatPresence::Paused, _) => "paused",
+        (ChatPresence::Composing, ChatPresenceMedia::Text) => "composing",
+        (ChatPresence::Composing, ChatPresenceMedia::Audio) => "recording",
+    };
+    emit(
+        "chat_state",
+        json!({"chat": shown.source.chat.to_string(), "state": state}),
     );
 }
 
@@ -284,11 +305,55 @@ impl Peer {
         Ok(self.client().await?.pair_with_code(options).await?)
     }
 
+    async fn appear(&self, state: &str) -> Result<(), Failure> {
+        let client = self.client().await?;
+        match state {
+            "available" => client.presence().set_available().await?,
+            _ => client.presence().set_unavailable().await?,
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&self, to: &str) -> Result<(), Failure> {
+        let to: Jid = to.parse()?;
+        Ok(self.client().await?.presence().subscribe(to).await?)
+    }
+
+    async fn show(&self, to: &str, state: &str) -> Result<(), Failure> {
+        let to: Jid = to.parse()?;
+        let client = self.client().await?;
+        match state {
+            "composing" => client.chatstate().send_composing(&to).await?,
+            "recording" => client.chatstate().send_recording(&to).await?,
+            _ => client.chatstate().send_paused(&to).await?,
+        }
+        Ok(())
+    }
+
+    async fn read(&self, chat: &str, id: &str) -> Result<(), Failure> {
+        let chat: Jid = chat.parse()?;
+        Ok(self
+            .client()
+            .await?
+            .mark_as_read(&chat, None, &[id])
+            .await?)
+    }
+
+    async fn log_out(&self) -> Result<(), Failure> {
+        self.client().await?.logout().await;
+        Ok(())
+    }
+
     async fn perform(&self, order: Request) -> Result<Option<String>, Failure> {
         match order.command.as_str() {
             "connect" => self.connect().await.map(|()| None),
             "pair_code" => self.pair_code(order.phone).await.map(Some),
             "send" => self.send(&order.to, order.text).await.map(Some),
+            "presence" => self.appear(&order.state).await.map(|()| None),
+            "subscribe" => self.subscribe(&order.to).await.map(|()| None),
+            "typing" => self.show(&order.to, &order.state).await.map(|()| None),
+            "read" => self.read(&order.to, &order.id).await.map(|()| None),
+            "logout" => self.log_out().await.map(|()| None),
             "close" => {
                 self.close().await;
                 Ok(None)
