@@ -41,7 +41,7 @@ from sitpayd.whatsapp.stanzas.message import (
     unhosted,
 )
 
-from .accounts import PHONE, Account, Device
+from .accounts import Account, Device
 from .faults import FaultKind
 from .queues import Pending
 from .routing import Router
