@@ -50,10 +50,15 @@ def main(arguments: Sequence[str]) -> int:
     size = Size(60.0 * options.minutes, SETTLE_S, MESSAGE_EACH_S, EVENT_EACH_S, homes())
     print(f"protocol soak: {options.minutes:g} minutes, seed {seed}", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="sitpayd-soak-", dir="/var/tmp"))
-    result = trio.run(soak, seed, size, directory)
+    kept = f"with seed {seed}; logs and data: {directory}"
+    try:
+        result = trio.run(soak, seed, size, directory)
+    except BaseException:
+        print(f"broken off {kept}", flush=True)
+        raise
     show(result)
     if result.findings:
-        print(f"{len(result.findings)} findings with seed {seed}; logs and data: {directory}")
+        print(f"{len(result.findings)} findings {kept}")
         return 1
     shutil.rmtree(directory)
     print("every message was decrypted once, and no rule was broken")

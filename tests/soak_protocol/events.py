@@ -373,7 +373,7 @@ EVENTS: Final[Mapping[str, Event]] = {
     "split": Event(_fault("split")),
     "join": Event(_fault("join")),
     # of requests and logins
-    "refuse_bundle": Event(_person_fault("refuse_bundle")),
+    "refuse_bundle": Event(_person_fault("refuse_bundle", code=406)),
     "refuse_devices": Event(_person_fault("refuse_devices")),
     "refuse_iq": Event(_fault("refuse_iq")),
     "lose_iq": Event(_fault("lose_iq")),

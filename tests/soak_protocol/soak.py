@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -30,12 +31,14 @@ from tests.soak_protocol.judge import (
     judge_fates,
     judge_rows,
     judge_screens,
+    judge_server,
 )
 from tests.support.daemon import ADMIN_KEY, ROOT, Daemon, environment
 from tests.support.partner import Partner
 from tests.torture.processes import Keeper
 
 READ_EACH_S: Final = 2.0
+READS_A_LOOK: Final = 5
 TELL_EACH_S: Final = 60.0
 READY_S: Final = 60.0
 HTTP_S: Final = 100.0
@@ -113,6 +116,7 @@ class _Soak:
         self._http = http
         self._begun = trio.current_time()
         self._bounds: set[str] = set()
+        self._excused: dict[str, str] = {}
 
     # --- before ---
 
@@ -183,8 +187,9 @@ class _Soak:
     async def _watch(self, scope: trio.CancelScope) -> None:
         """Judge what can be judged meanwhile; what is found ends the talk."""
         while True:
-            await trio.sleep(READ_EACH_S)
-            await self._read()
+            for _ in range(READS_A_LOOK):
+                await trio.sleep(READ_EACH_S)
+                await self._read()
             found = await self.judge(trio.current_time() - LATE_S)
             if found or self.world.failed or self.keeper.deaths:
                 for finding in found[:3]:
@@ -245,24 +250,27 @@ class _Soak:
 
     async def judge(self, settled_before: float, *, is_last: bool = False) -> list[Finding]:
         """Hold what is shown against what was written; what the rules allow is left out."""
-        book, excused = self.cast.book, Counter[str]()
+        book = self.cast.book
         found = judge_screens(book.messages, self.cast.screens, settled_before)
+        told = (await self.cast.server.ask("GET", "/violations")).json()
+        baileys = frozenset(home.jid for home in self.cast.homes)
+        found += judge_server(told["violations"], baileys)
         if is_last:
             found += judge_fates(book.messages)
             for ours in self.cast.ours:
                 found += await self._judge_rows(ours)
-        left = []
-        for finding in found:
-            copies = (
-                {} if finding.message is None else await self.cast.server.copies(finding.message)
-            )
-            reason = excuse(finding, copies)
-            if reason is None:
-                left.append(finding)
-            else:
-                excused[f"{finding.broken}: {reason}"] += 1
-        self.result.excused = excused
-        return left
+        return [finding for finding in found if not await self._is_excused(finding)]
+
+    async def _is_excused(self, finding: Finding) -> bool:
+        """Whether it is right by the rules; asked of the server once."""
+        if str(finding) in self._excused:
+            return True
+        message = finding.message
+        copies = {} if message is None else await self.cast.server.copies(message)
+        reason = excuse(finding, copies)
+        if reason is not None:
+            self._excused[str(finding)] = f"{finding.broken}: {reason}"
+        return reason is not None
 
     async def _with_evidence(self, finding: Finding) -> str:
         """A finding, and what the server knows of the message."""
@@ -304,7 +312,6 @@ class _Soak:
         findings += [f"the daemon ended by itself: {status}" for status in self.keeper.deaths]
         findings += [f"the daemon complains: {line}" for line in self._daemon.errors()]
         told = (await self.cast.server.ask("GET", "/violations")).json()
-        findings += [f"violation: {item}" for item in told["violations"]]
         findings += [f"not simulated: {item}" for item in told["unsupported"]]
         files, tasks = await self._held()
         for what, before, after in (
@@ -334,6 +341,7 @@ class _Soak:
         for screen in self.cast.screens:
             result.shown[screen.kind.name.lower()] += len(screen.shown)
         result.events, result.answers = self.world.counts, self.talk.answers
+        result.excused = Counter(self._excused.values())
         result.lives = self.keeper.lives
         result.took_s = trio.current_time() - self._begun
         return result
@@ -365,7 +373,8 @@ async def _simulator(log: Path) -> AsyncIterator[dict[str, str]]:
     with log.open("ab") as errors:
         process = await trio.lowlevel.open_process(
             [sys.executable, "-m", "sitpayd", "simulate"],
-            env=environment(),
+            # Where it is, should it have to be aborted.
+            env=environment() | {"PYTHONFAULTHANDLER": "1"},
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -380,7 +389,8 @@ async def _simulator(log: Path) -> AsyncIterator[dict[str, str]]:
                 line += data
         yield json.loads(line)
     finally:
-        process.kill()
+        is_ill = sys.exc_info()[0] not in (None, trio.Cancelled)
+        process.send_signal(signal.SIGABRT if is_ill else signal.SIGKILL)
         with trio.CancelScope(deadline=trio.current_time() + READY_S, shield=True):
             await process.wait()
             await process.stdout.aclose()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sitpayd.simulator.routing import LEAVES_OUT
 from tests.soak_protocol.judge import (
     LATE_S,
     Copy,
@@ -18,6 +19,7 @@ from tests.soak_protocol.judge import (
     judge_fates,
     judge_rows,
     judge_screens,
+    judge_server,
 )
 from tests.torture.verdict import Broken, Fate
 
@@ -174,6 +176,14 @@ def test_baileys_may_encrypt_anew_and_know_less_devices() -> None:
     assert excuse(finding(Broken.TWICE, author=Kind.BAILEYS, times=2), UNASKED) is not None
     assert excuse(finding(Broken.LOST, author=Kind.BAILEYS), {}) is not None
     assert excuse(finding(Broken.LOST, author=Kind.BAILEYS), UNASKED) is None
+
+
+def test_violation_is_a_finding_unless_baileys_leaves_out_a_device() -> None:
+    left_out = {"device": JID, "kind": "fanout", "text": f"{LEAVES_OUT} {BOB.number}:2"}
+    other = {"device": JID, "kind": "fanout", "text": "for the unknown device"}
+    assert judge_server([left_out], frozenset([JID])) == []
+    assert len(judge_server([left_out, other], frozenset())) == 2
+    assert len(judge_server([other], frozenset([JID]))) == 1
 
 
 # --- answers and rows ---
