@@ -289,16 +289,17 @@ async def _baileys_shows(world: World, random: Random) -> bool:
     to = random.choice(world.cast.people)
     jid = f"{to.number}@s.whatsapp.net"
     heard = [item for item in home.screen.shown if not item.from_me]
-    if home.peer is None or not home.is_open:
+    peer = home.peer
+    if peer is None or not home.is_open:
         return False
     try:
         with trio.move_on_after(BAILEYS_S):
-            await home.peer.appear(available=True)
-            await home.peer.subscribe(jid)
-            await home.peer.type(jid, random.choice(("composing", "paused")))
+            await peer.appear(available=True)
+            await peer.subscribe(jid)
+            await peer.type(jid, random.choice(("composing", "paused")))
             if heard:
                 item = random.choice(heard[-10:])
-                await home.peer.read(item.chat, item.id)
+                await peer.read(item.chat, item.id)
     except PeerError:
         return False
     return True
