@@ -89,6 +89,26 @@ async def test_who_asked_for_devices_hears_of_one_that_comes_and_goes(sim: Simul
         assert (removed.action, removed.device_hash) == ("remove", phash(both[:1]))
 
 
+async def test_who_leaves_out_a_device_is_blamed_unless_it_may_have_written_before_it_knew(
+    sim: Simulator,
+) -> None:
+    bob = sim.make_account(BOB)
+    async with linked(sim) as (companion, wire):
+        await companion.say(wire, bob.account.lid, "before")
+        late = [
+            await companion.stanza(wire, bob.account.lid, text) for text in ("repeated", "careless")
+        ]
+        sim.server.add_companion(bob)
+        await notified(companion, wire, "devices")
+        await companion.devices(wire, bob.account.lid)
+        found = []
+        for node in late:
+            await wire.send(node)
+            await wire.expect("ack", id=node.required_text("id"), class_="message")
+            found.append(kinds(sim))
+    assert found == [[], ["fanout"]]
+
+
 async def test_account_has_one_device_in_the_cloud(sim: Simulator) -> None:
     bob = sim.make_account(BOB)
     sim.server.add_companion(bob, is_hosted=True)
