@@ -42,6 +42,8 @@ READS_A_LOOK: Final = 5
 TELL_EACH_S: Final = 60.0
 READY_S: Final = 60.0
 HTTP_S: Final = 100.0
+# Simulator and daemon close what was idle for 5 and 10 s: used again just then, it might be lost.
+REUSE_WITHIN_S: Final = 2.0
 # A machine that is busy with other things answers late without meaning any harm.
 ANSWER_S: Final = 90.0
 OURS: Final = 5
@@ -349,7 +351,9 @@ class _Soak:
 
 async def soak(seed: int, size: Size, directory: Path) -> Soaked:
     """Let them talk; tells what must not be."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=None, keepalive_expiry=REUSE_WITHIN_S
+    )
     async with (
         httpx.AsyncClient(timeout=HTTP_S, limits=limits) as http,
         _simulator(directory / "simulator.log") as announced,
