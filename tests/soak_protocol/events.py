@@ -114,11 +114,15 @@ def _drawn(value: object, random: Random) -> object:
 
 
 def _person_fault(kind: str, most: int = 1, **more: object) -> Happen:
-    """Something goes wrong with a person's phone, so many times at most."""
+    """Something goes wrong with a person's phone, so many times in a row at most."""
 
     async def happen(world: World, random: Random) -> bool:
         person = random.choice(world.cast.people)
         count = random.randint(1, most)
+        waiting = await world.cast.server.get("/faults")
+        # Who is refused keys twice for one message does without: the faults must not gather.
+        if any((one["kind"], one["number"]) == (kind, person.number) for one in waiting):
+            return False
         return await world.ask(
             "POST", "/faults", kind=kind, device=f"{person.number}:0", count=count, **more
         )

@@ -27,6 +27,11 @@ LATE_S: Final = 150.0
 MAY_COME: Final = frozenset({Broken.LOST, Broken.UNSETTLED})
 
 
+# What Baileys answers a message whose key it has used: it stores its sessions before it shows what
+# it has read, and ends in between. Source: Baileys lib/Socket/messages-recv.js.
+KEY_USED_ALREADY: Final = "487"
+
+
 class Kind(Enum):
     """What a screen is."""
 
@@ -138,10 +143,12 @@ class Copy:
     Attributes:
         deliveries: how often it was queued for the device.
         asked: how often the device asked for it again.
+        answer: how it answered: "receipt", "ack", or an error code.
     """
 
     deliveries: int
     asked: int
+    answer: str | None = None
 
 
 def judge_screens(
@@ -261,6 +268,8 @@ def excuse(finding: Finding, copies: Mapping[str, Copy]) -> str | None:
             return "Baileys did not know the device"
         if copy is not None and copy.asked and message.author_is_gone:
             return "asked for again, and its author was unlinked"
+        if copy is not None and screen.kind is Kind.BAILEYS and copy.answer == KEY_USED_ALREADY:
+            return "Baileys had read it, and forgot to show it"
     if screen.kind is Kind.DAEMON and finding.broken is Broken.TWICE:
         return None  # it knows what it has
     if finding.broken in (Broken.TWICE, Broken.DISORDER) and copy is not None:

@@ -178,6 +178,13 @@ def test_baileys_may_encrypt_anew_and_know_less_devices() -> None:
     assert excuse(finding(Broken.LOST, author=Kind.BAILEYS), UNASKED) is None
 
 
+def test_baileys_may_end_before_it_shows_what_it_has_read() -> None:
+    again = {JID: Copy(deliveries=1, asked=0, answer="487")}
+    assert excuse(finding(Broken.LOST, Kind.BAILEYS), again) is not None
+    assert excuse(finding(Broken.LOST, Kind.BAILEYS), UNASKED) is None
+    assert excuse(finding(Broken.LOST, Kind.DAEMON), again) is None
+
+
 def test_violation_is_a_finding_unless_baileys_leaves_out_a_device() -> None:
     left_out = {"device": JID, "kind": "fanout", "text": f"{LEAVES_OUT} {BOB.number}:2"}
     other = {"device": JID, "kind": "fanout", "text": "for the unknown device"}
