@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench torture soak fuzz peers-rust matrix lock schema coverage clean
+.PHONY: help demo test lint types bench torture soak soak-protocol fuzz peers-rust matrix lock schema coverage clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 17
 
 # The locks are complete: pip installs what stands in them and resolves nothing (with an extra such as
 # coverage[toml] it would take the newest version, find no hash and give up). Then the package itself,
@@ -49,6 +49,9 @@ torture: $(VENV)/dev ## The torture lanes, half an hour (SHARE=1: minutes; LANE=
 
 soak: $(VENV)/dev ## 1,000 devices through random faults for ten minutes (DEVICES=100 MINUTES=2 SEED=7)
 	@$(BIN)/python -m tests.soak $(if $(DEVICES),--devices $(DEVICES)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+soak-protocol: $(VENV)/dev ## Ten accounts talk for two hours while all goes wrong; each message is read once (MINUTES=2 SEED=1)
+	@$(BIN)/python -m tests.soak_protocol $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 fuzz: $(VENV)/dev ## Hostile input, a minute per target (TARGET=nodes SECONDS=600 SEED=7 JOBS=2)
 	@$(BIN)/python -m tests.fuzz $(TARGET) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))

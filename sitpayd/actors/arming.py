@@ -18,7 +18,13 @@ from sitpayd.whatsapp.credentials import Credentials
 from sitpayd.whatsapp.errors import RemoteProtocolError
 from sitpayd.whatsapp.jid import LID_SERVER, Jid
 from sitpayd.whatsapp.node import Node
-from sitpayd.whatsapp.signal.session import PreKeyBundle, SessionRecord, encrypt, start
+from sitpayd.whatsapp.signal.session import (
+    PreKeyBundle,
+    SessionRecord,
+    encrypt,
+    is_begun_from,
+    start,
+)
 from sitpayd.whatsapp.stanzas.content import device_sent, pad, placeholder_request, text_message
 from sitpayd.whatsapp.stanzas.message import Participant, outgoing, peer, resend, unhosted
 from sitpayd.whatsapp.stanzas.privacy import Proof
@@ -134,8 +140,11 @@ def arm_resend(
     message = text_message(row.text)
     if device.user in (paired.jid.user, paired.lid.user):
         message = device_sent(asked.recipient or device.bare, message)
-    bundles = {} if command.bundle is None else {device: command.bundle}
-    kept = None if command.anew else record
+    kept, bundle = None if command.anew else record, command.bundle
+    if kept is not None and bundle is not None and is_begun_from(kept, bundle):
+        # Its receipt comes again if its ack was lost.
+        bundle = None
+    bundles = {} if bundle is None else {device: bundle}
     sessions = {} if kept is None else {address_of(device, lids): kept}
     fanout = _Fanout(credentials, sessions, bundles, lids)
     if not fanout.add((device,), message):

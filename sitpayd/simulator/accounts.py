@@ -55,7 +55,8 @@ class Device:
         known_prekeys: ids of one-time prekeys that somebody may use.
         signed_prekey_ids: ids of all its signed prekeys.
         link: what empties the queue; None while it is away.
-        told: device numbers this device was told, by LID of the account.
+        told: device numbers this device was told, by LID of the account; told_before: the same when
+            it sent its last message.
         refused: devices whose bundle it was refused at its last question.
         routing_info: the edge routing bytes it was given last.
         is_routed: whether its last login came with such bytes.
@@ -98,6 +99,7 @@ class Device:
         self.queue = DeviceQueue()
         self.link: Link | None = None
         self.told: dict[str, frozenset[int]] = {}
+        self.told_before: dict[str, frozenset[int]] = {}
         self.refused: set[Device] = set()
         self.routing_info: bytes | None = None
         self.is_routed = False

@@ -27,6 +27,7 @@ from sitpayd.whatsapp.stanzas.presence import TypingState, own_chat_state
 
 from .accounts import Account, Device
 from .announcements import add_announcements
+from .endpoint import Endpoint
 from .faults import ALWAYS, Fault, FaultKind
 from .linking import ScanError
 from .options import Options, Repeats
@@ -234,14 +235,7 @@ def _add_accounts(app: QuartTrio, server: Server) -> None:
 
     @app.post("/accounts/<number>/messages")
     async def send(number: str) -> Response:
-        phone, body = phone_of(server, number), await read_body()
-        to = phone_of(server, body.text("to"), "to").account
-        text = body.text("text")
-        addressing = body.text("addressing", "lid")
-        if addressing not in ("lid", "pn"):
-            raise ControlError(422, "addressing must be lid or pn", "addressing")
-        form = LID_SERVER if addressing == "lid" else PN_SERVER
-        return jsonify({"id": phone.send(to, text, server=form)})
+        return jsonify({"id": await _sent(server, phone_of(server, number))})
 
     @app.get("/accounts/<number>/inbox")
     async def inbox(number: str) -> Response:
@@ -336,7 +330,15 @@ def _add_devices(app: QuartTrio, server: Server) -> None:
         companion = server.companion_of(companion_of(server, jid))
         if companion is None:
             raise ControlError(409, "the device is a client's", "jid")
-        return jsonify([asdict(item) for item in companion.inbox])
+        after = query_number("after", 0)
+        return jsonify([asdict(item) for item in companion.inbox if item.seq > after])
+
+    @app.post("/devices/<jid>/messages")
+    async def send_from_companion(jid: str) -> Response:
+        companion = server.companion_of(companion_of(server, jid))
+        if companion is None:
+            raise ControlError(409, "the device is a client's", "jid")
+        return jsonify({"id": await _sent(server, companion)})
 
     @app.delete("/devices/<jid>")
     async def unlink(jid: str) -> Response:
@@ -486,6 +488,18 @@ def _add_observations(app: QuartTrio, server: Server) -> None:
 
 
 # --- reading requests ---
+
+
+async def _sent(server: Server, endpoint: Endpoint) -> str:
+    """Let a device of this process send what the request asks for; the id."""
+    body = await read_body()
+    to = phone_of(server, body.text("to"), "to").account
+    text = body.text("text")
+    addressing = body.text("addressing", "lid")
+    if addressing not in ("lid", "pn"):
+        raise ControlError(422, "addressing must be lid or pn", "addressing")
+    form = LID_SERVER if addressing == "lid" else PN_SERVER
+    return endpoint.send(to, text, server=form)
 
 
 def _changed(options: Options, body: Body) -> Options:

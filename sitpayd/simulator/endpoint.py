@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import OrderedDict
-from dataclasses import dataclass, replace
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import trio
@@ -40,7 +41,7 @@ from sitpayd.whatsapp.stanzas.message import (
     unhosted,
 )
 
-from .accounts import PHONE, Account, Device
+from .accounts import Account, Device
 from .faults import FaultKind
 from .queues import Pending
 from .routing import Router
@@ -53,6 +54,8 @@ _MAX_SENT: Final = 1_000
 _MAX_INBOX: Final = 10_000
 # As in the libraries: a device that asks oftener does not get it.
 _MAX_RETRIES: Final = 5
+# So many times it can begin anew before what was encrypted for the first time counts as a fault.
+_MAX_LOST: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,23 @@ class _Kept:
     push_name: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    """What could be read once: nobody is to blame for what was encrypted for it.
+
+    Attributes:
+        met: who has written since in a way that is read.
+        late: of those, who has written once more as before. A client has one message in its hands
+            that was encrypted before it knew better, and repeats it as it is.
+    """
+
+    keys: DeviceKeys
+    sessions: dict[Jid, SessionRecord]
+    prekeys: dict[int, KeyPair]
+    met: set[Jid] = field(default_factory=set)
+    late: set[Jid] = field(default_factory=set)
+
+
 class Endpoint:
     """One device.
 
@@ -134,8 +154,7 @@ class Endpoint:
         self._sent: OrderedDict[str, _Sent] = OrderedDict()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._retries: dict[tuple[str, Jid], int] = {}
-        # With whom there was nothing yet since these keys are new; None: they never were.
-        self._met: set[Jid] | None = None
+        self._lost: deque[_Lost] = deque(maxlen=_MAX_LOST)
         self._arrived = trio.Event()
         signed_prekey = keys.signed_prekey
         self.device = Device(
@@ -211,7 +230,8 @@ class Endpoint:
         enc = self._encrypt(device, message)
         if enc is None:
             return None
-        if device.number != PHONE and self._router.faults.take(self.device, FaultKind.CORRUPT):
+        # A device of this process would only make itself heard as if somebody had broken a rule.
+        if device.noise is not None and self._router.faults.take(self.device, FaultKind.CORRUPT):
             return replace(enc, body=_corrupted(enc))
         return enc
 
@@ -270,7 +290,7 @@ class Endpoint:
         incoming = parse_incoming(node, self.account.pn, self.account.lid)
         is_forgetful = self._router.faults.take(self.device, FaultKind.FORGET) is not None
         if is_forgetful:
-            self._sessions.clear()
+            self._lose_sessions()
         sender = self._session_address(incoming.sender)
         for enc in incoming.encs:
             try:
@@ -278,13 +298,13 @@ class Endpoint:
             except DuplicateMessageError:
                 continue
             except DecryptError as error:
-                if not is_forgetful and not self._is_stranger(sender):
+                if not self._was_readable(sender, enc):
                     self._fault(incoming, Kind.UNDECRYPTABLE, str(error) or type(error).__name__)
                 self._ask_again(node, sender, incoming.id, error)
                 return
             self._retries.pop((incoming.id, sender), None)
-            if self._met is not None:
-                self._met.add(sender)
+            for lost in self._lost:
+                lost.met.add(sender)
             self._take(incoming, enc, plaintext)
         if self._router.faults.take(self.device, FaultKind.SILENT) is not None:
             self._router.ack(self.device, receipts.ack(node, self.device.pn))
@@ -293,29 +313,34 @@ class Endpoint:
         self._router.receipt(self.device, receipt)
 
     def _decrypt(self, sender: Jid, enc: Enc) -> bytes:
-        record = self._sessions.get(sender)
+        decrypted = _decrypted(self.keys, self._prekeys, self._sessions.get(sender), enc)
         if enc.kind == "pkmsg":
-            message = signal.parse_prekey_message(enc.body)
-            signed_prekey = self.keys.signed_prekey
-            prekey_id = message.prekey_id
-            decrypted = signal.decrypt_prekey_message(
-                record,
-                self.keys.identity,
-                signed_prekey.key_pair
-                if message.signed_prekey_id == signed_prekey.key_id
-                else None,
-                None if prekey_id is None else self._prekeys.get(prekey_id),
-                message,
-            )
-            if prekey_id is not None:
-                self._prekeys.pop(prekey_id, None)
-                self._top_up()
-        elif record is None:
-            raise NoSessionError("no session with this device")
-        else:
-            decrypted = signal.decrypt(record, self.keys.identity, enc.body)
+            self._prekeys.pop(signal.parse_prekey_message(enc.body).prekey_id or 0, None)
+            self._top_up()
         self._sessions[sender] = decrypted.record
         return decrypted.plaintext
+
+    def _lose_sessions(self) -> None:
+        """Begin with no session; what was encrypted for the old ones may be on its way."""
+        self._lost.append(_Lost(self.keys, self._sessions, dict(self._prekeys)))
+        self._sessions = {}
+
+    def _was_readable(self, sender: Jid, enc: Enc) -> bool:
+        """Whether it was encrypted for what this device has lost."""
+        for lost in self._lost:
+            if sender in lost.late:
+                continue
+            try:
+                found = _decrypted(lost.keys, lost.prekeys, lost.sessions.get(sender), enc)
+                lost.sessions[sender] = found.record
+            except DuplicateMessageError:
+                pass
+            except DecryptError:
+                continue
+            if sender in lost.met:
+                lost.late.add(sender)
+            return True
+        return False
 
     def _take(self, incoming: IncomingMessage, enc: Enc, plaintext: bytes) -> None:
         try:
@@ -433,10 +458,6 @@ class Endpoint:
             gives: it was written to, so that it may be owed our token.
         """
 
-    def _is_stranger(self, sender: Jid) -> bool:
-        """Whether nobody may be blamed for what this sender encrypted: our keys are new."""
-        return self._met is not None and sender not in self._met
-
     # --- small things ---
 
     def _session_address(self, jid: Jid) -> Jid:
@@ -463,6 +484,29 @@ class Endpoint:
         self._next_prekey_id = prekey_id_after(prekey.key_id)
         self._prekeys[prekey.key_id] = prekey.key_pair
         return prekey
+
+
+def _decrypted(
+    keys: DeviceKeys, prekeys: Mapping[int, KeyPair], record: SessionRecord | None, enc: Enc
+) -> signal.Decrypted:
+    """Decrypt with these keys and this session.
+
+    Raises:
+        DecryptError: If they do not fit.
+    """
+    if enc.kind == "pkmsg":
+        message = signal.parse_prekey_message(enc.body)
+        signed_prekey, prekey_id = keys.signed_prekey, message.prekey_id
+        return signal.decrypt_prekey_message(
+            record,
+            keys.identity,
+            signed_prekey.key_pair if message.signed_prekey_id == signed_prekey.key_id else None,
+            None if prekey_id is None else prekeys.get(prekey_id),
+            message,
+        )
+    if record is None:
+        raise NoSessionError("no session with this device")
+    return signal.decrypt(record, keys.identity, enc.body)
 
 
 def _plain_message(plaintext: bytes) -> bytes:

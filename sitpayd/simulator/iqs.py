@@ -211,7 +211,10 @@ class IqDesk:
         if account is None:
             return usync.UserAnswer(jid or number_jid, contact=contact)
         refused = self._router.faults.take(account.phone, FaultKind.REFUSE_DEVICES)
-        if "devices" in query.protocols and not refused:
+        if "devices" in query.protocols and refused:
+            # Who asks does not know, whatever it was told once.
+            device.told.pop(account.lid_user, None)
+        elif "devices" in query.protocols:
             device.told[account.lid_user] = account.numbers
             account.watchers.add(device.account)
         return usync.UserAnswer(

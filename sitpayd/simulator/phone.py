@@ -124,11 +124,10 @@ class Phone(Endpoint):
 
         What is on its way to the old keys cannot be read, and nobody is to blame for it.
         """
+        self._lose_sessions()
         self.keys = DeviceKeys.generate()
-        self._sessions.clear()
         self._prekeys.clear()
         self._retries.clear()
-        self._met = set()
         self.device.renew(self.keys)
         self._top_up()
         self.signer.identity = self.keys.identity

@@ -219,10 +219,14 @@ class Router:
     ) -> None:
         for account in {recipient, sender.account}:
             told = sender.told.get(account.lid_user, frozenset())
+            # What it was told since its last message may be news: this one may have been encrypted
+            # before, lost on its way, and sent again as it was.
+            told &= sender.told_before.get(account.lid_user, told)
             for device in account.devices.values():
                 is_known = device.number in told and device not in sender.refused
                 if is_known and device is not sender and device not in targets:
                     self._fault(sender, Kind.FANOUT, id, f"{LEAVES_OUT} {device}")
+        sender.told_before = dict(sender.told)
 
     def _check_repeat(
         self, sender: Device, id: str, targets: Iterable[Device], before: Iterable[Device]

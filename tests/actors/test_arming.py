@@ -231,6 +231,29 @@ def test_resend_with_keys_begins_a_new_session() -> None:
     assert read(friend, enc).text == "Hello!"
 
 
+def test_keys_that_come_again_begin_no_second_session() -> None:
+    """Of their prekey the device can make one session only."""
+    friend = Party(1)
+    order = asked(COMPANION, friend.bundle())
+    first = arm_resend(ROW, order, CREDENTIALS, None)
+    assert first is not None
+    second = arm_resend(ROW, order, CREDENTIALS, first.sessions[address_of(COMPANION)])
+    assert second is not None
+    assert second.sessions[address_of(COMPANION)].archived == ()
+    for again in (first, second):
+        assert read(friend, resent(again)[1]).text == "Hello!"
+
+
+def test_other_keys_begin_another_session() -> None:
+    friend = Party(1)
+    first = arm_resend(ROW, asked(COMPANION, friend.bundle()), CREDENTIALS, None)
+    assert first is not None
+    record = first.sessions[address_of(COMPANION)]
+    second = arm_resend(ROW, asked(COMPANION, friend.bundle()), CREDENTIALS, record)
+    assert second is not None
+    assert len(second.sessions[address_of(COMPANION)].archived) == 1
+
+
 def test_resend_without_keys_uses_the_session_there_is() -> None:
     friend = Party(1)
     first = armed(

@@ -384,6 +384,11 @@ async def test_companion_is_added_reads_and_is_removed(
 
     inbox = await eventually(look, "the companion reads it")
     assert [item["text"] for item in inbox] == ["hello"]
+    assert (await control.get(f"/devices/{BOB}:1/inbox?after=1")).json() == []
+    answer = {"to": ALICE, "text": "hello yourself"}
+    said = await control.post(f"/devices/{BOB}:1/messages", json=answer)
+    heard = (await control.get(f"/accounts/{ALICE}/inbox?wait=5")).json()
+    assert [(item["id"], item["text"]) for item in heard] == [(said.json()["id"], answer["text"])]
     assert (await control.delete(f"/devices/{BOB}:1")).is_success
     assert (await control.get(f"/devices/{BOB}:1/inbox")).status_code == 404
 
@@ -404,6 +409,8 @@ async def test_inbox_of_a_client_is_its_own_affair(
 ) -> None:
     async with linked(sim):
         answer = await control.get(f"/devices/{ALICE}:1/inbox")
+        said = await control.post(f"/devices/{ALICE}:1/messages", json={})
+        assert said.status_code == 409
         assert (answer.status_code, answer.json()["field"]) == (409, "jid")
 
 

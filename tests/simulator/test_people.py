@@ -89,6 +89,26 @@ async def test_who_asked_for_devices_hears_of_one_that_comes_and_goes(sim: Simul
         assert (removed.action, removed.device_hash) == ("remove", phash(both[:1]))
 
 
+async def test_who_leaves_out_a_device_is_blamed_unless_it_may_have_written_before_it_knew(
+    sim: Simulator,
+) -> None:
+    bob = sim.make_account(BOB)
+    async with linked(sim) as (companion, wire):
+        await companion.say(wire, bob.account.lid, "before")
+        late = [
+            await companion.stanza(wire, bob.account.lid, text) for text in ("repeated", "careless")
+        ]
+        sim.server.add_companion(bob)
+        await notified(companion, wire, "devices")
+        await companion.devices(wire, bob.account.lid)
+        found = []
+        for node in late:
+            await wire.send(node)
+            await wire.expect("ack", id=node.required_text("id"), class_="message")
+            found.append(kinds(sim))
+    assert found == [[], ["fanout"]]
+
+
 async def test_account_has_one_device_in_the_cloud(sim: Simulator) -> None:
     bob = sim.make_account(BOB)
     sim.server.add_companion(bob, is_hosted=True)
@@ -136,9 +156,38 @@ async def test_new_phone_blames_who_does_not_encrypt_for_it_in_the_end(sim: Simu
         await companion.say(wire, bob.account.lid, "in a new session")
         await heard_by(sim, BOB, 2)
         companion.sessions = old
+        # It may have been encrypted before, and be sent again because its ack was lost.
         await companion.say(wire, bob.account.lid, "in the old one again")
         await wire.expect("receipt", type="retry")
+        assert kinds(sim) == []
+        await companion.say(wire, bob.account.lid, "and again")
+        await wire.expect("receipt", type="retry")
     assert "undecryptable" in kinds(sim)
+
+
+async def test_what_was_on_its_way_to_sessions_that_a_phone_lost_is_nobodys_fault(
+    sim: Simulator,
+) -> None:
+    bob, carol = sim.make_account(BOB), sim.make_account()
+    async with linked(sim) as (companion, wire):
+        await companion.say(wire, bob.account.lid, "before")
+        await heard_by(sim, BOB)
+        fault(sim, FaultKind.FORGET, BOB)
+        carol.send(bob.account, "which is not read")
+        await companion.say(wire, bob.account.lid, "in the session that was lost")
+        await wire.expect("receipt", type="retry")
+    assert kinds(sim) == []
+
+
+async def test_phone_does_not_spoil_what_it_writes_to_a_companion_of_the_simulator(
+    sim: Simulator,
+) -> None:
+    alice, bob = sim.make_account(ALICE), sim.make_account(BOB)
+    theirs = sim.server.add_companion(bob)
+    fault(sim, FaultKind.CORRUPT, ALICE)
+    alice.send(bob.account, "hello")
+    assert await texts(theirs, 1) == ["hello"]
+    assert kinds(sim) == []
 
 
 # --- number and LID ---

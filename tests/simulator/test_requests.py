@@ -196,6 +196,19 @@ async def test_device_query_can_be_refused(sim: Simulator) -> None:
         assert usync.parse_devices(await wire.ask(request))[bob.account.lid].error == 404
 
 
+async def test_who_is_refused_a_list_is_not_held_to_the_one_before(sim: Simulator) -> None:
+    bob = sim.make_account(BOB)
+    async with linked(sim) as (companion, wire):
+        await companion.devices(wire, bob.account.lid)
+        sim.server.add_companion(bob)
+        await companion.devices(wire, bob.account.lid)
+        fault(sim, FaultKind.REFUSE_DEVICES, BOB)
+        await wire.ask(usync.devices_query(wire.ids.next(), [bob.account.lid], sid="1"))
+        device = sim.server.accounts.device(companion.identity.jid)
+        assert device is not None
+        assert bob.account.lid_user not in device.told
+
+
 # --- the small ones ---
 
 

@@ -16,6 +16,13 @@ from tests.support.waiting import WITHIN_S, eventually
 Json = dict[str, object]
 
 
+def read_qr(uri: str) -> str:
+    """What stands in the picture of a QR code, a PNG as a data URI."""
+    kind, _, data = uri.partition(",")
+    assert kind == "data:image/png;base64"
+    return str(zxingcpp.read_barcodes(Image.open(io.BytesIO(base64.b64decode(data))))[0].text)
+
+
 @dataclass
 class Partner:
     """A partner with one user.
@@ -102,10 +109,7 @@ class PartnerDevice:
             if answer["type"] != "success":
                 assert answer["type"] == "pending", answer
                 return None
-            kind, _, data = str(answer["qr"]).partition(",")
-            assert kind == "data:image/png;base64"
-            codes = zxingcpp.read_barcodes(Image.open(io.BytesIO(base64.b64decode(data))))
-            return str(codes[0].text)
+            return read_qr(str(answer["qr"]))
 
         self.qr_texts.append(await eventually(look, "a QR code is shown"))
         return self.qr_texts[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -121,15 +122,16 @@ class Keeper:
 
     Attributes:
         lives: how often it was started; born: clock seconds of the last start.
-        kills: how often it was killed; deaths: exit statuses of the times it was not.
+        kills, stops: how often it was killed, and asked to stop; deaths: exit statuses of the
+            times it ended otherwise.
     """
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._process: trio.Process | None = None
-        self._is_killed = False
+        self._expected: int | None = None
         self._changed = trio.Event()
-        self.lives = self.kills = 0
+        self.lives = self.kills = self.stops = 0
         self.born = 0.0
         self.deaths: list[int] = []
 
@@ -138,12 +140,12 @@ class Keeper:
         try:
             while True:
                 self._process = await self._daemon.spawn()
-                self._is_killed = False
+                self._expected = None
                 self.lives += 1
                 self.born = trio.current_time()
                 self._tell()
                 status = await self._process.wait()
-                if not self._is_killed:
+                if status != self._expected:
                     self.deaths.append(status)
                 self._tell()
                 await trio.sleep(RESTART_S)
@@ -155,16 +157,39 @@ class Keeper:
 
     async def alive(self) -> None:
         """Wait until a process runs."""
-        while self._process is None or self._is_killed or self._process.returncode is not None:
+        while self._living is None:
             await self._changed.wait()
 
     async def kill(self) -> None:
         """Kill it with SIGKILL, as soon as it runs."""
         await self.alive()
         assert self._process is not None
-        self._is_killed = True
+        self._expected = -signal.SIGKILL
         self.kills += 1
         self._process.kill()
+
+    async def stop(self, within_s: float) -> bool:
+        """Ask it to end in order, and kill it if it does not in time; whether it did.
+
+        It has to be ready: before that it knows nothing of signals.
+        """
+        await self.alive()
+        process = self._process
+        assert process is not None
+        self._expected = 0
+        self.stops += 1
+        process.terminate()
+        with trio.move_on_after(within_s):
+            await process.wait()
+            return True
+        process.kill()
+        return False
+
+    @property
+    def _living(self) -> trio.Process | None:
+        process = self._process
+        is_meant_to = self._expected is None
+        return process if process and is_meant_to and process.returncode is None else None
 
     def _tell(self) -> None:
         self._changed.set()

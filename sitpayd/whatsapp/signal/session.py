@@ -139,6 +139,20 @@ def start(
     return _install(previous, state)
 
 
+def is_begun_from(record: SessionRecord, bundle: PreKeyBundle) -> bool:
+    """Whether the current state was begun with this one-time prekey, and nothing was heard since.
+
+    Such a prekey serves once: a second session from it is one that its owner cannot read.
+    """
+    pending, prekey_id = record.current.pending, bundle.prekey_id
+    is_same_device = record.remote_identity == bundle.identity
+    return (
+        is_same_device
+        and prekey_id is not None
+        and pending == Pending(prekey_id, bundle.signed_prekey_id)
+    )
+
+
 def encrypt(
     record: SessionRecord, identity: KeyPair, registration_id: int, plaintext: bytes
 ) -> Encrypted:
