@@ -221,12 +221,14 @@ async def test_device_that_a_contact_links_and_removes_is_followed(
     device = await partner.linked(people, alice)
     assert (await device.send(bob, "before")).status_code == 200
     theirs = await people.link_companion(bob)
+    await people.heard_all(alice)
     sent = await device.send(bob, "to both")
     assert sent.status_code == 200
     await people.companion_reads(theirs, "to both")
     # At once, not only after the server said that one was missed.
     await people.was_sent(sent.json()["wa_message_id"], 1)
     await people.ask("DELETE", f"/devices/{theirs}")
+    await people.heard_all(alice)
     last = await device.send(bob, "to the phone alone")
     assert last.status_code == 200
     await people.was_sent(last.json()["wa_message_id"], 1)

@@ -155,6 +155,14 @@ class People:
         devices: list[Json] = (await self.ask("GET", "/devices")).json()
         return [device for device in devices if device["phone"] == number]
 
+    async def heard_all(self, number: str) -> None:
+        """Wait until a person's companions have answered whatever the server sent them."""
+
+        async def look() -> bool:
+            return all(device["queued"] == 0 for device in await self.devices(number))
+
+        await eventually(look, f"the companions of {number} heard all")
+
     async def unlinked(self, number: str) -> None:
         """Wait until an account has no linked device."""
 
