@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -56,6 +56,8 @@ _MAX_INBOX: Final = 10_000
 _MAX_RETRIES: Final = 5
 # So many times it can begin anew before what was encrypted for the first time counts as a fault.
 _MAX_LOST: Final = 8
+# Messages for a session that is lost, by somebody who has begun another one since.
+_MAX_LATE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +111,16 @@ class _Lost:
 
     Attributes:
         met: who has written since in a way that is read.
-        late: of those, who has written once more as before. A client has one message in its hands
-            that was encrypted before it knew better, and repeats it as it is.
+        late: how often each of those has written as before all the same. A client repeats what it
+            encrypted before it knew better; what was written to it before makes the old session the
+            newest again; and a first request to send once more brings no keys.
     """
 
     keys: DeviceKeys
     sessions: dict[Jid, SessionRecord]
     prekeys: dict[int, KeyPair]
     met: set[Jid] = field(default_factory=set)
-    late: set[Jid] = field(default_factory=set)
+    late: Counter[Jid] = field(default_factory=Counter)
 
 
 class Endpoint:
@@ -328,7 +331,7 @@ class Endpoint:
     def _was_readable(self, sender: Jid, enc: Enc) -> bool:
         """Whether it was encrypted for what this device has lost."""
         for lost in self._lost:
-            if sender in lost.late:
+            if lost.late[sender] >= _MAX_LATE:
                 continue
             try:
                 found = _decrypted(lost.keys, lost.prekeys, lost.sessions.get(sender), enc)
@@ -338,7 +341,7 @@ class Endpoint:
             except DecryptError:
                 continue
             if sender in lost.met:
-                lost.late.add(sender)
+                lost.late[sender] += 1
             return True
         return False
 

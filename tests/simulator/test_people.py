@@ -156,13 +156,13 @@ async def test_new_phone_blames_who_does_not_encrypt_for_it_in_the_end(sim: Simu
         await companion.say(wire, bob.account.lid, "in a new session")
         await heard_by(sim, BOB, 2)
         companion.sessions = old
-        # It may have been encrypted before, and be sent again because its ack was lost.
-        await companion.say(wire, bob.account.lid, "in the old one again")
-        await wire.expect("receipt", type="retry")
-        assert kinds(sim) == []
-        await companion.say(wire, bob.account.lid, "and again")
-        await wire.expect("receipt", type="retry")
-    assert "undecryptable" in kinds(sim)
+        found = []
+        for turn in range(6):
+            await companion.say(wire, bob.account.lid, f"in the old one again {turn}")
+            await wire.expect("receipt", type="retry")
+            found.append(kinds(sim))
+    # It may have been encrypted before, and be sent again because its ack was lost.
+    assert found == [[], [], [], [], [], ["undecryptable"]]
 
 
 async def test_what_was_on_its_way_to_sessions_that_a_phone_lost_is_nobodys_fault(

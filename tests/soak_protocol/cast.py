@@ -25,8 +25,8 @@ from tests.torture.verdict import Fate
 Json = dict[str, object]
 
 PAGE: Final = 200
-# A connection for each request: on one that was used before, a request stayed without an answer twice
-# in an hour of runs, while the simulator went on. It is not known why.
+# A connection for each request: on one that was used before, a request stayed without an answer
+# twice in an hour of runs, while the simulator went on. It is not known why.
 ONCE: Final = {"connection": "close"}
 AGAIN_S: Final = 0.3
 LINK_S: Final = 120.0
