@@ -270,6 +270,8 @@ def excuse(finding: Finding, copies: Mapping[str, Copy]) -> str | None:
             return "asked for again, and its author was unlinked"
         if copy is not None and screen.kind is Kind.BAILEYS and copy.answer == KEY_USED_ALREADY:
             return "Baileys had read it, and forgot to show it"
+    if screen.kind is Kind.BAILEYS and finding.broken is Broken.DISORDER:
+        return "Baileys shows its backlog beside what is new"
     if screen.kind is Kind.DAEMON and finding.broken is Broken.TWICE:
         return None  # it knows what it has
     if finding.broken in (Broken.TWICE, Broken.DISORDER) and copy is not None:

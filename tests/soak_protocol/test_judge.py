@@ -168,6 +168,12 @@ def test_device_that_asked_again_may_show_it_late_or_once_more_but_no_oftener() 
     assert excuse(finding(Broken.TWICE, times=3), ASKED) is None
 
 
+def test_baileys_alone_need_not_keep_the_order() -> None:
+    assert excuse(finding(Broken.DISORDER, Kind.BAILEYS), UNASKED) is not None
+    for kind in (Kind.PHONE, Kind.COMPANION, Kind.DAEMON):
+        assert excuse(finding(Broken.DISORDER, kind), UNASKED) is None
+
+
 def test_device_of_the_daemon_shows_nothing_twice() -> None:
     assert excuse(finding(Broken.TWICE, Kind.DAEMON, times=2), ASKED) is None
 
