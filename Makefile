@@ -50,8 +50,8 @@ torture: $(VENV)/dev ## The torture lanes, half an hour (SHARE=1: minutes; LANE=
 soak: $(VENV)/dev ## 1,000 devices through random faults for ten minutes (DEVICES=100 MINUTES=2 SEED=7)
 	@$(BIN)/python -m tests.soak $(if $(DEVICES),--devices $(DEVICES)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
-soak-protocol: $(VENV)/dev ## Ten accounts talk for two hours while all goes wrong; each message is read once (MINUTES=2 SEED=1)
-	@$(BIN)/python -m tests.soak_protocol $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+soak-protocol: $(VENV)/dev ## Ten accounts talk for two hours while all goes wrong; each message is read once (MINUTES=2 SEED=1 BAILEYS=0)
+	@$(BIN)/python -m tests.soak_protocol $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(BAILEYS),--baileys $(BAILEYS))
 
 fuzz: $(VENV)/dev ## Hostile input, a minute per target (TARGET=nodes SECONDS=600 SEED=7 JOBS=2)
 	@$(BIN)/python -m tests.fuzz $(TARGET) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))

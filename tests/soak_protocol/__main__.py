@@ -28,8 +28,10 @@ MESSAGE_EACH_S: Final = 8.0
 EVENT_EACH_S: Final = 1.2
 
 
-def homes() -> int:
+def homes(wanted: int) -> int:
     """How many Baileys take part: none where there is no Node, unless it is demanded."""
+    if wanted == 0:
+        return 0
     try:
         ensure_baileys()
     except pytest.skip.Exception as reason:
@@ -37,7 +39,7 @@ def homes() -> int:
         return 0
     except pytest.fail.Exception as reason:
         sys.exit(str(reason))
-    return BAILEYS
+    return wanted
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,9 +47,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak_protocol", description=__doc__)
     parser.add_argument("--minutes", type=float, default=120.0)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--baileys", type=int, default=BAILEYS, help="how many take part")
     options = parser.parse_args(arguments)
     seed = secrets.randbelow(MAX_SEED) if options.seed is None else options.seed
-    size = Size(60.0 * options.minutes, SETTLE_S, MESSAGE_EACH_S, EVENT_EACH_S, homes())
+    size = Size(
+        60.0 * options.minutes, SETTLE_S, MESSAGE_EACH_S, EVENT_EACH_S, homes(options.baileys)
+    )
     print(f"protocol soak: {options.minutes:g} minutes, seed {seed}", flush=True)
     directory = Path(tempfile.mkdtemp(prefix="sitpayd-soak-", dir="/var/tmp"))
     kept = f"with seed {seed}; logs and data: {directory}"

