@@ -157,6 +157,8 @@ class Endpoint:
         self._sent: OrderedDict[str, _Sent] = OrderedDict()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._retries: dict[tuple[str, Jid], int] = {}
+        # By which message each one-time prekey was used.
+        self._spent: OrderedDict[int, str] = OrderedDict()
         self._lost: deque[_Lost] = deque(maxlen=_MAX_LOST)
         self._arrived = trio.Event()
         signed_prekey = keys.signed_prekey
@@ -297,12 +299,12 @@ class Endpoint:
         sender = self._session_address(incoming.sender)
         for enc in incoming.encs:
             try:
-                plaintext = self._decrypt(sender, enc)
+                plaintext = self._decrypt(sender, enc, incoming.id)
             except DuplicateMessageError:
                 continue
             except DecryptError as error:
                 if not self._was_readable(sender, enc):
-                    self._fault(incoming, Kind.UNDECRYPTABLE, str(error) or type(error).__name__)
+                    self._fault(incoming, Kind.UNDECRYPTABLE, self._explained(enc, error))
                 self._ask_again(node, sender, incoming.id, error)
                 return
             self._retries.pop((incoming.id, sender), None)
@@ -315,13 +317,26 @@ class Endpoint:
         receipt = receipts.delivery(node, active=True, from_me=incoming.from_me)
         self._router.receipt(self.device, receipt)
 
-    def _decrypt(self, sender: Jid, enc: Enc) -> bytes:
+    def _decrypt(self, sender: Jid, enc: Enc, message_id: str) -> bytes:
         decrypted = _decrypted(self.keys, self._prekeys, self._sessions.get(sender), enc)
-        if enc.kind == "pkmsg":
-            self._prekeys.pop(signal.parse_prekey_message(enc.body).prekey_id or 0, None)
+        prekey_id = _prekey_of(enc)
+        if prekey_id is not None and prekey_id in self._prekeys:
+            del self._prekeys[prekey_id]
+            self._spent[prekey_id] = message_id
+            if len(self._spent) > _MAX_SENT:
+                self._spent.popitem(last=False)
             self._top_up()
         self._sessions[sender] = decrypted.record
         return decrypted.plaintext
+
+    def _explained(self, enc: Enc, error: DecryptError) -> str:
+        """Why something is unreadable, in one line."""
+        text, prekey_id = str(error) or type(error).__name__, _prekey_of(enc)
+        if enc.count:
+            text += f", in answer to request {enc.count}"
+        if prekey_id in self._spent:
+            text += f"; message {self._spent[prekey_id]} has used prekey {prekey_id}"
+        return text
 
     def _lose_sessions(self) -> None:
         """Begin with no session; what was encrypted for the old ones may be on its way."""
@@ -487,6 +502,11 @@ class Endpoint:
         self._next_prekey_id = prekey_id_after(prekey.key_id)
         self._prekeys[prekey.key_id] = prekey.key_pair
         return prekey
+
+
+def _prekey_of(enc: Enc) -> int | None:
+    """The one-time prekey a ciphertext was made for."""
+    return signal.parse_prekey_message(enc.body).prekey_id if enc.kind == "pkmsg" else None
 
 
 def _decrypted(

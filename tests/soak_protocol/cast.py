@@ -25,6 +25,8 @@ from tests.torture.verdict import Fate
 Json = dict[str, object]
 
 PAGE: Final = 200
+# Receipts that say that a message was read by the device.
+CONFIRMS: Final = frozenset(("delivered", "inactive", "sender", "read"))
 # A connection for each request: on one that was used before, a request stayed without an answer
 # twice in an hour of runs, while the simulator went on. It is not known why.
 ONCE: Final = {"connection": "close"}
@@ -69,7 +71,12 @@ class Server:
         copies = entry["copies"]
         assert isinstance(copies, dict)
         return {
-            jid: Copy(copy["deliveries"], copy["receipts"].count("retry"), copy["answer"])
+            jid: Copy(
+                copy["deliveries"],
+                copy["receipts"].count("retry"),
+                copy["answer"],
+                not CONFIRMS.isdisjoint(copy["receipts"]),
+            )
             for jid, copy in copies.items()
         }
 

@@ -27,8 +27,9 @@ LATE_S: Final = 150.0
 MAY_COME: Final = frozenset({Broken.LOST, Broken.UNSETTLED})
 
 
-# What Baileys answers a message whose key it has used: it stores its sessions before it shows what
-# it has read, and ends in between. Source: Baileys lib/Socket/messages-recv.js.
+# What Baileys answers a message whose key it has used: it stores its sessions, and even confirms,
+# before it shows what it has read; what it holds back is gone with its connection.
+# Source: Baileys lib/Socket/messages-recv.js, lib/Utils/event-buffer.js.
 KEY_USED_ALREADY: Final = "487"
 
 
@@ -144,11 +145,13 @@ class Copy:
         deliveries: how often it was queued for the device.
         asked: how often the device asked for it again.
         answer: how it answered: "receipt", "ack", or an error code.
+        is_confirmed: whether it has told that it read it.
     """
 
     deliveries: int
     asked: int
     answer: str | None = None
+    is_confirmed: bool = False
 
 
 def judge_screens(
@@ -268,8 +271,9 @@ def excuse(finding: Finding, copies: Mapping[str, Copy]) -> str | None:
             return "Baileys did not know the device"
         if copy is not None and copy.asked and message.author_is_gone:
             return "asked for again, and its author was unlinked"
-        if copy is not None and screen.kind is Kind.BAILEYS and copy.answer == KEY_USED_ALREADY:
-            return "Baileys had read it, and forgot to show it"
+        if copy is not None and screen.kind is Kind.BAILEYS:
+            has_read = copy.is_confirmed or copy.answer == KEY_USED_ALREADY
+            return "Baileys has read it, and forgot to show it" if has_read else None
     if screen.kind is Kind.BAILEYS and finding.broken is Broken.DISORDER:
         return "Baileys shows its backlog beside what is new"
     if screen.kind is Kind.DAEMON and finding.broken is Broken.TWICE:

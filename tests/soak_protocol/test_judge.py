@@ -186,7 +186,10 @@ def test_baileys_may_encrypt_anew_and_know_less_devices() -> None:
 
 def test_baileys_may_end_before_it_shows_what_it_has_read() -> None:
     again = {JID: Copy(deliveries=1, asked=0, answer="487")}
-    assert excuse(finding(Broken.LOST, Kind.BAILEYS), again) is not None
+    confirmed = {JID: Copy(deliveries=1, asked=0, answer="receipt", is_confirmed=True)}
+    for copies in (again, confirmed):
+        assert excuse(finding(Broken.LOST, Kind.BAILEYS), copies) is not None
+        assert excuse(finding(Broken.LOST, Kind.COMPANION), copies) is None
     assert excuse(finding(Broken.LOST, Kind.BAILEYS), UNASKED) is None
     assert excuse(finding(Broken.LOST, Kind.DAEMON), again) is None
 
