@@ -334,7 +334,7 @@ class Endpoint:
         text, prekey_id = str(error) or type(error).__name__, _prekey_of(enc)
         if enc.count:
             text += f", in answer to request {enc.count}"
-        if prekey_id in self._spent:
+        if prekey_id is not None and prekey_id in self._spent:
             text += f"; message {self._spent[prekey_id]} has used prekey {prekey_id}"
         return text
 
