@@ -93,7 +93,7 @@ def parse_chat_state(node: Node) -> ChatState:
     tag, media = children[0].tag, children[0].text("media")
     state = _STATES.get((tag, media))
     if state is None:
-        raise RemoteProtocolError(f"a chat state {tag} of media {media}")
+        raise RemoteProtocolError("a chat state that is not known")
     return ChatState(to.bare, state)
 
 
